@@ -1,0 +1,24 @@
+/* svc_ctx.h - what every part of a service process is given: who we are and where to log, count and wait.
+ *
+ * One per thread that runs a loop; all of them share config, log, metrics and the ZeroMQ context,
+ * which outlive them. A plain struct, filled by svc_main (or by a unit test). */
+#ifndef SVC_SVC_CTX_H
+#define SVC_SVC_CTX_H
+
+#include "svc/svc_config.h"
+#include "svc/svc_log.h"
+#include "svc/svc_loop.h"
+#include "svc/svc_metrics.h"
+
+typedef struct {
+    const char *service;        /* folder name: "convo-svc" */
+    const char *version;        /* of the build */
+    uint64_t instance;          /* random id of this start, never 0 */
+    const svc_config_t *config; /* whole configuration */
+    svc_log_t *log;             /* any thread */
+    svc_metrics_t *metrics;     /* any thread */
+    void *zmq;                  /* ZeroMQ context of the process */
+    svc_loop_t *loop;           /* of this thread */
+} svc_ctx_t;
+
+#endif

@@ -1,0 +1,30 @@
+/* svc_main.h - what the main() of every service does: options, configuration, signals, life and death.
+ *
+ * main.c describes its service in a svc_service_t and returns svc_main(). Options: --config FILE, --check-config, --version, --help
+ * (and --config-table: the README's table). Exit codes: 0 ended as asked, 1 could not start (one clear line on stderr). */
+#ifndef SVC_SVC_MAIN_H
+#define SVC_SVC_MAIN_H
+
+#include "svc/svc_ctx.h"
+
+typedef struct {
+    const char *name;    /* folder name */
+    const char *summary; /* one line for --help */
+
+    /* --check-config only: prints what else is worth saying ("config ok" is printed by svc_main when NULL). May be NULL. */
+    void (*print_config)(const svc_config_t *config);
+
+    /* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Runs before the loop does. */
+    void *(*start)(svc_ctx_t *ctx, char **error);
+
+    /* First SIGTERM or SIGINT: finish what is there; call svc_loop_stop(ctx->loop) when done. svc_main stops the loop itself after server.drain_s. */
+    void (*drain)(void *service);
+
+    /* After the loop has ended: closes everything and frees the service. */
+    void (*stop)(void *service);
+} svc_service_t;
+
+/* Runs a service from options to exit; gives the exit code. A second SIGTERM or SIGINT ends the process at once. */
+int svc_main(const svc_service_t *service, int argc, char **argv);
+
+#endif

@@ -1,0 +1,25 @@
+/* svc_secret.h - secrets that a service makes for itself at first start, and random bytes. Thread: any. */
+#ifndef SVC_SVC_SECRET_H
+#define SVC_SVC_SECRET_H
+
+#include "proto/base.h"
+
+#define SVC_SECRET_BYTES 32
+
+/* Fills `out` with `n` random bytes (libsodium). */
+void svc_random(void *out, size_t n);
+
+/* A random number, never 0. */
+uint64_t svc_random_u64(void);
+
+/* Reads SVC_SECRET_BYTES from `path` (hex in one line), or makes them and writes the file (0600, atomically, fsynced, directory
+ * made when missing). RC_INTERNAL with *error (free() it): one line that says why. */
+svc_rc svc_secret_load_or_make(const char *path, uint8_t out[SVC_SECRET_BYTES], char **error) SVC_MUST_CHECK;
+
+/* Decodes 32 bytes given as 64 hex digits or as base64. RC_INVALID otherwise. */
+svc_rc svc_secret_decode(svc_str text, uint8_t out[SVC_SECRET_BYTES]) SVC_MUST_CHECK;
+
+/* Gives "<directory of path>/<name>"; free() it. */
+char *svc_secret_path_beside(const char *path, const char *name);
+
+#endif
