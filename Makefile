@@ -66,24 +66,29 @@ SOURCES  := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c)) $(wildcard tests
               tests/fuzz/*.c tests/support/*.c))
 
 # --- rules ------------------------------------------------------------------------------------------
+# One short line a file; V=1 shows the commands.
+ifneq ($(V),1)
+Q = @printf '%-5s %s\n' $(1) $(patsubst $(OUT)/%,%,$(2));
+endif
+
 .PHONY: all
 all: $(PROGRAMS) ## build the four services into build/release (BUILD=debug|release|asan|tsan|fuzz|cov, CC=clang)
 
 $(OUT)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(call Q,CC,$<)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 define archive
 $(OUT)/lib$(1).a: $(call obj,$(call sources,$(1)))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$$(call Q,AR,$$@)ar rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(eval $(call archive,$(f))))
 
 define program
 $(OUT)/$(1): $(OUT)/obj/$(1)/main.o $(OUT)/lib$(1).a $(BASE)
-	$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -o $$@
+	$$(call Q,LINK,$$@)$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -o $$@
 endef
 $(foreach s,$(SERVICES),$(eval $(call program,$(s))))
 
@@ -91,7 +96,7 @@ $(foreach s,$(SERVICES),$(eval $(call program,$(s))))
 define unit
 $(OUT)/$(basename $(1)): $(call obj,$(1)) $(if $(filter $(2),$(SERVICES)),$(OUT)/lib$(2).a) $(BASE)
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -lcmocka -o $$@
+	$$(call Q,LINK,$$@)$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -lcmocka -o $$@
 endef
 $(foreach t,$(wildcard tests/unit/*/test_*.c),$(eval $(call unit,$(t),$(notdir $(patsubst %/,%,$(dir $(t)))))))
 
@@ -100,13 +105,13 @@ define fuzzer
 $(OUT)/$(basename $(1)): $(call obj,$(1)) \
   $(patsubst %,$(OUT)/lib%.a,$(filter $(SERVICES),$(shell sed -n '1,15s/.*links: *\([a-z -]*\).*/\1/p' $(1)))) $(BASE)
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -o $$@
+	$$(call Q,LINK,$$@)$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -o $$@
 endef
 $(foreach t,$(wildcard tests/fuzz/fuzz_*.c),$(eval $(call fuzzer,$(t))))
 
 $(TOOLS): $(OUT)/tests/support/%: $(OUT)/obj/tests/support/%.o $(BASE)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call Q,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(LDLIBS) -o $@
 
 # The version is known to one file only; its stamp changes when `git describe` says something else.
 VERSION = $(shell GIT_OPTIONAL_LOCKS=0 git describe --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo dev)
