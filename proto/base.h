@@ -12,9 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SVC_MUST_CHECK __attribute__((warn_unused_result))
+#define SVC_MUST_CHECK        __attribute__((warn_unused_result))
 #define SVC_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define SVC_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define SVC_COUNT(array)      (sizeof(array) / sizeof((array)[0]))
 
 /* A broken invariant of our own code: says where on stderr and aborts, in release too.
  * Never for anything that came from outside. */
@@ -54,34 +54,34 @@ char *svc_str_dup(svc_str s);
  * status it becomes and whether asking again may help. The table in base.c is the only place that knows. */
 typedef enum {
     RC_OK,
-    RC_LATER,                 /* never on the wire: the handler keeps the call */
-    RC_INVALID,               /* a malformed or missing value */
+    RC_LATER,   /* never on the wire: the handler keeps the call */
+    RC_INVALID, /* a malformed or missing value */
     RC_INVALID_USERNAME,
-    RC_INVALID_PASSWORD,      /* register: not 8..72 bytes */
+    RC_INVALID_PASSWORD, /* register: not 8..72 bytes */
     RC_USERNAME_TAKEN,
-    RC_UNKNOWN_MODEL,         /* no provider serves it */
-    RC_UNAUTHORIZED,          /* no or bad token */
-    RC_BAD_CREDENTIALS,       /* wrong username or password */
-    RC_FORBIDDEN,             /* caller may not use this operation of the bus */
+    RC_UNKNOWN_MODEL,   /* no provider serves it */
+    RC_UNAUTHORIZED,    /* no or bad token */
+    RC_BAD_CREDENTIALS, /* wrong username or password */
+    RC_FORBIDDEN,       /* caller may not use this operation of the bus */
     RC_NOT_FOUND,
-    RC_METHOD,                /* HTTP method not allowed */
-    RC_CONFLICT,              /* generic: state does not allow it */
-    RC_ANSWERING,             /* the previous answer is still being written */
-    RC_STALE,                 /* fence or term is not the current one */
-    RC_TOO_OLD,               /* replay: these bytes are no longer held */
-    RC_DELETED,               /* the conversation was deleted meanwhile */
+    RC_METHOD,    /* HTTP method not allowed */
+    RC_CONFLICT,  /* generic: state does not allow it */
+    RC_ANSWERING, /* the previous answer is still being written */
+    RC_STALE,     /* fence or term is not the current one */
+    RC_TOO_OLD,   /* replay: these bytes are no longer held */
+    RC_DELETED,   /* the conversation was deleted meanwhile */
     RC_TOO_BIG,
     RC_HEADERS_TOO_BIG,
-    RC_THROTTLED,             /* too many wrong passwords */
-    RC_UNAVAILABLE,           /* a service is away */
-    RC_BUSY,                  /* a bounded queue is full */
-    RC_TIMEOUT,               /* our own deadline passed */
-    RC_UPSTREAM,              /* provider: refused or broke ("upstream_error") */
+    RC_THROTTLED,   /* too many wrong passwords */
+    RC_UNAVAILABLE, /* a service is away */
+    RC_BUSY,        /* a bounded queue is full */
+    RC_TIMEOUT,     /* our own deadline passed */
+    RC_UPSTREAM,    /* provider: refused or broke ("upstream_error") */
     RC_UPSTREAM_AUTH,
     RC_UPSTREAM_NOT_FOUND,
     RC_UPSTREAM_RATE_LIMITED,
     RC_UPSTREAM_TIMEOUT,
-    RC_LOST,                  /* the process that wrote the answer was lost ("interrupted") */
+    RC_LOST, /* the process that wrote the answer was lost ("interrupted") */
     RC_INTERNAL,
     RC_COUNT
 } svc_rc;
@@ -132,7 +132,8 @@ svc_rc svc_buf_add(svc_buf_t *self, const void *bytes, size_t n) SVC_MUST_CHECK;
 svc_rc svc_buf_add_str(svc_buf_t *self, svc_str s) SVC_MUST_CHECK;
 
 /* Appends formatted text, likewise (at most 4 KiB of it). */
-svc_rc svc_buf_printf(svc_buf_t *self, const char *fmt, ...) SVC_MUST_CHECK SVC_PRINTF(2, 3);
+svc_rc svc_buf_printf(svc_buf_t *self, const char *fmt, ...) SVC_MUST_CHECK
+    SVC_PRINTF(2, 3);
 
 /* Makes room for `n` more bytes at p + this->n, which the caller fills and counts. RC_TOO_BIG likewise. */
 svc_rc svc_buf_reserve(svc_buf_t *self, size_t n) SVC_MUST_CHECK;

@@ -177,14 +177,16 @@ skip_scalar(proto_cursor_t *self, unsigned char first)
     if (first >= 0xC4 && first <= 0xC6)
         return proto_cursor_bin(self, &bytes);
     if (first >= 0xC7 && first <= 0xC9) /* ext 8, 16, 32: length, type, bytes */
-        return header(self, 0, 0, 0xC7, 1, &n) && take(self, 1, &p) && body(self, n, &bytes);
+        return header(self, 0, 0, 0xC7, 1, &n) && take(self, 1, &p) &&
+               body(self, n, &bytes);
     if (first >= 0xD4 && first <= 0xD8) /* fixext 1 to 16: type, bytes */
         return take(self, 2 + ((size_t)1 << (first - 0xD4)), &p);
     if (first == 0xCA || first == 0xCB) /* float 32, 64 */
         return take(self, first == 0xCA ? 5 : 9, &p);
     if (first >= 0xCC && first <= 0xD3) /* integers */
         return take(self, 1 + ((size_t)1 << (first & 3)), &p);
-    return first != 0xC1 && take(self, 1, &p); /* one byte alone; 0xC1 was never assigned */
+    return first != 0xC1 &&
+           take(self, 1, &p); /* one byte alone; 0xC1 was never assigned */
 }
 
 bool
@@ -197,7 +199,8 @@ proto_cursor_skip(proto_cursor_t *self, unsigned depth)
         return false;
     first = *self->p;
     if ((first & 0xF0) == 0x80 || first == 0xDE || first == 0xDF)
-        return depth > 0 && proto_cursor_map(self, &n) && skip_many(self, 2 * n, depth - 1);
+        return depth > 0 && proto_cursor_map(self, &n) &&
+               skip_many(self, 2 * n, depth - 1);
     if ((first & 0xF0) == 0x90 || first == 0xDC || first == 0xDD)
         return depth > 0 && proto_cursor_array(self, &n) && skip_many(self, n, depth - 1);
     return skip_scalar(self, first);

@@ -10,29 +10,35 @@
 
 #include "proto/base.h"
 
-#define PROTO_VERSION 1
-#define PROTO_STREAM_BYTES 16                  /* stream id: 128 random bits */
-#define PROTO_TRACE_BYTES 16                   /* trace id, as W3C trace context has it */
+#define PROTO_VERSION            1
+#define PROTO_STREAM_BYTES       16 /* stream id: 128 random bits */
+#define PROTO_TRACE_BYTES        16 /* trace id, as W3C trace context has it */
 #define PROTO_ENVELOPE_MAX_BYTES 256
-#define PROTO_MESSAGE_MAX_BYTES (48u << 20)    /* ZMQ_MAXMSGSIZE of every socket: the largest prompt and some */
-#define PROTO_DEPTH_MAX 8                      /* nesting of a body */
-#define PROTO_OP_MAX_BYTES 32
+#define PROTO_MESSAGE_MAX_BYTES \
+    (48u << 20) /* ZMQ_MAXMSGSIZE of every socket: the largest prompt and some */
+#define PROTO_DEPTH_MAX            8 /* nesting of a body */
+#define PROTO_OP_MAX_BYTES         32
 #define PROTO_ERROR_TEXT_MAX_BYTES 2048
-#define PROTO_USERNAME_MAX_BYTES 256           /* 64 code points of 4 bytes */
-#define PROTO_PASSWORD_MAX_BYTES 1024          /* login: what cannot match is a 401, not an error of form */
-#define PROTO_ADDRESS_MAX_BYTES 64
-#define PROTO_TOKEN_MAX_BYTES 4096
-#define PROTO_TITLE_MAX_BYTES 4096
-#define PROTO_MODEL_MAX_BYTES 256
-#define PROTO_API_KEY_MAX_BYTES 1024
-#define PROTO_QUESTION_MAX_BYTES (8u << 20)    /* ceiling of server.max_body_bytes */
-#define PROTO_ANSWER_MAX_BYTES (16u << 20)
-#define PROTO_PROMPT_MAX_BYTES (32u << 20)     /* all texts of one prompt together */
+#define PROTO_WORD_MAX_BYTES \
+    64 /* codes, finish reasons, names and versions: cut what comes from outside */
+#define PROTO_COUNTERS_MAX       1024 /* counters in one svc.stats reply */
+#define PROTO_PATTERNS_MAX       1024 /* model patterns of all providers together */
+#define PROTO_USERNAME_MAX_BYTES 256  /* 64 code points of 4 bytes */
+#define PROTO_PASSWORD_MAX_BYTES \
+    1024 /* login: what cannot match is a 401, not an error of form */
+#define PROTO_ADDRESS_MAX_BYTES   64
+#define PROTO_TOKEN_MAX_BYTES     4096
+#define PROTO_TITLE_MAX_BYTES     4096
+#define PROTO_MODEL_MAX_BYTES     256
+#define PROTO_API_KEY_MAX_BYTES   1024
+#define PROTO_QUESTION_MAX_BYTES  (8u << 20) /* ceiling of server.max_body_bytes */
+#define PROTO_ANSWER_MAX_BYTES    (16u << 20)
+#define PROTO_PROMPT_MAX_BYTES    (32u << 20) /* all texts of one prompt together */
 #define PROTO_PROMPT_MAX_MESSAGES 20000
-#define PROTO_PAGE_MAX_BYTES (64u << 10)       /* replay, read, tail: one page of text */
-#define PROTO_PIECE_MAX_BYTES (1u << 20)       /* journal: one piece */
+#define PROTO_PAGE_MAX_BYTES      (64u << 10)  /* replay, read, tail: one page of text */
+#define PROTO_PIECE_MAX_BYTES     (1u << 20)   /* journal: one piece */
 #define PROTO_JSON_PAGE_MAX_BYTES (512u << 10) /* list, history: one page of ready JSON */
-#define PROTO_ID_MAX 9007199254740991u         /* 2^53 - 1: what a JavaScript number holds */
+#define PROTO_ID_MAX              9007199254740991u /* 2^53 - 1: what a JavaScript number holds */
 
 /* --- codec ------------------------------------------------------------------------------ */
 
@@ -46,9 +52,10 @@ typedef enum {
 } proto_type;
 
 typedef struct {
-    const char *key;   /* short string key in the map */
-    proto_type type;   /* of the field */
-    bool required;     /* absent: RC_INVALID; optional and absent: zero. An optional field that is zero is not written */
+    const char *key; /* short string key in the map */
+    proto_type type; /* of the field */
+    bool
+        required; /* absent: RC_INVALID; optional and absent: zero. An optional field that is zero is not written */
     uint64_t min, max; /* inclusive, see proto_type */
     size_t where;      /* offsetof in the struct */
     const void *sub;   /* names or item schema, see proto_type */
@@ -79,10 +86,12 @@ void proto_arena_destroy(proto_arena_t **self_p);
 /* Decodes a body. Checks type, bound, presence, duplicates, depth, declared counts and trailing bytes; unknown keys
  * are skipped. `out` (schema->size bytes) is written only on RC_OK and borrows `bytes` and the arena, which
  * the next decode with it empties. Errors: RC_INVALID, RC_TOO_BIG. */
-svc_rc proto_decode(const proto_schema_t *schema, svc_str bytes, proto_arena_t *arena, void *out) SVC_MUST_CHECK;
+svc_rc proto_decode(const proto_schema_t *schema, svc_str bytes, proto_arena_t *arena,
+                    void *out) SVC_MUST_CHECK;
 
 /* Appends the encoded body to `out`, enforcing the same bounds: RC_TOO_BIG, RC_INVALID; `out` is unchanged then. */
-svc_rc proto_encode(const proto_schema_t *schema, const void *msg, svc_buf_t *out) SVC_MUST_CHECK;
+svc_rc proto_encode(const proto_schema_t *schema, const void *msg,
+                    svc_buf_t *out) SVC_MUST_CHECK;
 
 /* --- envelope: first frame of every message ---------------------------------------------- */
 
@@ -95,17 +104,23 @@ typedef struct {
     svc_str op;          /* request only: operation by name */
     svc_str trace;       /* request only: PROTO_TRACE_BYTES raw bytes */
     uint64_t expires_ms; /* request only: Unix ms after which nobody waits any more */
-} proto_envelope_t;      /* request: [version kind id op trace expires], reply: [version kind id] */
+} proto_envelope_t; /* request: [version kind id op trace expires], reply: [version kind id] */
 
 /* Decodes an envelope; borrows `bytes`. Trailing elements are skipped. RC_INVALID otherwise; no allocation. */
 svc_rc proto_envelope_decode(svc_str bytes, proto_envelope_t *out) SVC_MUST_CHECK;
 
 /* Appends an encoded envelope. RC_INVALID when op or trace are out of bounds. */
-svc_rc proto_envelope_encode(const proto_envelope_t *envelope, svc_buf_t *out) SVC_MUST_CHECK;
+svc_rc proto_envelope_encode(const proto_envelope_t *envelope,
+                             svc_buf_t *out) SVC_MUST_CHECK;
 
 /* --- token frame: second frame on PUB, after the topic (the stream's 16 raw bytes) --------- */
 
-typedef enum { PROTO_TOKEN_TEXT, PROTO_TOKEN_REASON, PROTO_TOKEN_MARK, PROTO_TOKEN_END } proto_token_kind;
+typedef enum {
+    PROTO_TOKEN_TEXT,
+    PROTO_TOKEN_REASON,
+    PROTO_TOKEN_MARK,
+    PROTO_TOKEN_END
+} proto_token_kind;
 
 typedef struct {
     uint64_t version; /* PROTO_VERSION */
@@ -124,27 +139,27 @@ svc_rc proto_token_encode(const proto_token_t *token, svc_buf_t *out) SVC_MUST_C
 
 /* --- operations and messages ---------------------------------------------------------------- */
 
-#define OP_SVC_HELLO "svc.hello"
-#define OP_SVC_PING "svc.ping"
-#define OP_SVC_STATS "svc.stats"
+#define OP_SVC_HELLO     "svc.hello"
+#define OP_SVC_PING      "svc.ping"
+#define OP_SVC_STATS     "svc.stats"
 #define OP_AUTH_REGISTER "auth.register"
-#define OP_AUTH_LOGIN "auth.login"
-#define OP_AUTH_VERIFY "auth.verify"
-#define OP_CONVO_CREATE "convo.create"
-#define OP_CONVO_LIST "convo.list"
+#define OP_AUTH_LOGIN    "auth.login"
+#define OP_AUTH_VERIFY   "auth.verify"
+#define OP_CONVO_CREATE  "convo.create"
+#define OP_CONVO_LIST    "convo.list"
 #define OP_CONVO_HISTORY "convo.history"
-#define OP_CONVO_DELETE "convo.delete"
-#define OP_CONVO_ASK "convo.ask"
-#define OP_CONVO_WATCH "convo.watch"
-#define OP_CONVO_READ "convo.read"
-#define OP_CONVO_TAIL "convo.tail"
-#define OP_CONVO_STOP "convo.stop"
-#define OP_LLM_GENERATE "llm.generate"
-#define OP_LLM_ATTACH "llm.attach"
-#define OP_LLM_ACK "llm.ack"
-#define OP_LLM_STOP "llm.stop"
-#define OP_LLM_REPLAY "llm.replay"
-#define OP_LLM_MODELS "llm.models"
+#define OP_CONVO_DELETE  "convo.delete"
+#define OP_CONVO_ASK     "convo.ask"
+#define OP_CONVO_WATCH   "convo.watch"
+#define OP_CONVO_READ    "convo.read"
+#define OP_CONVO_TAIL    "convo.tail"
+#define OP_CONVO_STOP    "convo.stop"
+#define OP_LLM_GENERATE  "llm.generate"
+#define OP_LLM_ATTACH    "llm.attach"
+#define OP_LLM_ACK       "llm.ack"
+#define OP_LLM_STOP      "llm.stop"
+#define OP_LLM_REPLAY    "llm.replay"
+#define OP_LLM_MODELS    "llm.models"
 
 /* A message without fields (requests and replies that say all by arriving). */
 typedef struct {
@@ -261,8 +276,15 @@ typedef struct {
     svc_str stream; /* empty: the latest answer */
 } watch_req_t;
 
-typedef enum { ANSWER_WAITING, ANSWER_STREAMING, ANSWER_COMPLETE, ANSWER_STOPPED, ANSWER_INTERRUPTED } answer_state;
-extern const char *const answer_state_names[]; /* "waiting" … in the enum's order, NULL-terminated */
+typedef enum {
+    ANSWER_WAITING,
+    ANSWER_STREAMING,
+    ANSWER_COMPLETE,
+    ANSWER_STOPPED,
+    ANSWER_INTERRUPTED
+} answer_state;
+extern const char
+    *const answer_state_names[]; /* "waiting" … in the enum's order, NULL-terminated */
 
 /* True for the three states that an answer never leaves. */
 static inline bool
@@ -272,21 +294,24 @@ answer_state_is_terminal(int state)
 }
 
 typedef struct {
-    uint64_t prompt, completion, total; /* tokens, as the provider counted; all 0: not told */
+    uint64_t prompt, completion,
+        total; /* tokens, as the provider counted; all 0: not told */
 } usage_t;
 
 /* What an answer is right now. Reply of ask, watch, stop. */
 typedef struct {
-    svc_str stream;         /* PROTO_STREAM_BYTES */
-    uint64_t message;       /* message_id of the answer */
-    int state;              /* answer_state */
-    uint64_t length;        /* journaled bytes: all of the text when terminal */
-    uint64_t fence;         /* which text; 0 before the first generation */
-    bool lost;              /* its llm-svc is gone: hand in (convo.tail) what you hold past length */
-    svc_str finish;         /* terminal: the provider's finish_reason, or "stopped", "length" */
-    usage_t usage;          /* flattened on the wire: prompt_tokens, completion_tokens, total_tokens */
-    svc_str reason;         /* interrupted: wire name of an svc_rc */
-    svc_str text;           /* interrupted: the sentence that goes with it, may be the provider's own */
+    svc_str stream;   /* PROTO_STREAM_BYTES */
+    uint64_t message; /* message_id of the answer */
+    int state;        /* answer_state */
+    uint64_t length;  /* journaled bytes: all of the text when terminal */
+    uint64_t fence;   /* which text; 0 before the first generation */
+    bool lost; /* its llm-svc is gone: hand in (convo.tail) what you hold past length */
+    svc_str finish; /* terminal: the provider's finish_reason, or "stopped", "length" */
+    usage_t
+        usage; /* flattened on the wire: prompt_tokens, completion_tokens, total_tokens */
+    svc_str reason; /* interrupted: wire name of an svc_rc */
+    svc_str
+        text; /* interrupted: the sentence that goes with it, may be the provider's own */
     uint64_t retry_after_s; /* interrupted by a rate limit: as the provider told */
 } status_rep_t;
 
@@ -297,9 +322,9 @@ typedef struct {
 } read_req_t;
 
 typedef struct {
-    uint64_t from;   /* as asked */
-    svc_str bytes;   /* at most PROTO_PAGE_MAX_BYTES; empty at the end of what is stored */
-    int state;       /* answer_state */
+    uint64_t from; /* as asked */
+    svc_str bytes; /* at most PROTO_PAGE_MAX_BYTES; empty at the end of what is stored */
+    int state;     /* answer_state */
     uint64_t length; /* journaled bytes */
 } read_rep_t;
 
@@ -312,7 +337,8 @@ typedef struct {
 
 /* llm.* */
 typedef enum { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } message_role;
-extern const char *const message_role_names[]; /* "system" … in the enum's order, NULL-terminated */
+extern const char
+    *const message_role_names[]; /* "system" … in the enum's order, NULL-terminated */
 
 typedef struct {
     int role;     /* message_role */
@@ -337,12 +363,12 @@ typedef struct {
 
 /* Reply of generate and attach: PARTIAL {from bytes}, FINAL with the rest. */
 typedef struct {
-    uint64_t from;          /* offset of bytes */
-    svc_str bytes;          /* whole UTF-8 characters, at most PROTO_PIECE_MAX_BYTES */
-    svc_str finish;         /* FINAL: finish_reason, "stopped", "length"; empty on error */
-    usage_t usage;          /* flattened on the wire */
-    svc_str error;          /* FINAL: wire name of an svc_rc; empty: all went well */
-    svc_str text;           /* FINAL: the sentence that goes with it */
+    uint64_t from;  /* offset of bytes */
+    svc_str bytes;  /* whole UTF-8 characters, at most PROTO_PIECE_MAX_BYTES */
+    svc_str finish; /* FINAL: finish_reason, "stopped", "length"; empty on error */
+    usage_t usage;  /* flattened on the wire */
+    svc_str error;  /* FINAL: wire name of an svc_rc; empty: all went well */
+    svc_str text;   /* FINAL: the sentence that goes with it */
     uint64_t retry_after_s; /* FINAL: the provider's Retry-After */
 } journal_rep_t;
 
@@ -367,8 +393,8 @@ typedef struct {
 } replay_req_t;
 
 typedef struct {
-    uint64_t from;     /* as asked */
-    svc_str bytes;     /* at most PROTO_PAGE_MAX_BYTES of released text; empty: no more yet */
+    uint64_t from; /* as asked */
+    svc_str bytes; /* at most PROTO_PAGE_MAX_BYTES of released text; empty: no more yet */
     uint64_t released; /* offset up to which text may be shown */
 } replay_rep_t;
 
@@ -380,13 +406,16 @@ typedef struct {
     proto_list_t patterns; /* of model_pattern_t, first match wins */
 } models_rep_t;
 
-extern const proto_schema_t empty_schema, error_rep_schema, hello_schema, ping_rep_schema, stats_rep_schema;
-extern const proto_schema_t register_req_schema, register_rep_schema, login_req_schema, login_rep_schema,
-    verify_req_schema, verify_rep_schema;
-extern const proto_schema_t create_req_schema, create_rep_schema, list_req_schema, list_rep_schema,
-    history_req_schema, history_rep_schema, conversation_req_schema, ask_req_schema, watch_req_schema,
-    status_rep_schema, read_req_schema, read_rep_schema, tail_req_schema;
-extern const proto_schema_t generate_req_schema, attach_req_schema, journal_rep_schema, ack_req_schema,
-    llm_stop_req_schema, replay_req_schema, replay_rep_schema, models_rep_schema;
+extern const proto_schema_t empty_schema, error_rep_schema, hello_schema, ping_rep_schema,
+    counter_schema, stats_rep_schema;
+extern const proto_schema_t register_req_schema, register_rep_schema, login_req_schema,
+    login_rep_schema, verify_req_schema, verify_rep_schema;
+extern const proto_schema_t create_req_schema, create_rep_schema, list_req_schema,
+    list_rep_schema, history_req_schema, history_rep_schema, conversation_req_schema,
+    ask_req_schema, watch_req_schema, status_rep_schema, read_req_schema, read_rep_schema,
+    tail_req_schema;
+extern const proto_schema_t prompt_message_schema, generate_req_schema, attach_req_schema,
+    journal_rep_schema, ack_req_schema, llm_stop_req_schema, replay_req_schema,
+    replay_rep_schema, model_pattern_schema, models_rep_schema;
 
 #endif

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 #define STRUCT_MAX_BYTES 512 /* largest message struct; status_rep_t has 160 */
-#define FIELDS_MAX 64        /* bits of the set of keys already seen */
+#define FIELDS_MAX       64  /* bits of the set of keys already seen */
 
 /* --- arena: blocks in a chain, all of them freed when the next decode begins --------------- */
 
@@ -77,8 +77,7 @@ check_value(const proto_field_t *field, const void *value)
     uint64_t n;
 
     switch (field->type) {
-    case PROTO_BOOL:
-        return RC_OK;
+    case PROTO_BOOL: return RC_OK;
     case PROTO_U64:
         n = *(const uint64_t *)value;
         return n < field->min || n > field->max ? RC_INVALID : RC_OK;
@@ -274,7 +273,8 @@ write_buf(void *buf, const char *bytes, size_t n)
     return svc_buf_add(buf, bytes, n) == RC_OK ? 0 : -1;
 }
 
-static svc_rc encode_map(const proto_schema_t *schema, const void *msg, msgpack_packer *pk);
+static svc_rc encode_map(const proto_schema_t *schema, const void *msg,
+                         msgpack_packer *pk);
 
 static svc_rc
 encode_list(const proto_field_t *field, const proto_list_t *list, msgpack_packer *pk)

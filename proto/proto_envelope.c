@@ -9,9 +9,9 @@
 
 #include <msgpack.h>
 
-#define REPLY_ELEMENTS 3
+#define REPLY_ELEMENTS   3
 #define REQUEST_ELEMENTS 6
-#define TOKEN_ELEMENTS 6
+#define TOKEN_ELEMENTS   6
 
 /* msgpack-c's way out. */
 static int
