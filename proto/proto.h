@@ -10,35 +10,34 @@
 
 #include "proto/base.h"
 
-#define PROTO_VERSION            1
-#define PROTO_STREAM_BYTES       16 /* stream id: 128 random bits */
-#define PROTO_TRACE_BYTES        16 /* trace id, as W3C trace context has it */
-#define PROTO_ENVELOPE_MAX_BYTES 256
-#define PROTO_MESSAGE_MAX_BYTES \
-    (48u << 20) /* ZMQ_MAXMSGSIZE of every socket: the largest prompt and some */
-#define PROTO_DEPTH_MAX            8 /* nesting of a body */
+// clang-format off
+#define PROTO_VERSION              1
+#define PROTO_STREAM_BYTES         16                /* stream id: 128 random bits */
+#define PROTO_TRACE_BYTES          16                /* trace id, as W3C trace context has it */
+#define PROTO_ENVELOPE_MAX_BYTES   256
+#define PROTO_MESSAGE_MAX_BYTES    (48u << 20)       /* ZMQ_MAXMSGSIZE of every socket: the largest prompt and some */
+#define PROTO_DEPTH_MAX            8                 /* nesting of a body */
 #define PROTO_OP_MAX_BYTES         32
 #define PROTO_ERROR_TEXT_MAX_BYTES 2048
-#define PROTO_WORD_MAX_BYTES \
-    64 /* codes, finish reasons, names and versions: cut what comes from outside */
-#define PROTO_COUNTERS_MAX       1024 /* counters in one svc.stats reply */
-#define PROTO_PATTERNS_MAX       1024 /* model patterns of all providers together */
-#define PROTO_USERNAME_MAX_BYTES 256  /* 64 code points of 4 bytes */
-#define PROTO_PASSWORD_MAX_BYTES \
-    1024 /* login: what cannot match is a 401, not an error of form */
-#define PROTO_ADDRESS_MAX_BYTES   64
-#define PROTO_TOKEN_MAX_BYTES     4096
-#define PROTO_TITLE_MAX_BYTES     4096
-#define PROTO_MODEL_MAX_BYTES     256
-#define PROTO_API_KEY_MAX_BYTES   1024
-#define PROTO_QUESTION_MAX_BYTES  (8u << 20) /* ceiling of server.max_body_bytes */
-#define PROTO_ANSWER_MAX_BYTES    (16u << 20)
-#define PROTO_PROMPT_MAX_BYTES    (32u << 20) /* all texts of one prompt together */
-#define PROTO_PROMPT_MAX_MESSAGES 20000
-#define PROTO_PAGE_MAX_BYTES      (64u << 10)  /* replay, read, tail: one page of text */
-#define PROTO_PIECE_MAX_BYTES     (1u << 20)   /* journal: one piece */
-#define PROTO_JSON_PAGE_MAX_BYTES (512u << 10) /* list, history: one page of ready JSON */
-#define PROTO_ID_MAX              9007199254740991u /* 2^53 - 1: what a JavaScript number holds */
+#define PROTO_WORD_MAX_BYTES       64                /* codes, finish reasons, names and versions: cut what comes from outside */
+#define PROTO_COUNTERS_MAX         1024              /* counters in one svc.stats reply */
+#define PROTO_PATTERNS_MAX         1024              /* model patterns of all providers together */
+#define PROTO_USERNAME_MAX_BYTES   256               /* 64 code points of 4 bytes */
+#define PROTO_PASSWORD_MAX_BYTES   1024              /* login: what cannot match is a 401, not an error of form */
+#define PROTO_ADDRESS_MAX_BYTES    64
+#define PROTO_TOKEN_MAX_BYTES      4096
+#define PROTO_TITLE_MAX_BYTES      4096
+#define PROTO_MODEL_MAX_BYTES      256
+#define PROTO_API_KEY_MAX_BYTES    1024
+#define PROTO_QUESTION_MAX_BYTES   (8u << 20)        /* ceiling of server.max_body_bytes */
+#define PROTO_ANSWER_MAX_BYTES     (16u << 20)
+#define PROTO_PROMPT_MAX_BYTES     (32u << 20)       /* all texts of one prompt together */
+#define PROTO_PROMPT_MAX_MESSAGES  20000
+#define PROTO_PAGE_MAX_BYTES       (64u << 10)       /* replay, read, tail: one page of text */
+#define PROTO_PIECE_MAX_BYTES      (1u << 20)        /* journal: one piece */
+#define PROTO_JSON_PAGE_MAX_BYTES  (512u << 10)      /* list, history: one page of ready JSON */
+#define PROTO_ID_MAX               9007199254740991u /* 2^53 - 1: what a JavaScript number holds */
+// clang-format on
 
 /* --- codec ------------------------------------------------------------------------------ */
 
@@ -54,9 +53,8 @@ typedef enum {
 typedef struct {
     const char *key; /* short string key in the map */
     proto_type type; /* of the field */
-    bool
-        required; /* absent: RC_INVALID; optional and absent: zero. An optional field that is zero is not written */
-    uint64_t min, max; /* inclusive, see proto_type */
+    bool required;   /* absent: RC_INVALID; an optional one that is zero is not written */
+    uint64_t min, max; /* inclusive, see proto_type; an optional field may be zero, too */
     size_t where;      /* offsetof in the struct */
     const void *sub;   /* names or item schema, see proto_type */
 } proto_field_t;
@@ -294,9 +292,8 @@ answer_state_is_terminal(int state)
 }
 
 typedef struct {
-    uint64_t prompt, completion,
-        total; /* tokens, as the provider counted; all 0: not told */
-} usage_t;
+    uint64_t prompt, completion, total; /* tokens by the provider; all 0: not told */
+} usage_t; /* flattened on the wire: prompt_tokens, completion_tokens, total_tokens */
 
 /* What an answer is right now. Reply of ask, watch, stop. */
 typedef struct {
@@ -307,11 +304,9 @@ typedef struct {
     uint64_t fence;   /* which text; 0 before the first generation */
     bool lost; /* its llm-svc is gone: hand in (convo.tail) what you hold past length */
     svc_str finish; /* terminal: the provider's finish_reason, or "stopped", "length" */
-    usage_t
-        usage; /* flattened on the wire: prompt_tokens, completion_tokens, total_tokens */
+    usage_t usage;  /* as the provider told */
     svc_str reason; /* interrupted: wire name of an svc_rc */
-    svc_str
-        text; /* interrupted: the sentence that goes with it, may be the provider's own */
+    svc_str text;   /* interrupted: the sentence that goes with it */
     uint64_t retry_after_s; /* interrupted by a rate limit: as the provider told */
 } status_rep_t;
 
@@ -366,7 +361,7 @@ typedef struct {
     uint64_t from;  /* offset of bytes */
     svc_str bytes;  /* whole UTF-8 characters, at most PROTO_PIECE_MAX_BYTES */
     svc_str finish; /* FINAL: finish_reason, "stopped", "length"; empty on error */
-    usage_t usage;  /* flattened on the wire */
+    usage_t usage;  /* as the provider told */
     svc_str error;  /* FINAL: wire name of an svc_rc; empty: all went well */
     svc_str text;   /* FINAL: the sentence that goes with it */
     uint64_t retry_after_s; /* FINAL: the provider's Retry-After */
