@@ -69,4 +69,7 @@ uint64_t svc_metrics_get(const svc_metrics_t *self, svc_metric metric);
 /* Name of a counter, as svc.stats tells it; never NULL for metric < SVC_M_COUNT. */
 const char *svc_metrics_name(svc_metric metric);
 
+/* What it counts, in a few words; likewise never NULL. */
+const char *svc_metrics_help(svc_metric metric);
+
 #endif

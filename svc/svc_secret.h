@@ -19,6 +19,9 @@ svc_rc svc_secret_load_or_make(const char *path, uint8_t out[SVC_SECRET_BYTES], 
 /* Decodes 32 bytes given as 64 hex digits or as base64. RC_INVALID otherwise. */
 svc_rc svc_secret_decode(svc_str text, uint8_t out[SVC_SECRET_BYTES]) SVC_MUST_CHECK;
 
+/* Makes the directories above the file `path` that are missing (0700). RC_INTERNAL with *error (free() it): one line that says why. */
+svc_rc svc_secret_make_dirs(const char *path, char **error) SVC_MUST_CHECK;
+
 /* Gives "<directory of path>/<name>"; free() it. */
 char *svc_secret_path_beside(const char *path, const char *name);
 
