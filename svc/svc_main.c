@@ -1,0 +1,275 @@
+/* svc_main.c - from argv to the exit code, the same for every service.
+ *
+ * Signals are blocked before the first thread exists, so that every thread inherits the mask and
+ * SIGTERM reaches the loop alone, as a readable signalfd. Until the service runs, everything that
+ * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1; from then on the log
+ * speaks. The ZeroMQ context is made here and outlives all that the service holds. */
+#include "svc_main.h"
+#include "svc_secret.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#ifndef SVC_VERSION
+#define SVC_VERSION "dev" /* the Makefile knows better */
+#endif
+
+#define DEFAULT_CONFIG "./config.yaml"
+#define ZMQ_SOCKETS_MAX \
+    16384 /* the default of 1023 would bound connections, not memory */
+
+typedef enum { RUN, CHECK_CONFIG, CONFIG_TABLE, HELP, VERSION, BAD_USAGE } task;
+
+typedef struct {
+    const svc_service_t *service; /* what main() described */
+    const char *config_path;      /* borrowed from argv */
+    svc_config_t *config;         /* owned */
+    svc_ctx_t ctx;                /* its pointers are owned here, but for config */
+    int signals;                  /* signalfd, -1: none */
+    void *state;                  /* what service->start gave */
+    bool draining;                /* the first signal has come */
+} process_t;
+
+/* Says why the process cannot start, takes the text. */
+static int
+refuse(const process_t *self, char **error)
+{
+    fprintf(stderr, "%s: %s\n", self->service->name,
+            *error != NULL ? *error : "cannot start");
+    free(*error);
+    *error = NULL;
+    return EXIT_FAILURE;
+}
+
+/* --- options ----------------------------------------------------------------------------- */
+
+static task
+read_options(process_t *self, int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check-config", no_argument, NULL, 'k'},
+                                            {"config-table", no_argument, NULL, 't'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    task what = RUN;
+    int c;
+
+    self->config_path = DEFAULT_CONFIG;
+    opterr = 0; /* the one line on stderr is ours */
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (c) {
+        case 'c': self->config_path = optarg; break;
+        case 'k': what = CHECK_CONFIG; break;
+        case 't': what = CONFIG_TABLE; break;
+        case 'v': what = VERSION; break;
+        case 'h': what = HELP; break;
+        default: return BAD_USAGE;
+        }
+    }
+    return optind == argc ? what : BAD_USAGE;
+}
+
+static int
+print_usage_error(const process_t *self)
+{
+    fprintf(stderr, "%s: unknown or incomplete option; %s --help lists them\n",
+            self->service->name, self->service->name);
+    return EXIT_FAILURE;
+}
+
+static void
+print_help(const process_t *self)
+{
+    printf(
+        "%s - %s\n\n"
+        "usage: %s [--config FILE] [--check-config]\n\n"
+        "  --config FILE    read this configuration (default %s)\n"
+        "  --check-config   check the configuration and exit\n"
+        "  --config-table   print the configuration keys as a Markdown table and exit\n"
+        "  --version        print the version and exit\n"
+        "  --help           print this help and exit\n\n",
+        self->service->name, self->service->summary, self->service->name, DEFAULT_CONFIG);
+    svc_config_print_help(stdout);
+}
+
+static void
+print_checked_config(const process_t *self)
+{
+    if (self->service->print_config != NULL)
+        self->service->print_config(self->config);
+    else
+        puts("config ok");
+    for (size_t i = 0; i < self->config->warnings.n; i++)
+        printf("warning: %s\n", self->config->warnings.items[i]);
+}
+
+/* --- signals ----------------------------------------------------------------------------- */
+
+static void
+on_drained_too_long(void *arg, short events)
+{
+    process_t *self = arg;
+
+    (void)events;
+    svc_log_warn(self->ctx.log, "not finished within server.drain_s, stopping");
+    svc_loop_stop(self->ctx.loop);
+}
+
+static void
+begin_drain(process_t *self, const char *signal_name)
+{
+    self->draining = true;
+    svc_log_info(self->ctx.log, "got SIG%s, finishing what is there", signal_name);
+    svc_loop_after(self->ctx.loop, (uint64_t)self->config->server_drain_s * 1000u,
+                   on_drained_too_long, self);
+    if (self->service->drain != NULL)
+        self->service->drain(self->state);
+    else
+        svc_loop_stop(self->ctx.loop);
+}
+
+static void
+on_signal(void *arg, short events)
+{
+    process_t *self = arg;
+    struct signalfd_siginfo info;
+
+    (void)events;
+    while (read(self->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        const char *name = sigabbrev_np((int)info.ssi_signo);
+
+        if (self->draining) {
+            svc_log_warn(self->ctx.log, "got a second signal, ending at once");
+            _exit(128 + (int)info.ssi_signo);
+        }
+        begin_drain(self, name != NULL ? name : "TERM");
+    }
+}
+
+/* Blocks what ends us, for this thread and all that it will make, and ignores broken pipes. */
+static bool
+take_signals(process_t *self, char **error)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) == 0)
+        self->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (self->signals >= 0)
+        return true;
+    SVC_ASSERT(asprintf(error, "cannot watch for signals: %s", strerror(errno)) >= 0);
+    return false;
+}
+
+/* --- life -------------------------------------------------------------------------------- */
+
+/* Connections, databases and pipes are descriptors: take as many as we may. */
+static void
+raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static bool
+make_context(process_t *self, char **error)
+{
+    svc_ctx_t *ctx = &self->ctx;
+
+    ctx->zmq = zmq_ctx_new();
+    if (ctx->zmq == NULL || zmq_ctx_set(ctx->zmq, ZMQ_IO_THREADS, 1) != 0 ||
+        zmq_ctx_set(ctx->zmq, ZMQ_MAX_SOCKETS, ZMQ_SOCKETS_MAX) != 0) {
+        SVC_ASSERT(asprintf(error, "cannot make a ZeroMQ context: %s",
+                            zmq_strerror(errno)) >= 0);
+        return false;
+    }
+    ctx->service = self->service->name;
+    ctx->version = SVC_VERSION;
+    ctx->instance = svc_random_u64();
+    ctx->config = self->config;
+    ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
+                           (svc_log_level)self->config->log_level);
+    ctx->metrics = svc_metrics_new();
+    ctx->loop = svc_loop_new();
+    return true;
+}
+
+static void
+free_all(process_t *self)
+{
+    svc_loop_destroy(&self->ctx.loop);
+    svc_metrics_destroy(&self->ctx.metrics);
+    svc_log_destroy(&self->ctx.log);
+    if (self->ctx.zmq != NULL)
+        while (zmq_ctx_term(self->ctx.zmq) != 0 && errno == EINTR)
+            ;
+    if (self->signals >= 0)
+        close(self->signals);
+    svc_config_destroy(&self->config);
+}
+
+static int
+run(process_t *self)
+{
+    char *error = NULL;
+
+    if (!take_signals(self, &error) || !make_context(self, &error))
+        return refuse(self, &error);
+    raise_descriptor_limit();
+    self->state = self->service->start(&self->ctx, &error);
+    if (self->state == NULL)
+        return refuse(self, &error);
+    for (size_t i = 0; i < self->config->warnings.n; i++)
+        svc_log_warn(self->ctx.log, "%s", self->config->warnings.items[i]);
+    svc_log_info(self->ctx.log, "started: version %s, instance %016llx, process %ld",
+                 SVC_VERSION, (unsigned long long)self->ctx.instance, (long)getpid());
+    svc_loop_add_fd(self->ctx.loop, self->signals, ZMQ_POLLIN, on_signal, self);
+    svc_loop_run(self->ctx.loop);
+    svc_loop_remove_fd(self->ctx.loop, self->signals);
+    self->service->stop(self->state);
+    svc_log_info(self->ctx.log, "stopped");
+    return EXIT_SUCCESS;
+}
+
+int
+svc_main(const svc_service_t *service, int argc, char **argv)
+{
+    process_t self = {.service = service, .signals = -1};
+    task what = read_options(&self, argc, argv);
+    char *error = NULL;
+    int code = EXIT_SUCCESS;
+
+    switch (what) {
+    case BAD_USAGE: return print_usage_error(&self);
+    case HELP: print_help(&self); return EXIT_SUCCESS;
+    case CONFIG_TABLE: svc_config_print_table(stdout); return EXIT_SUCCESS;
+    case VERSION: printf("%s %s\n", service->name, SVC_VERSION); return EXIT_SUCCESS;
+    case CHECK_CONFIG:
+    case RUN: break;
+    }
+    self.config = svc_config_load(self.config_path, &error);
+    if (self.config == NULL)
+        return refuse(&self, &error);
+    if (what == CHECK_CONFIG)
+        print_checked_config(&self);
+    else
+        code = run(&self);
+    free_all(&self);
+    return code;
+}
