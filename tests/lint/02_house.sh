@@ -111,9 +111,9 @@ is_header {
     if (depth < 0) depth = 0
     if (depth == 0 && (statement ~ /;[ \t]*$/ || text ~ /^\}/)) {
         head = statement; sub(/\{.*/, "", head); sub(/__attribute__.*/, "", head)
-        if (head ~ /[a-z_0-9]\(/ && head !~ /^ *(typedef|struct|enum|extern "C"|_Static_assert)/ && !statement_documented && !trailing)
+        if (!is_test && head ~ /[a-z_0-9]\(/ && head !~ /^ *(typedef|struct|enum|extern "C"|_Static_assert)/ && !statement_documented && !trailing)
             complain(statement_line, "no comment says what this function does")
-        if (head ~ /^ *(typedef|struct|enum)/) documented = 0
+        if (head ~ /^ *(typedef|struct|enum)/ && text ~ /^\}/) documented = 0
         statement = ""
     }
 }
