@@ -1,0 +1,50 @@
+/* reattach.test.mjs - convo-svc away for longer than gateway.reattach_s: the asker gets an error
+ * event, the answer itself goes on and is whole in the history afterwards. */
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { start } from '../support/stack.mjs';
+import { story } from '../support/story.mjs';
+import { startProvider } from '../support/fake_provider.mjs';
+import { expectAnswer } from '../support/expect.mjs';
+import { until, within } from '../support/deadline.mjs';
+
+let provider;
+let s;
+before(async () => {
+    provider = await startProvider();
+    s = await start({ provider, config: { gateway: { reattach_s: 2 } } });
+});
+after(async () => {
+    await s.stopAll();
+    await provider.stop();
+});
+
+story('the asker gets an error event after reattach_s, the answer goes on', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:away');
+    const id = await user.create('fake:away');
+    const opening = user.chat(id, 'question');
+    const answer = await within(10_000, hold.next(), 'the provider is asked');
+    await answer.piece('one ');
+    const stream = await opening;
+    await stream.shows('one ');
+    await s.kill('convo-svc');
+    await answer.piece('two ');
+    const got = await stream.rest(20_000);
+    assert.equal(got.kinds.at(-1), 'error', JSON.stringify(got.kinds));
+    assert.match(got.error.code, /^[a-z_]+$/);
+    assert.ok('one two '.startsWith(got.text), got.text);
+    await answer.piece('three');
+    s.start('convo-svc');
+    await answer.finish();
+    const m = await until(20_000, async () => {
+        const last = (await user.messages(id)).at(-1);
+        return last?.state !== 'streaming' && last;
+    }, 'the answer has ended');
+    assert.deepEqual([m.content, m.state], ['one two three', 'complete']);
+    provider.script('fake:away', async (a) => {
+        await a.piece('back');
+        await a.finish();
+    });
+    expectAnswer(await user.ask(id, 'and now?'), 'back', { messageId: 4 });
+}, { deadline: 60_000 });

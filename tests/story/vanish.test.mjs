@@ -1,0 +1,124 @@
+/* vanish.test.mjs - a client that goes away does not lose its answer, and costs nothing after it. */
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { start } from '../support/stack.mjs';
+import { story } from '../support/story.mjs';
+import { startProvider } from '../support/fake_provider.mjs';
+import { answerFor } from '../support/fake_behaviours.mjs';
+import { expectAnswer, expectNumbered } from '../support/expect.mjs';
+import { until, within } from '../support/deadline.mjs';
+import { RawConnection } from '../support/raw.mjs';
+
+let provider;
+let s;
+before(async () => {
+    provider = await startProvider();
+    s = await start({ provider, config: { gateway: { keepalive_s: 1 } } });
+});
+after(async () => {
+    await s.stopAll();
+    await provider.stop();
+});
+
+const held = (hold) => within(10_000, hold.next(), 'the provider is asked');
+const complete = (user, id) => until(10_000, async () => (await user.messages(id)).at(-1)?.state === 'complete', 'the answer is stored');
+
+/** Sends a question on a raw connection. */
+function question(user, id, text) {
+    const connection = new RawConnection(s.port);
+    const body = JSON.stringify({ message: text });
+    connection.send(`POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+    return connection;
+}
+
+story('a client that leaves in mid-answer finds it complete in the history', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:left');
+    const id = await user.create('fake:left');
+    const opening = user.chat(id, 'tell me');
+    const answer = await held(hold);
+    await answer.piece('before, ');
+    const stream = await opening;
+    await stream.shows('before, ');
+    stream.leave();
+    for (let i = 0; i < 20; i++)
+        await answer.piece(`after ${i}, `);
+    await answer.finish();
+    await complete(user, id);
+    assert.equal((await user.messages(id))[1].content, answer.record.sent);
+    assert.equal(answer.record.closedEarly, false, 'the provider was hung up on');
+});
+
+story('a client that leaves before the first piece finds its answer, too', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:left-early');
+    const id = await user.create('fake:left-early');
+    const connection = question(user, id, 'tell me');
+    const answer = await held(hold);
+    connection.destroy();
+    await answer.piece('nobody hears this');
+    await answer.finish();
+    await complete(user, id);
+    assert.equal((await user.messages(id))[1].content, 'nobody hears this');
+});
+
+story('a client that resets its connection finds its answer, too', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:reset');
+    const id = await user.create('fake:reset');
+    const connection = question(user, id, 'tell me');
+    const answer = await held(hold);
+    await answer.piece('one ');
+    await connection.until('one ');
+    connection.socket.resetAndDestroy();
+    await answer.piece('two');
+    await answer.finish();
+    await complete(user, id);
+    assert.equal((await user.messages(id))[1].content, 'one two');
+});
+
+story('a client that leaves in the middle of its own request leaves no trace', async () => {
+    const user = await s.user();
+    const id = await user.create('echo');
+    for (const head of ['POST /api/chat/', `POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\n`,
+        `POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\nContent-Length: 30\r\n\r\n{"message":"ha`]) {
+        const connection = new RawConnection(s.port);
+        await connection.opened;
+        connection.send(head);
+        connection.socket.end();
+        await connection.untilClosed(15_000);
+        connection.destroy();
+    }
+    assert.deepEqual(await user.messages(id), []);
+});
+
+story('the next question waits for the answer that nobody listens to', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:queue');
+    const id = await user.create('fake:queue');
+    const opening = user.chat(id, 'first');
+    const answer = await held(hold);
+    await answer.piece('x');
+    (await opening).leave();
+    assert.equal((await user.ask(id, 'second')).status, 409);
+    await answer.finish();
+    await complete(user, id);
+    provider.script('fake:queue', async (a) => {
+        await a.piece('y');
+        await a.finish();
+    });
+    expectAnswer(await user.ask(id, 'second'), 'y', { messageId: 4 });
+});
+
+story('a hundred clients that come and go cost nobody anything', async () => {
+    const user = await s.user();
+    const ids = await Promise.all(Array.from({ length: 100 }, () => user.create('fake:bytes')));
+    const streams = await Promise.all(ids.map((id) => user.chat(id, 'q')));
+    for (const stream of streams)
+        stream.leave();
+    expectAnswer(await user.ask(await user.create('fake'), 'still there?'), answerFor('still there?'), { messageId: 2 });
+    for (const id of ids) {
+        await complete(user, id);
+        expectNumbered(await user.messages(id));
+    }
+});

@@ -1,0 +1,121 @@
+/* run_stories.mjs - runs story files side by side and counts their tests.
+ *
+ *     node tests/support/run_stories.mjs [DIRECTORY|FILE|PREFIX …]   (default: tests/story)
+ *
+ * Each file is a child process `node --test FILE` in a process group of its own, so that a file
+ * that hangs is killed with everything it started. STORY_JOBS files run at once (default 2),
+ * LLMB_STORY_SLOW multiplies the time each may take. Output is shown for files that fail. The
+ * last line is `stories: N passed, N failed`; the exit code says the same.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const HERE = path.dirname(fileURLToPath(import.meta.url));
+const SLOW = Math.max(1, Number(process.env.LLMB_STORY_SLOW ?? 1) || 1);
+const FILE_TIMEOUT_MS = 180_000 * SLOW;
+const JOBS = Math.max(1, Number(process.env.STORY_JOBS ?? 2) || 2);
+
+const running = new Set();
+
+/* Paths are taken as they are; a word that is no path picks the files whose name begins with it. */
+function filesOf(args) {
+    const paths = args.filter((a) => fs.existsSync(a));
+    const words = args.filter((a) => !fs.existsSync(a));
+    const out = [];
+    for (const arg of paths.length > 0 ? paths : [path.join(HERE, '../story')]) {
+        if (fs.statSync(arg).isDirectory())
+            out.push(...fs.readdirSync(arg).filter((f) => f.endsWith('.test.mjs')).sort().map((f) => path.join(arg, f)));
+        else
+            out.push(arg);
+    }
+    return words.length === 0 ? out : out.filter((f) => words.some((w) => path.basename(f).startsWith(w)));
+}
+
+function killGroup(child) {
+    try {
+        process.kill(-child.pid, 'SIGKILL');
+    } catch {
+        /* already gone */
+    }
+}
+
+/** The number after "# word " in the summary of TAP output, 0 when there is none. */
+function count(output, word) {
+    const found = [...output.matchAll(new RegExp(`^# ${word} (\\d+)$`, 'gm'))];
+    return found.length > 0 ? Number(found.at(-1)[1]) : 0;
+}
+
+function runFile(file) {
+    const began = Date.now();
+    return new Promise((resolve) => {
+        const child = spawn(process.execPath, ['--test', '--test-reporter=tap', file],
+            { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+        running.add(child);
+        let output = '';
+        let late = false;
+        child.stdout.on('data', (d) => { output += d; });
+        child.stderr.on('data', (d) => { output += d; });
+        const timer = setTimeout(() => {
+            late = true;
+            killGroup(child);
+        }, FILE_TIMEOUT_MS);
+        child.once('close', (code) => {
+            clearTimeout(timer);
+            running.delete(child);
+            killGroup(child);   /* whatever it left behind */
+            const passed = count(output, 'pass');
+            let failed = count(output, 'fail') + count(output, 'cancelled');
+            if (failed === 0 && (code !== 0 || passed + count(output, 'skipped') === 0))
+                failed = 1;
+            if (late)
+                output += `\n${file}: killed after ${FILE_TIMEOUT_MS} ms\n`;
+            resolve({ file, passed, failed, output, seconds: (Date.now() - began) / 1000 });
+        });
+    });
+}
+
+/** The failing parts of TAP output: everything but the tests that passed. */
+function failures(output) {
+    const out = [];
+    let skipping = false;
+    for (const line of output.split('\n')) {
+        if (/^\s*ok \d+/.test(line))
+            skipping = true;
+        else if (/^\s*(not ok \d+|# |\d+\.\.)/.test(line))
+            skipping = false;
+        if (!skipping && !/^\s*# Subtest/.test(line))
+            out.push(line);
+    }
+    return out.join('\n');
+}
+
+async function main(args) {
+    const queue = filesOf(args);
+    let passed = 0;
+    let failed = 0;
+    const worker = async () => {
+        for (let file; (file = queue.shift()) !== undefined;) {
+            const result = await runFile(file);
+            passed += result.passed;
+            failed += result.failed;
+            const name = path.basename(file);
+            console.log(`${result.failed ? 'FAIL' : 'ok  '} ${name}: ${result.passed} passed, ${result.failed} failed (${result.seconds.toFixed(1)} s)`);
+            if (result.failed)
+                console.log(failures(result.output));
+        }
+    };
+    await Promise.all(Array.from({ length: JOBS }, worker));
+    console.log(`stories: ${passed} passed, ${failed} failed`);
+    process.exitCode = failed > 0 ? 1 : 0;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.on(signal, () => {
+        for (const child of running)
+            killGroup(child);
+        process.exit(1);
+    });
+}
+await main(process.argv.slice(2));
