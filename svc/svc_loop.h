@@ -55,7 +55,7 @@ void svc_loop_on_stall(svc_loop_t *self, svc_loop_fn *fn, void *arg);
 /* Forgets what svc_loop_on_stall registered with this arg. */
 void svc_loop_off_stall(svc_loop_t *self, void *arg);
 
-/* Monotonic ms, read once a turn (and by svc_loop_refresh). */
+/* Monotonic ms, read once a turn. */
 uint64_t svc_loop_now_ms(const svc_loop_t *self);
 
 /* Runs until svc_loop_stop. */

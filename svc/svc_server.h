@@ -20,7 +20,8 @@ typedef struct svc_call svc_call_t;
 /* Who may call: services by the name they said hello with. */
 typedef enum { SVC_ANYONE = 7, SVC_GATEWAY = 1, SVC_CONVO = 2, SVC_TOOL = 4 } svc_access; /* SVC_TOOL: bus_call, for operators and tests; part of every mask unless bus-internal */
 
-/* Handles one request. `req` is the decoded struct, good until return; `rep` is a zeroed reply struct to fill for RC_OK, whose
+/* Handles one request. The caller is told RC_TIMEOUT when the budget of a kept call ends before its first part; a call whose hold
+ * ends is forgotten silently (whoever still waits notices by the hold of its own). `req` is the decoded struct, good until return; `rep` is a zeroed reply struct to fill for RC_OK, whose
  * views must live until the handler returns (they are encoded right after).
  * Returns RC_OK or an error to answer at once, RC_LATER to keep the call (then svc_call_finish once). */
 typedef svc_rc svc_handler_fn(void *self, svc_call_t *call, const void *req, void *rep);
@@ -38,6 +39,9 @@ typedef struct {
  * Keeps `ctx`; `self` is passed to every handler. RC_UNAVAILABLE: the endpoint cannot be bound; *error (free() it) is one line that says why. */
 svc_rc svc_server_new(svc_ctx_t *ctx, const char *endpoint, const svc_op_t *ops, void *self,
                       svc_server_t **out, char **error) SVC_MUST_CHECK;
+
+/* Where it is bound, as ZeroMQ says it: the port that a `:*` became. Good as long as the server. */
+const char *svc_server_endpoint(const svc_server_t *self);
 
 /* Cancels all kept calls (their cancel functions run), closes the socket, sets *self_p to NULL. NULL-safe. */
 void svc_server_destroy(svc_server_t **self_p);

@@ -1,0 +1,437 @@
+/* svc_peer.c - the calling side of the bus: the connection to one replica of a service.
+ *
+ *     CLOSED --timer--> CONNECTING --handshake--> HELLO --answered--> UP
+ *        ^                                          |                  |
+ *        +---- disconnected, no or a wrong answer --+--- silence ------+
+ *
+ * The monitor tells of handshakes and broken connections; while CONNECTING ZeroMQ tries again by
+ * itself. Every other trouble closes the socket, and a new one is made: requests that ZeroMQ still
+ * held are gone with it, so that none is executed long after its caller gave up. IMMEDIATE
+ * keeps requests out of connections that do not stand.
+ * A refused attempt shows as the monitor's CLOSED: no process listens there any more, which is
+ * the earliest sign that what lived inside it is lost. Calls are in svc_peer_call.c. */
+#include "svc/svc_peer.h"
+
+#include "svc/svc_msg.h"
+#include "svc/svc_peer_call.h"
+#include "svc/svc_time.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PEER_TICK_MS 250        /* a quarter of the ping; how late silence may be noticed */
+#define PEER_HELLO_LIMIT_MS 3000
+#define PEER_REOPEN_MS 100      /* after a connection that never came up: no spinning */
+#define PEER_WRONG_MS 1000      /* after a wrong answer to hello: it will not change soon */
+#define PEER_RECONNECT_MS 100
+#define PEER_RECONNECT_MAX_MS 1000
+#define PEER_HWM 10000          /* requests that wait in ZeroMQ; then RC_BUSY */
+#define PEER_DRAIN_MAX 256      /* replies a turn */
+
+static void open_socket(svc_peer_t *self);
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+static void
+tell(svc_peer_t *self, svc_peer_event event, uint64_t instance)
+{
+    static const svc_metric counters[] = {
+        [SVC_PEER_UP] = SVC_M_PEER_UPS,
+        [SVC_PEER_DOWN] = SVC_M_PEER_DOWNS,
+        [SVC_PEER_LOST] = SVC_M_PEER_LOSSES,
+    };
+    svc_metrics_add(self->ctx->metrics, counters[event], 1);
+    if (self->on_event != NULL)
+        self->on_event(self->arg, event, instance);
+}
+
+/* What lived inside the instance that was up is given up, once. */
+static void
+tell_lost(svc_peer_t *self, const char *why)
+{
+    if (self->instance == 0 || self->lost_told)
+        return;
+    self->lost_told = true;
+    svc_log_warn(self->ctx->log, "%s at %s is lost: %s (instance %016" PRIx64 ")",
+                 self->service, self->endpoint, why, self->instance);
+    tell(self, SVC_PEER_LOST, self->instance);
+}
+
+/* --- sockets ---------------------------------------------------------------------------------- */
+
+static void
+close_socket(svc_peer_t *self)
+{
+    if (self->socket == NULL)
+        return;
+    svc_loop_remove_socket(self->ctx->loop, self->socket);
+    svc_loop_remove_socket(self->ctx->loop, self->monitor);
+    zmq_socket_monitor(self->socket, NULL, 0); /* before the close, else libzmq 4.3.4 may hang */
+    zmq_close(self->monitor);
+    zmq_close(self->socket);
+    self->socket = NULL;
+    self->monitor = NULL;
+}
+
+static void
+on_open_timer(void *arg, short events)
+{
+    (void)events;
+    svc_peer_t *self = arg;
+    self->open_timer = 0;
+    open_socket(self);
+}
+
+/* Leaves a connection for good; the next one is opened after `ms`. Callbacks run at the end. */
+static void
+go_down(svc_peer_t *self, const char *why, uint64_t ms)
+{
+    const bool was_up = self->state == PEER_UP;
+    close_socket(self);
+    self->state = PEER_CLOSED;
+    self->is_draining = false;
+    if (self->open_timer == 0)
+        self->open_timer = svc_loop_after(self->ctx->loop, ms, on_open_timer, self);
+    if (!was_up)
+        return;
+    svc_log_warn(self->ctx->log, "%s at %s is down: %s", self->service, self->endpoint, why);
+    svc_peer_fail_calls(self);
+    tell(self, SVC_PEER_DOWN, self->instance);
+}
+
+/* --- hello and ping --------------------------------------------------------------------------- */
+
+static void
+send_hello(svc_peer_t *self)
+{
+    const hello_t hello = {
+        .service = svc_str_c(self->ctx->service),
+        .instance = self->ctx->instance,
+        .version = svc_str_c(self->ctx->version),
+    };
+    const proto_envelope_t envelope = {
+        .version = PROTO_VERSION,
+        .kind = PROTO_REQUEST,
+        .id = SVC_PEER_HELLO_ID,
+        .op = SVC_LIT(OP_SVC_HELLO),
+        .expires_ms = svc_unix_ms() + PEER_HELLO_LIMIT_MS,
+    };
+    /* The connection may be known to the monitor a moment before it is to the socket: the tick tries again. */
+    self->hello_sent = svc_peer_send(self, &envelope, &hello_schema, &hello) == RC_OK;
+}
+
+static void
+send_ping(svc_peer_t *self)
+{
+    static const empty_t nothing;
+    const proto_envelope_t envelope = {
+        .version = PROTO_VERSION,
+        .kind = PROTO_REQUEST,
+        .id = SVC_PEER_PING_ID,
+        .op = SVC_LIT(OP_SVC_PING),
+        .expires_ms = svc_unix_ms() + SVC_PEER_DOWN_MS,
+    };
+    (void)svc_peer_send(self, &envelope, &empty_schema, &nothing); /* no room: it is busy with us */
+}
+
+static void
+complain(svc_peer_t *self, const char *what, svc_str detail)
+{
+    if (!self->complained)
+        svc_log_error(self->ctx->log, "%s at %s: %s%.*s", self->service, self->endpoint, what,
+                      (int)detail.n, detail.n == 0 ? "" : detail.p);
+    self->complained = true;
+    go_down(self, what, PEER_WRONG_MS);
+}
+
+static void
+come_up(svc_peer_t *self, const hello_t *hello)
+{
+    if (self->instance != 0 && self->instance != hello->instance)
+        tell_lost(self, "another instance answers there");
+    self->instance = hello->instance;
+    self->lost_told = false;
+    self->complained = false;
+    self->state = PEER_UP;
+    self->ticks = 0;
+    svc_log_info(self->ctx->log, "%s at %s is up (instance %016" PRIx64 ", version %.*s)",
+                 self->service, self->endpoint, self->instance, (int)hello->version.n,
+                 hello->version.n == 0 ? "" : hello->version.p);
+    tell(self, SVC_PEER_UP, self->instance);
+}
+
+static void
+on_hello_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
+{
+    hello_t hello;
+    if (self->state != PEER_HELLO)
+        return;
+    if (envelope->kind != PROTO_FINAL ||
+        proto_decode(&hello_schema, body, self->arena, &hello) != RC_OK || hello.instance == 0)
+        complain(self, "hello was not answered as it should be", (svc_str){0});
+    else if (!svc_str_eq(hello.service, svc_str_c(self->service)))
+        complain(self, "another service answers there: ", hello.service);
+    else
+        come_up(self, &hello);
+}
+
+static void
+on_ping_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
+{
+    ping_rep_t rep;
+    if (self->state != PEER_UP)
+        return;
+    if (envelope->kind != PROTO_FINAL ||
+        proto_decode(&ping_rep_schema, body, self->arena, &rep) != RC_OK ||
+        rep.instance != self->instance) {
+        go_down(self, "ping was not answered as it should be", PEER_REOPEN_MS);
+        return;
+    }
+    self->is_draining = rep.draining;
+}
+
+/* --- what comes in ---------------------------------------------------------------------------- */
+
+static void
+on_message(svc_peer_t *self, svc_str head, svc_str body)
+{
+    proto_envelope_t envelope;
+    self->last_life_ms = svc_loop_now_ms(self->ctx->loop);
+    if (proto_envelope_decode(head, &envelope) != RC_OK || envelope.version != PROTO_VERSION) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
+        return;
+    }
+    if (envelope.id == SVC_PEER_HELLO_ID)
+        on_hello_reply(self, &envelope, body);
+    else if (envelope.id == SVC_PEER_PING_ID)
+        on_ping_reply(self, &envelope, body);
+    else if (self->state == PEER_UP)
+        svc_peer_on_reply(self, &envelope, body);
+}
+
+/* Reads one message; false when there is none. */
+static bool
+receive_one(svc_peer_t *self)
+{
+    zmq_msg_t head, body;
+    void *socket = self->socket; /* a reply may close it: the frames are all read before */
+    zmq_msg_init(&head);
+    zmq_msg_init(&body);
+    const bool got = svc_msg_recv(socket, &head, ZMQ_DONTWAIT);
+    if (got && zmq_msg_more(&head) != 0 && svc_msg_recv(socket, &body, ZMQ_DONTWAIT)) {
+        svc_msg_skip_rest(socket, &body);
+        on_message(self, svc_msg_str(&head), svc_msg_str(&body));
+    } else if (got) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
+    }
+    zmq_msg_close(&body);
+    zmq_msg_close(&head);
+    return got;
+}
+
+static void
+on_readable(void *arg, short events)
+{
+    (void)events;
+    svc_peer_t *self = arg;
+    const void *socket = self->socket;
+    for (int i = 0; i < PEER_DRAIN_MAX && self->socket == socket && receive_one(self); i++) {
+    }
+}
+
+static void
+on_connection_event(svc_peer_t *self, unsigned event)
+{
+    switch (event) {
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        if (self->state != PEER_CONNECTING)
+            break;
+        self->state = PEER_HELLO;
+        self->hello_ms = svc_loop_now_ms(self->ctx->loop);
+        send_hello(self);
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        if (self->state == PEER_UP)
+            go_down(self, "disconnected", 0);
+        else if (self->state == PEER_HELLO)
+            go_down(self, "disconnected", PEER_REOPEN_MS);
+        break;
+    case ZMQ_EVENT_CLOSED: /* of an attempt: a connection that stood ends as DISCONNECTED */
+        if (self->state == PEER_CONNECTING)
+            tell_lost(self, "its address refuses");
+        break;
+    default: break;
+    }
+}
+
+static void
+on_monitor(void *arg, short events)
+{
+    (void)events;
+    svc_peer_t *self = arg;
+    void *monitor = self->monitor;
+    while (self->monitor == monitor) {
+        zmq_msg_t msg;
+        zmq_msg_init(&msg);
+        if (!svc_msg_recv(monitor, &msg, ZMQ_DONTWAIT)) {
+            zmq_msg_close(&msg);
+            break;
+        }
+        uint16_t event = 0; /* first frame: 16 bits event, 32 bits value; second: the address */
+        if (zmq_msg_size(&msg) >= sizeof(event))
+            memcpy(&event, zmq_msg_data(&msg), sizeof(event));
+        svc_msg_skip_rest(monitor, &msg);
+        zmq_msg_close(&msg);
+        on_connection_event(self, event);
+    }
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+static void
+on_tick(void *arg, short events)
+{
+    (void)events;
+    svc_peer_t *self = arg;
+    const uint64_t now = svc_loop_now_ms(self->ctx->loop);
+    const uint64_t silent_ms = now > self->last_life_ms ? now - self->last_life_ms : 0;
+    if (self->state == PEER_UP) {
+        if (silent_ms >= SVC_PEER_DOWN_MS)
+            go_down(self, "no sign of life", 0);
+        else if (++self->ticks % (SVC_PEER_PING_MS / PEER_TICK_MS) == 0)
+            send_ping(self);
+    } else if (self->state == PEER_HELLO) {
+        if (now - self->hello_ms >= PEER_HELLO_LIMIT_MS)
+            go_down(self, "hello was not answered", PEER_REOPEN_MS);
+        else if (!self->hello_sent)
+            send_hello(self);
+    }
+    if (self->state != PEER_UP && silent_ms >= SVC_PEER_LOST_MS)
+        tell_lost(self, "no sign of life");
+}
+
+/* We stood still ourselves: what we did not hear is no sign of anything. */
+static void
+on_stall(void *arg, short events)
+{
+    (void)events;
+    svc_peer_t *self = arg;
+    const uint64_t now = svc_loop_now_ms(self->ctx->loop);
+    self->last_life_ms = now;
+    self->hello_ms = now;
+    if (self->state == PEER_UP)
+        send_ping(self);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+/* Gives the socket, not connected yet, with its monitor. */
+static void
+make_socket(svc_peer_t *self)
+{
+    char name[64];
+    const int yes = 1, retry = PEER_RECONNECT_MS, retry_max = PEER_RECONNECT_MAX_MS;
+    self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_DEALER, PEER_HWM);
+    SVC_ASSERT(self->socket != NULL);
+    zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &yes, sizeof(yes));
+    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &retry, sizeof(retry));
+    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof(retry_max));
+    snprintf(name, sizeof(name), "inproc://monitor-%p-%" PRIu64, (void *)self, ++self->monitors);
+    const int events =
+        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
+    self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);
+    SVC_ASSERT(self->monitor != NULL);
+    SVC_ASSERT(zmq_socket_monitor(self->socket, name, events) == 0);
+    SVC_ASSERT(zmq_connect(self->monitor, name) == 0);
+}
+
+static void
+open_socket(svc_peer_t *self)
+{
+    make_socket(self);
+    self->state = PEER_CONNECTING;
+    self->hello_sent = false;
+    svc_loop_add_socket(self->ctx->loop, self->monitor, on_monitor, self);
+    svc_loop_add_socket(self->ctx->loop, self->socket, on_readable, self);
+    (void)zmq_connect(self->socket, self->endpoint); /* its form was checked by svc_peer_new */
+}
+
+/* NULL, or what is wrong with the form of an endpoint. */
+static const char *
+check_endpoint(svc_ctx_t *ctx, const char *endpoint)
+{
+    if (strchr(endpoint, ',') != NULL)
+        return "several endpoints are not supported yet, give one";
+    if (strncmp(endpoint, "tcp://", 6) != 0)
+        return "not of the form tcp://host:port";
+    void *probe = svc_msg_socket(ctx->zmq, ZMQ_DEALER, 1);
+    SVC_ASSERT(probe != NULL);
+    const char *wrong = zmq_connect(probe, endpoint) == 0 ? NULL : "not of the form tcp://host:port";
+    zmq_close(probe);
+    return wrong;
+}
+
+svc_peer_t *
+svc_peer_new(svc_ctx_t *ctx, const char *service, const char *endpoint,
+             svc_peer_event_fn *on_event, void *arg, char **error)
+{
+    const char *wrong = check_endpoint(ctx, endpoint);
+    if (wrong != NULL) {
+        if (asprintf(error, "%s: cannot connect to \"%s\": %s", service, endpoint, wrong) < 0)
+            *error = NULL;
+        return NULL;
+    }
+    svc_peer_t *self = svc_alloc(sizeof(*self));
+    self->ctx = ctx;
+    self->service = svc_str_dup(svc_str_c(service));
+    self->endpoint = svc_str_dup(svc_str_c(endpoint));
+    self->on_event = on_event;
+    self->arg = arg;
+    self->arena = proto_arena_new();
+    self->last_life_ms = svc_mono_ms();
+    svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
+    self->tick_timer = svc_loop_every(ctx->loop, PEER_TICK_MS, on_tick, self);
+    svc_loop_on_stall(ctx->loop, on_stall, self);
+    open_socket(self);
+    return self;
+}
+
+void
+svc_peer_destroy(svc_peer_t **self_p)
+{
+    svc_peer_t *self = *self_p;
+    if (self == NULL)
+        return;
+    close_socket(self);
+    svc_loop_cancel(self->ctx->loop, self->tick_timer);
+    svc_loop_cancel(self->ctx->loop, self->open_timer);
+    svc_loop_off_stall(self->ctx->loop, self);
+    svc_peer_drop_calls(self);
+    proto_arena_destroy(&self->arena);
+    svc_buf_fini(&self->out);
+    free(self->rep);
+    free(self->endpoint);
+    free(self->service);
+    free(self);
+    *self_p = NULL;
+}
+
+bool
+svc_peer_is_up(const svc_peer_t *self)
+{
+    return self->state == PEER_UP;
+}
+
+bool
+svc_peer_is_draining(const svc_peer_t *self)
+{
+    return self->is_draining;
+}
+
+uint64_t
+svc_peer_instance(const svc_peer_t *self)
+{
+    return self->instance;
+}
