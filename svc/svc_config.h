@@ -40,7 +40,7 @@ typedef struct {
 
 /* Strings are owned by the struct, never NULL. */
 typedef struct svc_config {
-    char *server_host;                 /* part of server.port before the colon; "" : all addresses */
+    char *server_host;                 /* part of server.port before the colon, a literal without brackets; "" : all addresses */
     uint16_t server_port;              /* 8080 */
     int server_default_framing;        /* svc_framing */
     uint64_t server_max_body_bytes;
