@@ -231,8 +231,7 @@ read_variable(build_t *self, char *entry)
     if (self->source.variable[row].n != 0)
         return fail(self, "%s: is set, and as a file, too; expected one of them",
                     variable);
-    self->source.variable[row] =
-        key->path; /* until the checks are over, see name_variables */
+    self->source.variable[row] = name;
     if (is_file)
         return set_from_file(self, key, variable, equals + 1);
     if (svc_config_set(key, self->config, svc_str_c(equals + 1), &wrong))
