@@ -21,20 +21,20 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define LOOP_WATCHES_MAX 64
-#define LOOP_TURN_FNS_MAX 8
-#define LOOP_STALL_FNS_MAX 16
-#define LOOP_BLOCK_MAX_MS 1000 /* so that a stall shows even in an idle loop */
+#define LOOP_WATCHES_MAX    64
+#define LOOP_TURN_FNS_MAX   8
+#define LOOP_STALL_FNS_MAX  16
+#define LOOP_BLOCK_MAX_MS   1000 /* so that a stall shows even in an idle loop */
 #define LOOP_DRY_ROUNDS_MAX 100
-#define LOOP_DRY_WAIT_MS 20
+#define LOOP_DRY_WAIT_MS    20
 
 typedef struct {
-    uint64_t serial;  /* of this watch; 0: the slot is free */
-    void *socket;     /* NULL: fd counts; borrowed */
-    int fd;           /* borrowed */
-    short events;     /* to poll for */
-    svc_loop_fn *fn;  /* handler */
-    void *arg;        /* for fn */
+    uint64_t serial; /* of this watch; 0: the slot is free */
+    void *socket;    /* NULL: fd counts; borrowed */
+    int fd;          /* borrowed */
+    short events;    /* to poll for */
+    svc_loop_fn *fn; /* handler */
+    void *arg;       /* for fn */
 } watch_t;
 
 typedef struct {
@@ -56,13 +56,13 @@ typedef struct {
 } stall_fn_t;
 
 struct svc_loop {
-    int wake_fd;                                 /* eventfd of svc_loop_stop, owned */
-    atomic_bool stopping;                        /* set by any thread */
-    watch_t watches[LOOP_WATCHES_MAX];           /* slots */
-    uint64_t serials;                            /* source of watch_t.serial */
-    bool changed;                                /* items must be made anew */
-    zmq_pollitem_t items[LOOP_WATCHES_MAX + 1];  /* [0] is wake_fd */
-    size_t item_slots[LOOP_WATCHES_MAX + 1];     /* items[i] is of watches[item_slots[i]] */
+    int wake_fd;                                /* eventfd of svc_loop_stop, owned */
+    atomic_bool stopping;                       /* set by any thread */
+    watch_t watches[LOOP_WATCHES_MAX];          /* slots */
+    uint64_t serials;                           /* source of watch_t.serial */
+    bool changed;                               /* items must be made anew */
+    zmq_pollitem_t items[LOOP_WATCHES_MAX + 1]; /* [0] is wake_fd */
+    size_t item_slots[LOOP_WATCHES_MAX + 1]; /* items[i] is of watches[item_slots[i]] */
     uint64_t item_serials[LOOP_WATCHES_MAX + 1]; /* and stood there under this serial */
     int n_items;                                 /* in use */
     svc_heap_t timers;                           /* loop_timer_t.due */
@@ -123,7 +123,8 @@ void
 svc_loop_add_socket(svc_loop_t *self, void *socket, svc_loop_fn *fn, void *arg)
 {
     SVC_ASSERT(socket != NULL);
-    add_watch(self, (watch_t){.socket = socket, .events = ZMQ_POLLIN, .fn = fn, .arg = arg});
+    add_watch(self,
+              (watch_t){.socket = socket, .events = ZMQ_POLLIN, .fn = fn, .arg = arg});
 }
 
 void
@@ -168,8 +169,8 @@ rebuild_items(svc_loop_t *self)
         const watch_t *watch = &self->watches[i];
         if (watch->serial == 0)
             continue;
-        self->items[n] =
-            (zmq_pollitem_t){.socket = watch->socket, .fd = watch->fd, .events = watch->events};
+        self->items[n] = (zmq_pollitem_t){
+            .socket = watch->socket, .fd = watch->fd, .events = watch->events};
         self->item_slots[n] = i;
         self->item_serials[n] = watch->serial;
         n++;

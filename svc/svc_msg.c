@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define MSG_HANDSHAKE_MS 3000 /* libzmq's default of 30 s would hide a frozen peer behind the kernel's backlog */
+#define MSG_HANDSHAKE_MS \
+    3000 /* libzmq's default of 30 s would hide a frozen peer behind the kernel's backlog */
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)

@@ -21,14 +21,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PEER_TICK_MS 250        /* a quarter of the ping; how late silence may be noticed */
-#define PEER_HELLO_LIMIT_MS 3000
-#define PEER_REOPEN_MS 100      /* after a connection that never came up: no spinning */
-#define PEER_WRONG_MS 1000      /* after a wrong answer to hello: it will not change soon */
-#define PEER_RECONNECT_MS 100
+#define PEER_TICK_MS          250 /* a quarter of the ping; how late silence may be noticed */
+#define PEER_HELLO_LIMIT_MS   3000
+#define PEER_REOPEN_MS        100 /* after a connection that never came up: no spinning */
+#define PEER_WRONG_MS         1000 /* after a wrong answer to hello: it will not change soon */
+#define PEER_RECONNECT_MS     100
 #define PEER_RECONNECT_MAX_MS 1000
-#define PEER_HWM 10000          /* requests that wait in ZeroMQ; then RC_BUSY */
-#define PEER_DRAIN_MAX 256      /* replies a turn */
+#define PEER_HWM              10000 /* requests that wait in ZeroMQ; then RC_BUSY */
+#define PEER_DRAIN_MAX        256   /* replies a turn */
 
 static void open_socket(svc_peer_t *self);
 
@@ -68,7 +68,8 @@ close_socket(svc_peer_t *self)
         return;
     svc_loop_remove_socket(self->ctx->loop, self->socket);
     svc_loop_remove_socket(self->ctx->loop, self->monitor);
-    zmq_socket_monitor(self->socket, NULL, 0); /* before the close, else libzmq 4.3.4 may hang */
+    zmq_socket_monitor(self->socket, NULL,
+                       0); /* before the close, else libzmq 4.3.4 may hang */
     zmq_close(self->monitor);
     zmq_close(self->socket);
     self->socket = NULL;
@@ -96,7 +97,8 @@ go_down(svc_peer_t *self, const char *why, uint64_t ms)
         self->open_timer = svc_loop_after(self->ctx->loop, ms, on_open_timer, self);
     if (!was_up)
         return;
-    svc_log_warn(self->ctx->log, "%s at %s is down: %s", self->service, self->endpoint, why);
+    svc_log_warn(self->ctx->log, "%s at %s is down: %s", self->service, self->endpoint,
+                 why);
     svc_peer_fail_calls(self);
     tell(self, SVC_PEER_DOWN, self->instance);
 }
@@ -133,15 +135,16 @@ send_ping(svc_peer_t *self)
         .op = SVC_LIT(OP_SVC_PING),
         .expires_ms = svc_unix_ms() + SVC_PEER_DOWN_MS,
     };
-    (void)svc_peer_send(self, &envelope, &empty_schema, &nothing); /* no room: it is busy with us */
+    (void)svc_peer_send(self, &envelope, &empty_schema,
+                        &nothing); /* no room: it is busy with us */
 }
 
 static void
 complain(svc_peer_t *self, const char *what, svc_str detail)
 {
     if (!self->complained)
-        svc_log_error(self->ctx->log, "%s at %s: %s%.*s", self->service, self->endpoint, what,
-                      (int)detail.n, detail.n == 0 ? "" : detail.p);
+        svc_log_error(self->ctx->log, "%s at %s: %s%.*s", self->service, self->endpoint,
+                      what, (int)detail.n, detail.n == 0 ? "" : detail.p);
     self->complained = true;
     go_down(self, what, PEER_WRONG_MS);
 }
@@ -169,7 +172,8 @@ on_hello_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
     if (self->state != PEER_HELLO)
         return;
     if (envelope->kind != PROTO_FINAL ||
-        proto_decode(&hello_schema, body, self->arena, &hello) != RC_OK || hello.instance == 0)
+        proto_decode(&hello_schema, body, self->arena, &hello) != RC_OK ||
+        hello.instance == 0)
         complain(self, "hello was not answered as it should be", (svc_str){0});
     else if (!svc_str_eq(hello.service, svc_str_c(self->service)))
         complain(self, "another service answers there: ", hello.service);
@@ -199,7 +203,8 @@ on_message(svc_peer_t *self, svc_str head, svc_str body)
 {
     proto_envelope_t envelope;
     self->last_life_ms = svc_loop_now_ms(self->ctx->loop);
-    if (proto_envelope_decode(head, &envelope) != RC_OK || envelope.version != PROTO_VERSION) {
+    if (proto_envelope_decode(head, &envelope) != RC_OK ||
+        envelope.version != PROTO_VERSION) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         return;
     }
@@ -216,7 +221,8 @@ static bool
 receive_one(svc_peer_t *self)
 {
     zmq_msg_t head, body;
-    void *socket = self->socket; /* a reply may close it: the frames are all read before */
+    void *socket =
+        self->socket; /* a reply may close it: the frames are all read before */
     zmq_msg_init(&head);
     zmq_msg_init(&body);
     const bool got = svc_msg_recv(socket, &head, ZMQ_DONTWAIT);
@@ -237,7 +243,8 @@ on_readable(void *arg, short events)
     (void)events;
     svc_peer_t *self = arg;
     const void *socket = self->socket;
-    for (int i = 0; i < PEER_DRAIN_MAX && self->socket == socket && receive_one(self); i++) {
+    for (int i = 0; i < PEER_DRAIN_MAX && self->socket == socket && receive_one(self);
+         i++) {
     }
 }
 
@@ -279,7 +286,8 @@ on_monitor(void *arg, short events)
             zmq_msg_close(&msg);
             break;
         }
-        uint16_t event = 0; /* first frame: 16 bits event, 32 bits value; second: the address */
+        uint16_t event =
+            0; /* first frame: 16 bits event, 32 bits value; second: the address */
         if (zmq_msg_size(&msg) >= sizeof(event))
             memcpy(&event, zmq_msg_data(&msg), sizeof(event));
         svc_msg_skip_rest(monitor, &msg);
@@ -338,9 +346,10 @@ make_socket(svc_peer_t *self)
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &yes, sizeof(yes));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &retry, sizeof(retry));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof(retry_max));
-    snprintf(name, sizeof(name), "inproc://monitor-%p-%" PRIu64, (void *)self, ++self->monitors);
-    const int events =
-        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
+    snprintf(name, sizeof(name), "inproc://monitor-%p-%" PRIu64, (void *)self,
+             ++self->monitors);
+    const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
+                       ZMQ_EVENT_CLOSED;
     self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);
     SVC_ASSERT(self->monitor != NULL);
     SVC_ASSERT(zmq_socket_monitor(self->socket, name, events) == 0);
@@ -355,31 +364,36 @@ open_socket(svc_peer_t *self)
     self->hello_sent = false;
     svc_loop_add_socket(self->ctx->loop, self->monitor, on_monitor, self);
     svc_loop_add_socket(self->ctx->loop, self->socket, on_readable, self);
-    (void)zmq_connect(self->socket, self->endpoint); /* its form was checked by svc_peer_new */
+    if (zmq_connect(self->socket, self->endpoint) !=
+        0) /* its form was checked by svc_peer_new */
+        complain(self, "cannot connect: ", svc_str_c(zmq_strerror(errno)));
 }
 
 /* NULL, or what is wrong with the form of an endpoint. */
 static const char *
-check_endpoint(svc_ctx_t *ctx, const char *endpoint)
+check_endpoint(const char *endpoint)
 {
+    static const char wrong_form[] = "not of the form tcp://host:port";
     if (strchr(endpoint, ',') != NULL)
         return "several endpoints are not supported yet, give one";
     if (strncmp(endpoint, "tcp://", 6) != 0)
-        return "not of the form tcp://host:port";
-    void *probe = svc_msg_socket(ctx->zmq, ZMQ_DEALER, 1);
-    SVC_ASSERT(probe != NULL);
-    const char *wrong = zmq_connect(probe, endpoint) == 0 ? NULL : "not of the form tcp://host:port";
-    zmq_close(probe);
-    return wrong;
+        return wrong_form;
+    const char *host = endpoint + 6, *colon = strrchr(host, ':');
+    if (colon == NULL || colon == host ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1))
+        return wrong_form;
+    const unsigned long port = strtoul(colon + 1, NULL, 10);
+    return port >= 1 && port <= UINT16_MAX ? NULL : wrong_form;
 }
 
 svc_peer_t *
 svc_peer_new(svc_ctx_t *ctx, const char *service, const char *endpoint,
              svc_peer_event_fn *on_event, void *arg, char **error)
 {
-    const char *wrong = check_endpoint(ctx, endpoint);
+    const char *wrong = check_endpoint(endpoint);
     if (wrong != NULL) {
-        if (asprintf(error, "%s: cannot connect to \"%s\": %s", service, endpoint, wrong) < 0)
+        if (asprintf(error, "%s: cannot connect to \"%s\": %s", service, endpoint,
+                     wrong) < 0)
             *error = NULL;
         return NULL;
     }

@@ -12,8 +12,9 @@
 
 #include <stdlib.h>
 
-#define POST_LIFE_MS 10000               /* a request without reply is of no use any later */
-#define BODY_COPY_MAX_BYTES (64u << 10)  /* smaller bodies are copied, and the buffer is used again */
+#define POST_LIFE_MS 10000 /* a request without reply is of no use any later */
+#define BODY_COPY_MAX_BYTES \
+    (64u << 10) /* smaller bodies are copied, and the buffer is used again */
 
 typedef struct {
     svc_table_node_t by_id;           /* first: cast from table nodes; key is the id */
@@ -39,8 +40,8 @@ send_body(void *socket, svc_buf_t *out)
 }
 
 svc_rc
-svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope, const proto_schema_t *schema,
-              const void *msg)
+svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
+              const proto_schema_t *schema, const void *msg)
 {
     if (self->socket == NULL)
         return RC_UNAVAILABLE;
@@ -57,7 +58,8 @@ svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope, const proto_sc
     if (rc == RC_OK)
         rc = proto_envelope_encode(&head, &first);
     /* When the first frame is taken ZeroMQ takes the second one, too. */
-    if (rc == RC_OK && (!svc_msg_send_bytes(self->socket, svc_buf_str(&first), ZMQ_SNDMORE | ZMQ_DONTWAIT) ||
+    if (rc == RC_OK && (!svc_msg_send_bytes(self->socket, svc_buf_str(&first),
+                                            ZMQ_SNDMORE | ZMQ_DONTWAIT) ||
                         !send_body(self->socket, &self->out)))
         rc = RC_BUSY;
     svc_buf_fini(&first);
@@ -97,7 +99,8 @@ on_deadline(void *arg, short events)
     svc_heap_node_t *first;
     self->call_timer = 0;
     while ((first = svc_heap_first(&self->deadlines)) != NULL && first->key <= now)
-        fail_call(self, (peer_call_t *)((char *)first - offsetof(peer_call_t, deadline)), RC_TIMEOUT);
+        fail_call(self, (peer_call_t *)((char *)first - offsetof(peer_call_t, deadline)),
+                  RC_TIMEOUT);
     set_timer(self);
 }
 
@@ -111,14 +114,15 @@ set_timer(svc_peer_t *self)
     const uint64_t now = svc_loop_now_ms(self->ctx->loop);
     svc_loop_cancel(self->ctx->loop, self->call_timer);
     self->call_timer_ms = first->key;
-    self->call_timer = svc_loop_after(self->ctx->loop, first->key > now ? first->key - now : 0,
-                                      on_deadline, self);
+    self->call_timer = svc_loop_after(
+        self->ctx->loop, first->key > now ? first->key - now : 0, on_deadline, self);
 }
 
 static void
 set_deadline(svc_peer_t *self, peer_call_t *call, uint64_t ms)
 {
-    svc_heap_put(&self->deadlines, &call->deadline, svc_loop_now_ms(self->ctx->loop) + ms);
+    svc_heap_put(&self->deadlines, &call->deadline,
+                 svc_loop_now_ms(self->ctx->loop) + ms);
     set_timer(self);
 }
 
@@ -155,7 +159,8 @@ svc_peer_call(svc_peer_t *self, const svc_peer_request_t *request, uint64_t *id_
 }
 
 svc_rc
-svc_peer_post(svc_peer_t *self, const char *op, const proto_schema_t *schema, const void *req)
+svc_peer_post(svc_peer_t *self, const char *op, const proto_schema_t *schema,
+              const void *req)
 {
     if (self->state != PEER_UP)
         return RC_UNAVAILABLE;

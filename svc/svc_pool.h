@@ -21,7 +21,7 @@ typedef struct {
     size_t max_queued;  /* jobs that wait; one more is RC_BUSY */
     size_t max_batch;   /* jobs handed to one worker at once (1: strictly one by one) */
     void *(*open)(void *arg, char **error);  /* worker's thread, at start: gives its state; NULL with *error set: start-up fails */
-    void (*work)(void *state, svc_job_t *const *jobs, size_t n); /* worker's thread: must answer each job by svc_job_done */
+    void (*work)(void *state, svc_job_t *const *jobs, size_t n); /* worker's thread: answers each job by svc_job_done */
     void (*close)(void *state); /* worker's thread, at the end */
 } svc_pool_config_t;
 
@@ -46,7 +46,7 @@ size_t svc_pool_load(const svc_pool_t *self);
 uint32_t svc_job_kind(const svc_job_t *job);
 svc_str svc_job_payload(const svc_job_t *job);
 
-/* Worker's thread: answers a job, once. Copies `result`. Sent when work() returns or the batch's flush is asked for. */
+/* Worker's thread: answers a job, once. Copies `result`. Sent when work() returns; a job that work() did not answer is RC_INTERNAL. */
 void svc_job_done(svc_job_t *job, svc_rc rc, svc_str result);
 
 #endif

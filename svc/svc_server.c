@@ -14,8 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SERVER_DRAIN_MAX 256 /* messages a turn, so that timers and other sockets get theirs */
-#define SERVER_HWM 20000     /* replies that wait for one slow caller; then they are dropped */
+#define SERVER_DRAIN_MAX \
+    256 /* messages a turn, so that timers and other sockets get theirs */
+#define SERVER_HWM \
+    20000 /* replies that wait for one slow caller; then they are dropped */
 
 /* --- what every service answers --------------------------------------------------------------- */
 
@@ -55,7 +57,8 @@ on_stats(svc_server_t *self, svc_call_t *call, svc_str body)
     for (int i = 0; i < SVC_M_COUNT; i++) {
         const uint64_t value = svc_metrics_get(self->ctx->metrics, (svc_metric)i);
         if (value != 0)
-            counters[n++] = (counter_t){svc_str_c(svc_metrics_name((svc_metric)i)), value};
+            counters[n++] = (counter_t){svc_str_c(svc_metrics_name((svc_metric)i)),
+                                        value};
     }
     const stats_rep_t rep = {.counters = {counters, n}};
     return svc_call_send(call, PROTO_FINAL, &stats_rep_schema, &rep);
@@ -150,7 +153,8 @@ run_handler(svc_server_t *self, svc_call_t *call, svc_str body)
 }
 
 static void
-dispatch(svc_server_t *self, svc_call_t *call, const proto_envelope_t *envelope, svc_str body)
+dispatch(svc_server_t *self, svc_call_t *call, const proto_envelope_t *envelope,
+         svc_str body)
 {
     for (size_t i = 0; i < SVC_COUNT(builtins); i++)
         if (svc_str_eq(envelope->op, svc_str_c(builtins[i].op))) {
@@ -181,7 +185,8 @@ static svc_call_t *
 open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *envelope)
 {
     svc_call_t *call = svc_call_new(self);
-    call->op_name = "?"; /* until it is known to be one of ours: a stranger's text is not logged */
+    call->op_name =
+        "?"; /* until it is known to be one of ours: a stranger's text is not logged */
     call->route = *route;
     call->id = envelope->id;
     call->expires_ms = envelope->expires_ms;
@@ -195,10 +200,12 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
 
 /* `body` has a NULL pointer when the frames were not [route, envelope, body]. */
 static void
-serve(svc_server_t *self, const svc_route_t *route, svc_str head, svc_str body, bool is_whole)
+serve(svc_server_t *self, const svc_route_t *route, svc_str head, svc_str body,
+      bool is_whole)
 {
     proto_envelope_t envelope;
-    if (head.n > PROTO_ENVELOPE_MAX_BYTES || proto_envelope_decode(head, &envelope) != RC_OK ||
+    if (head.n > PROTO_ENVELOPE_MAX_BYTES ||
+        proto_envelope_decode(head, &envelope) != RC_OK ||
         envelope.kind != PROTO_REQUEST) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         return;
@@ -292,8 +299,8 @@ make_rooms(svc_server_t *self)
 }
 
 svc_rc
-svc_server_new(svc_ctx_t *ctx, const char *endpoint, const svc_op_t *ops, void *handler_self,
-               svc_server_t **out, char **error)
+svc_server_new(svc_ctx_t *ctx, const char *endpoint, const svc_op_t *ops,
+               void *handler_self, svc_server_t **out, char **error)
 {
     svc_server_t *self = svc_alloc(sizeof(*self));
     self->ctx = ctx;

@@ -13,7 +13,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define REPLY_COPY_MAX_BYTES (64u << 10) /* smaller bodies are copied, and the buffer is used again */
+#define REPLY_COPY_MAX_BYTES \
+    (64u << 10) /* smaller bodies are copied, and the buffer is used again */
 
 /* --- life ----------------------------------------------------------------------------------- */
 
@@ -160,7 +161,8 @@ send_frames(svc_call_t *call, proto_kind kind, zmq_msg_t *body)
     svc_server_t *server = call->server;
     svc_buf_t envelope;
     svc_buf_init(&envelope, PROTO_ENVELOPE_MAX_BYTES);
-    const proto_envelope_t head = {.version = PROTO_VERSION, .kind = kind, .id = call->id};
+    const proto_envelope_t head = {
+        .version = PROTO_VERSION, .kind = kind, .id = call->id};
     svc_rc rc = proto_envelope_encode(&head, &envelope);
     if (rc != RC_OK)
         goto out;
@@ -172,7 +174,8 @@ send_frames(svc_call_t *call, proto_kind kind, zmq_msg_t *body)
             svc_clients_remove(server->clients, &call->route);
         goto out;
     }
-    if (!svc_msg_send_bytes(server->socket, svc_buf_str(&envelope), ZMQ_SNDMORE | ZMQ_DONTWAIT) ||
+    if (!svc_msg_send_bytes(server->socket, svc_buf_str(&envelope),
+                            ZMQ_SNDMORE | ZMQ_DONTWAIT) ||
         !svc_msg_send(server->socket, body, ZMQ_DONTWAIT))
         rc = RC_UNAVAILABLE;
 out:
@@ -194,7 +197,8 @@ send_body(svc_call_t *call, proto_kind kind, svc_str body)
 }
 
 svc_rc
-svc_call_send(svc_call_t *call, proto_kind kind, const proto_schema_t *schema, const void *msg)
+svc_call_send(svc_call_t *call, proto_kind kind, const proto_schema_t *schema,
+              const void *msg)
 {
     if (call->id == 0)
         return RC_OK;
@@ -224,7 +228,8 @@ send_error(svc_call_t *call, svc_rc rc)
     svc_metrics_add(call->server->ctx->metrics, SVC_M_REQUEST_ERRORS, 1);
     if (svc_call_send(call, PROTO_ERROR, &error_rep_schema, &error) != RC_INVALID)
         return;
-    const error_rep_t bare = {.code = error.code}; /* what was said cannot be sent: the code can */
+    const error_rep_t bare = {
+        .code = error.code}; /* what was said cannot be sent: the code can */
     (void)svc_call_send(call, PROTO_ERROR, &error_rep_schema, &bare);
 }
 
@@ -236,9 +241,10 @@ svc_call_finish(svc_call_t *call, svc_rc rc, const void *rep)
         return;
     if (rc == RC_OK) {
         static const empty_t nothing;
-        const proto_schema_t *schema =
-            rep != NULL && call->op != NULL ? call->op->rep : &empty_schema;
-        svc_rc sent = svc_call_send(call, PROTO_FINAL, schema, rep != NULL ? rep : &nothing);
+        const proto_schema_t *schema = rep != NULL && call->op != NULL ? call->op->rep
+                                                                       : &empty_schema;
+        svc_rc sent = svc_call_send(call, PROTO_FINAL, schema,
+                                    rep != NULL ? rep : &nothing);
         if (sent == RC_TOO_BIG || sent == RC_INVALID) {
             svc_log_error(call->server->ctx->log, "the reply of %s cannot be encoded: %s",
                           call->op_name, svc_rc_info(sent)->wire);

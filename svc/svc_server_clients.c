@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-#define CLIENTS_MAX 4096
+#define CLIENTS_MAX     4096
 #define CLIENTS_BUCKETS 1024 /* power of two */
 
 typedef struct client {

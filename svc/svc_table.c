@@ -17,7 +17,8 @@ bucket_of(const svc_table_t *self, uint64_t key)
 static void
 grow(svc_table_t *self)
 {
-    svc_table_t wider = {.n_buckets = self->n_buckets == 0 ? TABLE_FIRST_BUCKETS : self->n_buckets * 2};
+    svc_table_t wider = {.n_buckets = self->n_buckets == 0 ? TABLE_FIRST_BUCKETS
+                                                           : self->n_buckets * 2};
     wider.buckets = svc_alloc(wider.n_buckets * sizeof(*wider.buckets));
     for (size_t i = 0; i < self->n_buckets; i++) {
         svc_table_node_t *next;

@@ -1,0 +1,428 @@
+/* svc_pool.c - worker threads for what would block a loop: hashing, disk, Redis.
+ *
+ *     submit -> queue (ring) -> batch to an idle worker -> work() -> results -> done functions
+ *                owner          [route, job, job, ...]     worker    [result, ...]   owner
+ *
+ * The owner holds one ROUTER, each worker a DEALER with its number as route, all over inproc. A
+ * job is one frame: its kind, then its payload. A worker's batch is answered by as many frames in
+ * the same order: rc, then the result. What the owner needs to know of a job (whom to tell) never
+ * leaves its thread: running jobs are remembered per worker, by their place in the batch.
+ * The first message of a worker says that it is open (empty) or why not (text). An empty frame
+ * sends it home. */
+#include "svc/svc_pool.h"
+
+#include "svc/svc_msg.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define POOL_THREADS_MAX 64
+#define POOL_BATCH_MAX   1024
+#define POOL_HEAD_BYTES \
+    8 /* of a frame: kind or rc, and padding that keeps payloads aligned */
+#define POOL_DRAIN_MAX 64 /* batches a turn */
+
+typedef struct {
+    svc_pool_done_fn *done; /* whom to tell */
+    void *arg;              /* for done */
+    uint64_t tag;           /* for done */
+    zmq_msg_t frame;        /* head and payload; moved out when the job starts */
+} entry_t;
+
+typedef struct {
+    svc_pool_t *pool; /* borrowed: only what never changes is read by the thread */
+    uint32_t route;   /* number + 1: a route must not begin with a zero byte */
+    pthread_t thread; /* joined by svc_pool_destroy */
+    entry_t *running; /* [max_batch], owned; frames are gone */
+    size_t n_running; /* 0: idle */
+} worker_t;
+
+struct svc_pool {
+    svc_ctx_t *ctx;           /* borrowed */
+    svc_pool_config_t config; /* name is copied to `name` */
+    char name[16];            /* of the threads */
+    char endpoint[64];        /* inproc */
+    void *open_arg;           /* for config.open */
+    void *socket;             /* ROUTER, owned */
+    worker_t *workers;        /* [config.threads], owned */
+    size_t n_started;         /* threads to join */
+    entry_t *queue;           /* ring [max_queued], owned */
+    size_t first, n_queued;   /* of the ring */
+    size_t n_running;         /* over all workers */
+    entry_t *finished;        /* [max_batch]: a batch whose done functions run */
+    zmq_msg_t *results;       /* [max_batch]: its results */
+    bool is_handing_out;      /* finished and results are in use */
+};
+
+struct svc_job {
+    uint32_t kind;    /* as submitted */
+    bool is_done;     /* answered */
+    zmq_msg_t frame;  /* head and payload */
+    zmq_msg_t result; /* head and result */
+};
+
+/* --- the worker's thread ------------------------------------------------------------------------ */
+
+uint32_t
+svc_job_kind(const svc_job_t *job)
+{
+    return job->kind;
+}
+
+svc_str
+svc_job_payload(const svc_job_t *job)
+{
+    const svc_str frame = svc_msg_str(&job->frame);
+    return (svc_str){frame.p + POOL_HEAD_BYTES, frame.n - POOL_HEAD_BYTES};
+}
+
+/* Makes a frame of head and bytes; false when there is no memory. */
+static bool
+make_frame(zmq_msg_t *msg, uint32_t head, svc_str bytes)
+{
+    if (zmq_msg_init_size(msg, POOL_HEAD_BYTES + bytes.n) != 0)
+        return false;
+    char *p = zmq_msg_data(msg);
+    memset(p, 0, POOL_HEAD_BYTES);
+    memcpy(p, &head, sizeof(head));
+    if (bytes.n > 0)
+        memcpy(p + POOL_HEAD_BYTES, bytes.p, bytes.n);
+    return true;
+}
+
+static uint32_t
+head_of(const zmq_msg_t *msg)
+{
+    uint32_t head;
+    memcpy(&head, svc_msg_str(msg).p, sizeof(head));
+    return head;
+}
+
+void
+svc_job_done(svc_job_t *job, svc_rc rc, svc_str result)
+{
+    SVC_ASSERT(!job->is_done);
+    job->is_done = true;
+    if (!make_frame(&job->result, (uint32_t)rc, result))
+        SVC_ASSERT(make_frame(&job->result, RC_TOO_BIG, (svc_str){0}));
+}
+
+/* Reads a batch; false when it is the order to go home. */
+static bool
+receive_batch(void *socket, svc_job_t **jobs, size_t *n_out)
+{
+    size_t n = 0;
+    bool more = true;
+    while (more) {
+        zmq_msg_t *frame = &jobs[n]->frame;
+        zmq_msg_init(frame);
+        SVC_ASSERT(svc_msg_recv(socket, frame, 0));
+        more = zmq_msg_more(frame) != 0;
+        if (zmq_msg_size(frame) == 0) {
+            zmq_msg_close(frame);
+            return false;
+        }
+        jobs[n]->kind = head_of(frame);
+        jobs[n]->is_done = false;
+        n++;
+    }
+    *n_out = n;
+    return true;
+}
+
+static void
+work_on_batch(const svc_pool_t *pool, void *socket, void *state, svc_job_t **jobs,
+              size_t n)
+{
+    pool->config.work(state, jobs, n);
+    for (size_t i = 0; i < n; i++) {
+        if (!jobs[i]->is_done) /* forgotten by work(): nobody may wait for ever */
+            svc_job_done(jobs[i], RC_INTERNAL, (svc_str){0});
+        SVC_ASSERT(svc_msg_send(socket, &jobs[i]->result, i + 1 < n ? ZMQ_SNDMORE : 0));
+        zmq_msg_close(&jobs[i]->frame);
+    }
+}
+
+static void
+work_until_sent_home(const svc_pool_t *pool, void *socket, void *state)
+{
+    const size_t max = pool->config.max_batch;
+    svc_job_t *room = svc_alloc(max * sizeof(*room));
+    svc_job_t **jobs = svc_alloc(max * sizeof(svc_job_t *));
+    size_t n;
+    for (size_t i = 0; i < max; i++)
+        jobs[i] = &room[i];
+    while (receive_batch(socket, jobs, &n))
+        work_on_batch(pool, socket, state, jobs, n);
+    free(jobs);
+    free(room);
+}
+
+static void *
+run_worker(void *arg)
+{
+    const worker_t *worker = arg;
+    const svc_pool_t *pool = worker->pool;
+    const uint32_t route = worker->route;
+    char *error = NULL;
+
+    pthread_setname_np(pthread_self(), pool->name);
+    void *socket = svc_msg_socket(pool->ctx->zmq, ZMQ_DEALER, 0);
+    SVC_ASSERT(socket != NULL);
+    SVC_ASSERT(zmq_setsockopt(socket, ZMQ_ROUTING_ID, &route, sizeof(route)) == 0);
+    SVC_ASSERT(zmq_connect(socket, pool->endpoint) == 0);
+
+    void *state = pool->config.open(pool->open_arg, &error);
+    svc_str greeting = {0};
+    if (state == NULL)
+        greeting = error != NULL && *error != '\0' ? svc_str_c(error)
+                                                   : SVC_LIT("cannot start");
+    SVC_ASSERT(svc_msg_send_bytes(socket, greeting, 0));
+    if (state != NULL) {
+        work_until_sent_home(pool, socket, state);
+        if (pool->config.close != NULL)
+            pool->config.close(state);
+    }
+    free(error);
+    zmq_close(socket);
+    return NULL;
+}
+
+/* --- queue -------------------------------------------------------------------------------------- */
+
+static worker_t *
+find_idle(svc_pool_t *self)
+{
+    for (size_t i = 0; i < self->config.threads; i++)
+        if (self->workers[i].n_running == 0)
+            return &self->workers[i];
+    return NULL;
+}
+
+static void
+start_batch(svc_pool_t *self, worker_t *worker)
+{
+    size_t n = self->n_queued < self->config.max_batch ? self->n_queued
+                                                       : self->config.max_batch;
+    const svc_str route = {(const char *)&worker->route, sizeof(worker->route)};
+    SVC_ASSERT(svc_msg_send_bytes(self->socket, route, ZMQ_SNDMORE));
+    worker->n_running = n;
+    self->n_running += n;
+    self->n_queued -= n;
+    for (size_t i = 0; i < n; i++) {
+        entry_t *entry = &self->queue[self->first];
+        self->first = (self->first + 1) % self->config.max_queued;
+        worker->running[i] = (entry_t){
+            .done = entry->done, .arg = entry->arg, .tag = entry->tag};
+        SVC_ASSERT(
+            svc_msg_send(self->socket, &entry->frame, i + 1 < n ? ZMQ_SNDMORE : 0));
+    }
+}
+
+static void
+start_what_can_start(svc_pool_t *self)
+{
+    worker_t *worker;
+    while (self->n_queued > 0 && (worker = find_idle(self)) != NULL)
+        start_batch(self, worker);
+}
+
+svc_rc
+svc_pool_submit(svc_pool_t *self, uint32_t kind, svc_str payload, svc_pool_done_fn *done,
+                void *arg, uint64_t tag)
+{
+    if (self->n_queued == self->config.max_queued)
+        return RC_BUSY;
+    entry_t *entry =
+        &self->queue[(self->first + self->n_queued) % self->config.max_queued];
+    if (!make_frame(&entry->frame, kind, payload))
+        return RC_TOO_BIG;
+    entry->done = done;
+    entry->arg = arg;
+    entry->tag = tag;
+    self->n_queued++;
+    start_what_can_start(self);
+    return RC_OK;
+}
+
+size_t
+svc_pool_load(const svc_pool_t *self)
+{
+    return self->n_queued + self->n_running;
+}
+
+/* --- results ------------------------------------------------------------------------------------ */
+
+/* Reads the results of one batch into `finished` and `results`; gives how many, 0 when there are none. */
+static size_t
+receive_results(svc_pool_t *self, int flags)
+{
+    zmq_msg_t route;
+    uint32_t number = 0;
+    zmq_msg_init(&route);
+    if (!svc_msg_recv(self->socket, &route, flags)) {
+        zmq_msg_close(&route);
+        return 0;
+    }
+    memcpy(&number, zmq_msg_data(&route), sizeof(number));
+    zmq_msg_close(&route);
+    worker_t *worker = &self->workers[number - 1];
+    const size_t n = worker->n_running;
+    for (size_t i = 0; i < n; i++) {
+        self->finished[i] = worker->running[i];
+        zmq_msg_init(&self->results[i]);
+        SVC_ASSERT(svc_msg_recv(self->socket, &self->results[i], 0));
+    }
+    self->n_running -= n;
+    worker->n_running = 0;
+    return n;
+}
+
+static void
+on_readable(void *arg, short events)
+{
+    (void)events;
+    svc_pool_t *self = arg;
+    SVC_ASSERT(!self->is_handing_out);
+    for (int batch = 0; batch < POOL_DRAIN_MAX; batch++) {
+        const size_t n = receive_results(self, ZMQ_DONTWAIT);
+        if (n == 0)
+            break;
+        start_what_can_start(self); /* the worker goes on while results are handed out */
+        self->is_handing_out = true;
+        for (size_t i = 0; i < n; i++) {
+            const entry_t *entry = &self->finished[i];
+            const svc_str frame = svc_msg_str(&self->results[i]);
+            entry->done(entry->arg, entry->tag, (svc_rc)head_of(&self->results[i]),
+                        (svc_str){frame.p + POOL_HEAD_BYTES, frame.n - POOL_HEAD_BYTES});
+            zmq_msg_close(&self->results[i]);
+        }
+        self->is_handing_out = false;
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+/* Waits for the first message of each worker. NULL, or the first error (free() it). */
+static char *
+await_greetings(svc_pool_t *self)
+{
+    char *error = NULL;
+    for (size_t i = 0; i < self->n_started; i++) {
+        zmq_msg_t route, greeting;
+        zmq_msg_init(&route);
+        zmq_msg_init(&greeting);
+        SVC_ASSERT(svc_msg_recv(self->socket, &route, 0));
+        SVC_ASSERT(svc_msg_recv(self->socket, &greeting, 0));
+        if (zmq_msg_size(&greeting) > 0 && error == NULL)
+            error = svc_str_dup(svc_msg_str(&greeting));
+        zmq_msg_close(&greeting);
+        zmq_msg_close(&route);
+    }
+    return error;
+}
+
+/* Signals are for the main thread: new threads inherit a full mask. */
+static bool
+start_threads(svc_pool_t *self)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (size_t i = 0; i < self->config.threads; i++) {
+        worker_t *worker = &self->workers[i];
+        worker->pool = self;
+        worker->route = (uint32_t)i + 1;
+        worker->running = svc_alloc(self->config.max_batch * sizeof(*worker->running));
+        if (pthread_create(&worker->thread, NULL, run_worker, worker) != 0)
+            break;
+        self->n_started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return self->n_started == self->config.threads;
+}
+
+static svc_pool_t *
+make_pool(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg)
+{
+    SVC_ASSERT(config->threads >= 1 && config->threads <= POOL_THREADS_MAX);
+    SVC_ASSERT(config->max_batch >= 1 && config->max_batch <= POOL_BATCH_MAX);
+    SVC_ASSERT(config->max_queued >= 1);
+    svc_pool_t *self = svc_alloc(sizeof(*self));
+    const int yes = 1;
+    self->ctx = ctx;
+    self->config = *config;
+    self->open_arg = arg;
+    snprintf(self->name, sizeof(self->name), "%s", config->name);
+    self->config.name = self->name;
+    snprintf(self->endpoint, sizeof(self->endpoint), "inproc://pool-%p", (void *)self);
+    self->workers = svc_alloc(config->threads * sizeof(*self->workers));
+    self->queue = svc_alloc(config->max_queued * sizeof(*self->queue));
+    self->finished = svc_alloc(config->max_batch * sizeof(*self->finished));
+    self->results = svc_alloc(config->max_batch * sizeof(*self->results));
+    self->socket = svc_msg_socket(ctx->zmq, ZMQ_ROUTER, 0);
+    SVC_ASSERT(self->socket != NULL);
+    SVC_ASSERT(zmq_setsockopt(self->socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes)) ==
+               0);
+    SVC_ASSERT(zmq_bind(self->socket, self->endpoint) == 0);
+    return self;
+}
+
+/* Sends home those who are there (a worker that could not open has left by itself) and joins all. */
+static void
+close_pool(svc_pool_t *self)
+{
+    for (size_t i = 0; i < self->n_started; i++) {
+        const svc_str route = {(const char *)&self->workers[i].route, sizeof(uint32_t)};
+        if (svc_msg_send_bytes(self->socket, route, ZMQ_SNDMORE))
+            (void)svc_msg_send_bytes(self->socket, (svc_str){0}, 0);
+    }
+    for (size_t i = 0; i < self->n_started; i++)
+        pthread_join(self->workers[i].thread, NULL);
+    zmq_close(self->socket);
+    for (size_t i = 0; i < self->config.threads; i++)
+        free(self->workers[i].running);
+    free(self->workers);
+    free(self->queue);
+    free(self->finished);
+    free(self->results);
+    free(self);
+}
+
+svc_pool_t *
+svc_pool_new(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg, char **error)
+{
+    svc_pool_t *self = make_pool(ctx, config, arg);
+    const bool is_complete = start_threads(self);
+    char *why = await_greetings(self);
+    if (why == NULL && !is_complete)
+        why = svc_str_dup(SVC_LIT("cannot start a thread"));
+    if (why != NULL) {
+        *error = why;
+        close_pool(self);
+        return NULL;
+    }
+    svc_loop_add_socket(ctx->loop, self->socket, on_readable, self);
+    return self;
+}
+
+void
+svc_pool_destroy(svc_pool_t **self_p)
+{
+    svc_pool_t *self = *self_p;
+    if (self == NULL)
+        return;
+    SVC_ASSERT(!self->is_handing_out);
+    svc_loop_remove_socket(self->ctx->loop, self->socket);
+    start_what_can_start(self);
+    while (self->n_running > 0) {
+        const size_t n = receive_results(self, 0);
+        for (size_t i = 0; i < n; i++)
+            zmq_msg_close(&self->results[i]);
+        start_what_can_start(self);
+    }
+    close_pool(self);
+    *self_p = NULL;
+}
