@@ -171,8 +171,10 @@ lint: ## formatting, static analysis and the house rules
 	@$(MAKE) $(PAR) all
 	@for s in tests/lint/*.sh; do OUT=$(OUT) JOBS=$(JOBS) $$s || bad=1; done; [ -z "$$bad" ]
 
-fmt: ## format every C file
+fmt: ## format every C file, write the configuration table into the README
 	@clang-format-14 -i $(C_FILES)
+	@$(MAKE) $(PAR) all
+	@OUT=$(OUT) tests/lint/04_config_table.sh --write
 
 cov: ## line coverage of the unit and story tests, one line a file
 	@$(MAKE) $(PAR) BUILD=cov all units tools
