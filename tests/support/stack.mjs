@@ -19,6 +19,11 @@ import { Client } from './client.mjs';
 
 export const SERVICES = ['auth-svc', 'convo-svc', 'llm-svc', 'gateway'];
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+/* The services refuse variables LLMB_... that they do not know; the harness' own are not theirs. */
+function cleanEnv() {
+    return Object.fromEntries(Object.entries(process.env).filter(([k]) => !k.startsWith('LLMB_')));
+}
+
 export const BIN_DIR = path.resolve(ROOT, process.env.LLMB_BIN_DIR ?? 'build/release');
 const LOG_LINES_SHOWN = 25;
 const SANITIZER = /(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime error: |ERROR: LeakSanitizer)/;
@@ -89,7 +94,7 @@ export class Stack extends Client {
     start(name) {
         const fd = fs.openSync(this.logFile(name), 'a');
         const child = spawn(path.join(BIN_DIR, name), ['--config', this.configFile], {
-            cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...process.env, ...this.env },
+            cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...cleanEnv(), ...this.env },
         });
         fs.closeSync(fd);
         child.gone = new Promise((resolve) => {
