@@ -377,7 +377,7 @@ close_pool(svc_pool_t *self)
     for (size_t i = 0; i < self->n_started; i++) {
         const svc_str route = {(const char *)&self->workers[i].route, sizeof(uint32_t)};
         if (svc_msg_send_bytes(self->socket, route, ZMQ_SNDMORE))
-            (void)svc_msg_send_bytes(self->socket, (svc_str){0}, 0);
+            SVC_ASSERT(svc_msg_send_bytes(self->socket, (svc_str){0}, 0));
     }
     for (size_t i = 0; i < self->n_started; i++)
         pthread_join(self->workers[i].thread, NULL);
