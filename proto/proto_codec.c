@@ -248,7 +248,7 @@ svc_rc
 proto_decode(const proto_schema_t *schema, svc_str bytes, proto_arena_t *arena, void *out)
 {
     alignas(max_align_t) char msg[STRUCT_MAX_BYTES];
-    proto_cursor_t cursor = proto_cursor(bytes);
+    proto_cursor_t cursor;
     svc_rc rc;
 
     SVC_ASSERT(schema->size <= sizeof(msg) && schema->n_fields <= FIELDS_MAX);
@@ -256,6 +256,7 @@ proto_decode(const proto_schema_t *schema, svc_str bytes, proto_arena_t *arena, 
     if (bytes.n > PROTO_MESSAGE_MAX_BYTES)
         return RC_TOO_BIG;
     memset(msg, 0, schema->size);
+    cursor = proto_cursor(bytes);
     rc = decode_map(schema, &cursor, arena, PROTO_DEPTH_MAX, msg);
     if (rc == RC_OK && !proto_cursor_is_at_end(&cursor))
         rc = RC_INVALID;

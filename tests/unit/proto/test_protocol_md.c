@@ -268,7 +268,7 @@ static void
 add_hex(const document_t *doc, size_t at, example_t *out)
 {
     for (const char *p = line_at(doc, at); *p != '\0'; p++) {
-        unsigned value;
+        unsigned value = 0;
 
         if (*p == ' ')
             continue;
