@@ -1,0 +1,70 @@
+/* convo_jobs.h - what the front thread asks of the writer and the readers: kinds and payloads.
+ *
+ * Requests and replies that clients of the bus know already cross to the workers as they came;
+ * the rest has schemas of its own here. Nothing but these bytes crosses a thread.
+ *
+ *   writer job       payload               result            reader job      payload       result
+ *   WRITE_CREATE     create_req            create_rep        READ_LIST       list_req      list_rep
+ *   WRITE_DELETE     conversation_req      -                 READ_HEAD       history_req   head_job
+ *   WRITE_ASK        ask_req               answer_row        READ_HISTORY    history_req   history_job
+ *   WRITE_STOP       conversation_req      answer_row        READ_TEXT       read_req      read_rep
+ *   WRITE_STEP       answer_step           -                 READ_STATUS     watch_req     answer_row
+ *   WRITE_RESTART    restart_job           -                 READ_PROMPT     prompt_job    generate_req */
+#ifndef CONVO_JOBS_H
+#define CONVO_JOBS_H
+
+#include "convo_store.h"
+#include "seal.h"
+#include "svc/svc_metrics.h"
+
+enum { WRITE_CREATE, WRITE_DELETE, WRITE_ASK, WRITE_STOP, WRITE_STEP, WRITE_RESTART };
+enum { READ_LIST, READ_HEAD, READ_HISTORY, READ_TEXT, READ_STATUS, READ_PROMPT };
+
+/* A new generation of a waiting answer. */
+typedef struct {
+    svc_str stream;       /* which answer */
+    uint64_t term, fence; /* must be the row's */
+    uint64_t new_fence;   /* from now on */
+    uint64_t attempt;     /* its number */
+} restart_job_t;
+
+/* What decides whether a cached history may be used. */
+typedef struct {
+    uint64_t conversation; /* as asked */
+    uint64_t user;         /* likewise; it is the owner */
+    uint64_t version;      /* of the conversation */
+    bool answering;        /* its history changes without a new version just now */
+} head_job_t;
+
+/* A page of a history and what the cache needs to know about it. */
+typedef struct {
+    history_rep_t page;    /* as for the caller */
+    uint64_t conversation; /* as asked */
+    uint64_t version;      /* of the conversation at that moment */
+    bool whole;            /* the page is all of it and nothing in it changes any more */
+} history_job_t;
+
+typedef struct {
+    svc_str stream; /* of the answer that is to be generated */
+    uint64_t fence; /* must still be the row's */
+} prompt_job_t;
+
+extern const proto_schema_t answer_row_schema, answer_step_schema, restart_job_schema,
+    head_job_schema, history_job_schema, prompt_job_schema;
+
+/* What each worker is given. Outlives the pools; read-only. */
+typedef struct {
+    const char *path;       /* of the database */
+    svc_log_t *log;         /* any thread; may be NULL */
+    svc_metrics_t *metrics; /* any thread; may be NULL */
+    const seal_t *seal;     /* for api keys */
+    svc_str system_prompt;  /* message 0 of every prompt */
+    uint64_t instance;      /* of this process */
+    uint64_t
+        conn_lifetime_ms; /* a reader opens its connection anew after this; 0: never */
+} convo_workers_t;
+
+/* The fence of a generation: its attempt in bits 48..52, random bits below. */
+uint64_t convo_fence(uint64_t attempt);
+
+#endif

@@ -1,0 +1,169 @@
+/* convo_store.h - the seam to the database: conversations, questions, answers and their text.
+ *
+ * A store is one connection, used by one thread. The writer's thread owns the only one that
+ * writes; each reader's thread has its own. The store knows rows and transactions, nothing of
+ * messages, JSON or live answers. Everything that changes something is called between begin and
+ * commit. RC_UNAVAILABLE from any function means the disk or the database failed (full, I/O
+ * error): nothing of the transaction may be acknowledged then.
+ *
+ * Rows are handed to a function; their views are good until it returns. */
+#ifndef CONVO_STORE_H
+#define CONVO_STORE_H
+
+#include "proto/proto.h"
+#include "svc/svc_log.h"
+
+#define CONVO_ATTEMPTS_MAX 3 /* generations of one answer, the first included */
+#define CONVO_SYSTEM_MESSAGE \
+    1 /* messages of a prompt besides the turns and the question */
+
+/* One conversation. */
+typedef struct {
+    uint64_t id;           /* 1..PROTO_ID_MAX, random */
+    uint64_t seq;          /* order of insertion; given by the store */
+    uint64_t user;         /* owner */
+    uint64_t created_s;    /* Unix seconds */
+    uint64_t version;      /* raised by whatever changes its history for good */
+    uint64_t last_message; /* message_id of the last answer, 0: nothing asked yet */
+    uint64_t
+        turns; /* questions with a stored answer that is not empty: what a prompt repeats */
+    uint64_t turn_bytes;  /* of those questions and answers together */
+    bool answering;       /* its latest answer is not terminal */
+    svc_str title, model; /* as created */
+    svc_str sealed_key;   /* api key as seal.h makes it; empty: none */
+} conversation_row_t;
+
+/* One answer, without its text. */
+typedef struct {
+    svc_str stream;        /* PROTO_STREAM_BYTES */
+    uint64_t user;         /* owner of the conversation */
+    uint64_t conversation; /* whose answer it is */
+    uint64_t message;      /* message_id */
+    int state;             /* answer_state */
+    uint64_t term, fence;  /* who may write, which text */
+    uint64_t attempt;      /* generation, from 1 */
+    uint64_t owner,
+        llm; /* instances: of the convo-svc that asked, of the llm-svc that wrote last */
+    uint64_t length;         /* journaled bytes */
+    uint64_t asked_ms;       /* Unix ms of the question's commit */
+    uint64_t question_bytes; /* of the question */
+    bool stop_wanted;        /* committed by convo.stop */
+    bool fresh;              /* not stored: the job that tells of it has just added it */
+    svc_str finish;          /* terminal: as the provider said */
+    usage_t usage;           /* likewise */
+    svc_str reason, text;    /* interrupted: wire name and sentence */
+    uint64_t retry_after_s;  /* likewise */
+    svc_str body_hash; /* of the question: a stream is joined only by the same words */
+} answer_row_t;
+
+/* One step of an answer: text at its end, a new state, or both. */
+typedef struct {
+    svc_str stream;       /* which answer */
+    uint64_t term, fence; /* must be the row's */
+    int state;            /* must be the row's */
+    uint64_t length;      /* must be the row's: bytes go there */
+    svc_str bytes;        /* text, may be empty */
+    uint64_t llm;         /* instance that wrote it */
+    int next_state;       /* the row's from now on */
+    svc_str finish;       /* the rest: as in answer_row_t, for a terminal next_state */
+    usage_t usage;
+    svc_str reason, text;
+    uint64_t retry_after_s;
+} answer_step_t;
+
+typedef struct convo_store convo_store_t;
+
+typedef svc_rc convo_conversation_fn(void *arg, const conversation_row_t *row);
+typedef svc_rc convo_answer_fn(void *arg, const answer_row_t *row);
+
+/* Receives a stretch of text; false: that was enough. */
+typedef bool convo_text_fn(void *arg, svc_str bytes);
+
+/* What a store can do. A function that hands out rows returns what its fn returned when that was not RC_OK. */
+typedef struct {
+    /* Closes the connection and frees it. */
+    void (*destroy)(convo_store_t *self);
+
+    /* Transactions. `write` takes the write lock at once; without it all reads see one moment. */
+    svc_rc (*begin)(convo_store_t *self, bool write);
+    svc_rc (*commit)(convo_store_t *self);
+    void (*rollback)(convo_store_t *self);
+
+    /* A savepoint inside a transaction: save, then keep or undo. */
+    svc_rc (*save)(convo_store_t *self);
+    svc_rc (*keep)(convo_store_t *self);
+    svc_rc (*undo)(convo_store_t *self);
+
+    /* Values that belong to the whole database; RC_NOT_FOUND when there is none. */
+    svc_rc (*meta_get)(convo_store_t *self, const char *name, svc_buf_t *out);
+    svc_rc (*meta_put)(convo_store_t *self, const char *name, svc_str value);
+
+    /* Inserts a conversation; seq, last_message and the turns of `row` are ignored. RC_CONFLICT: the id is taken. */
+    svc_rc (*conversation_add)(convo_store_t *self, const conversation_row_t *row);
+
+    /* Finds one. RC_NOT_FOUND. */
+    svc_rc (*conversation_get)(convo_store_t *self, uint64_t id,
+                               convo_conversation_fn *fn, void *arg);
+
+    /* Removes it with all that hangs on it. RC_NOT_FOUND. */
+    svc_rc (*conversation_remove)(convo_store_t *self, uint64_t id);
+
+    /* All of a user, newest first; `after`: seq of the last one already seen (it may be gone meanwhile), 0: from the newest.
+     * fn ends it by RC_LATER, which is returned. */
+    svc_rc (*conversation_list)(convo_store_t *self, uint64_t user, uint64_t after,
+                                convo_conversation_fn *fn, void *arg);
+
+    /* Adds a question and its waiting answer behind the last message; `row` names all but user and message, `version` is the
+     * conversation's from now on. *message_out: message_id of the answer. RC_CONFLICT: the stream exists or an answer is unfinished. */
+    svc_rc (*question_add)(convo_store_t *self, const answer_row_t *row, svc_str question,
+                           uint64_t version, uint64_t *message_out);
+
+    /* Hands out a question's text from byte `from` on. RC_NOT_FOUND: no such question. */
+    svc_rc (*question_text)(convo_store_t *self, uint64_t conversation, uint64_t message,
+                            uint64_t from, convo_text_fn *fn, void *arg);
+
+    /* Finds an answer by stream, or by its place. RC_NOT_FOUND. */
+    svc_rc (*answer_get)(convo_store_t *self, svc_str stream, convo_answer_fn *fn,
+                         void *arg);
+    svc_rc (*answer_at)(convo_store_t *self, uint64_t conversation, uint64_t message,
+                        convo_answer_fn *fn, void *arg);
+
+    /* All answers that are not terminal. */
+    svc_rc (*answer_unfinished)(convo_store_t *self, convo_answer_fn *fn, void *arg);
+
+    /* Hands out an answer's text from byte `from` on, chunk by chunk. */
+    svc_rc (*answer_text)(convo_store_t *self, svc_str stream, uint64_t from,
+                          convo_text_fn *fn, void *arg);
+
+    /* Takes a step; a terminal one gives the conversation `version` and counts the turn. RC_STALE: the row is not as the step says. */
+    svc_rc (*answer_step)(convo_store_t *self, const answer_step_t *step,
+                          uint64_t version);
+
+    /* Gives a waiting answer another fence and attempt. RC_STALE likewise. */
+    svc_rc (*answer_restart)(convo_store_t *self, svc_str stream, uint64_t term,
+                             uint64_t fence, uint64_t new_fence, uint64_t attempt);
+
+    /* Notes that a stop is wanted. RC_STALE: it is terminal. */
+    svc_rc (*answer_stop)(convo_store_t *self, svc_str stream);
+} convo_store_api_t;
+
+/* A store of any kind begins with this. */
+struct convo_store {
+    const convo_store_api_t *api; /* never NULL */
+};
+
+/* Closes a store and sets *self_p to NULL. NULL-safe. */
+static inline void
+convo_store_destroy(convo_store_t **self_p)
+{
+    if (*self_p != NULL)
+        (*self_p)->api->destroy(*self_p);
+    *self_p = NULL;
+}
+
+/* Opens the SQLite file at `path`. `write`: makes and migrates it, and may change it; without, it must exist and is only read.
+ * `log` outlives the store, may be NULL. NULL with *error (free() it): one line that says why. */
+convo_store_t *convo_store_sqlite_open(const char *path, bool write, svc_log_t *log,
+                                       char **error);
+
+#endif

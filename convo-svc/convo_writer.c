@@ -1,0 +1,397 @@
+/* convo_writer.c - the one thread that changes the database: group commit.
+ *
+ * One handler per kind of job, in a table. Handlers check owner and state inside the transaction,
+ * so what they decide cannot be outdated when it is committed, and message_ids are given here. */
+#include "convo_writer.h"
+
+#include "svc/svc_time.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RESULT_MAX_BYTES 8192 /* of one job: an answer's row */
+#define HASH_BYTES       32
+#define ID_TRIES \
+    8 /* of a random conversation id; one is enough but for a broken generator */
+
+typedef struct {
+    const convo_workers_t *workers; /* borrowed */
+    convo_store_t *store;           /* owned, writes */
+    proto_arena_t *arena;           /* owned */
+    svc_buf_t
+        result[CONVO_WRITER_BATCH]; /* of the jobs of this batch, kept until the commit */
+    svc_rc rc[CONVO_WRITER_BATCH];  /* likewise */
+} writer_t;
+
+/* A version that no earlier state of this conversation had, not even one in a database that was restored from a backup while the
+ * cache went on: raised by one and something random. */
+static uint64_t
+next_version(uint64_t version)
+{
+    return version + 1 + (svc_random_u64() & 0xfffff);
+}
+
+/* --- create, delete --------------------------------------------------------------------------- */
+
+static svc_rc
+on_create(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    const create_req_t *req = arg;
+    create_rep_t rep = {.created_s = svc_unix_ms() / 1000};
+    conversation_row_t row = {.user = req->user,
+                              .title = req->title,
+                              .model = req->model,
+                              .created_s = rep.created_s,
+                              .version = next_version(0)};
+    svc_buf_t sealed;
+    svc_rc rc;
+
+    svc_buf_init(&sealed, SEAL_MAX_BYTES);
+    rc = seal_close(self->workers->seal, req->api_key, &sealed);
+    row.sealed_key = svc_buf_str(&sealed);
+    for (int i = 0; rc == RC_OK && i < ID_TRIES; i++) {
+        row.id = svc_random_u64() & PROTO_ID_MAX;
+        rc = row.id == 0 ? RC_CONFLICT
+                         : self->store->api->conversation_add(self->store, &row);
+        if (rc != RC_CONFLICT)
+            break;
+        rc = i + 1 < ID_TRIES ? RC_OK : RC_INTERNAL;
+    }
+    svc_buf_fini(&sealed);
+    rep.conversation = row.id;
+    return rc == RC_OK ? proto_encode(&create_rep_schema, &rep, out) : rc;
+}
+
+/* What of a conversation a job needs after its row is gone. */
+typedef struct {
+    uint64_t user; /* who asks; another owner: RC_NOT_FOUND */
+    uint64_t version, last_message, turns, turn_bytes; /* of the row */
+    bool answering;
+} owned_t;
+
+static svc_rc
+check_owner(void *arg, const conversation_row_t *row)
+{
+    owned_t *own = arg;
+
+    if (row->user != own->user)
+        return RC_NOT_FOUND;
+    own->version = row->version;
+    own->last_message = row->last_message;
+    own->turns = row->turns;
+    own->turn_bytes = row->turn_bytes;
+    own->answering = row->answering;
+    return RC_OK;
+}
+
+/* Reads a conversation of own->user. */
+static svc_rc
+get_owned(writer_t *self, uint64_t conversation, owned_t *own)
+{
+    return self->store->api->conversation_get(self->store, conversation, check_owner,
+                                              own);
+}
+
+static svc_rc
+on_delete(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    const conversation_req_t *req = arg;
+    owned_t own = {.user = req->user};
+    svc_rc rc = get_owned(self, req->conversation, &own);
+
+    (void)out;
+    return rc == RC_OK
+               ? self->store->api->conversation_remove(self->store, req->conversation)
+               : rc;
+}
+
+/* --- ask, stop -------------------------------------------------------------------------------- */
+
+static svc_rc
+encode_answer(void *arg, const answer_row_t *row)
+{
+    return proto_encode(&answer_row_schema, row, arg);
+}
+
+/* An answer that exists already, as somebody asks for it again. */
+typedef struct {
+    const ask_req_t *req; /* who and what */
+    svc_str hash;         /* of the question */
+    svc_buf_t *out;       /* its row */
+} join_t;
+
+static svc_rc
+join_answer(void *arg, const answer_row_t *row)
+{
+    const join_t *join = arg;
+
+    if (row->user != join->req->user || row->conversation != join->req->conversation ||
+        !svc_str_eq(row->body_hash, join->hash))
+        return RC_CONFLICT;
+    return encode_answer(join->out, row);
+}
+
+static svc_rc
+encode_fresh(void *arg, const answer_row_t *row)
+{
+    answer_row_t fresh = *row;
+
+    fresh.fresh = true;
+    return encode_answer(arg, &fresh);
+}
+
+/* Will the prompt of this question be within its bounds? */
+static bool
+fits_prompt(const writer_t *self, const owned_t *own, size_t question)
+{
+    return own->turns * 2 + 1 + CONVO_SYSTEM_MESSAGE <= PROTO_PROMPT_MAX_MESSAGES &&
+           own->turn_bytes + self->workers->system_prompt.n + question <=
+               PROTO_PROMPT_MAX_BYTES;
+}
+
+static svc_rc
+add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
+{
+    convo_store_t *store = self->store;
+    owned_t own = {.user = req->user};
+    answer_row_t row = {.stream = req->stream,
+                        .conversation = req->conversation,
+                        .term = 1,
+                        .fence = convo_fence(1),
+                        .attempt = 1,
+                        .owner = self->workers->instance,
+                        .asked_ms = svc_unix_ms(),
+                        .question_bytes = req->text.n,
+                        .body_hash = hash};
+    uint64_t message;
+    svc_rc rc = get_owned(self, req->conversation, &own);
+
+    if (rc != RC_OK)
+        return rc;
+    if (own.answering)
+        return RC_ANSWERING;
+    if (!fits_prompt(self, &own, req->text.n))
+        return RC_TOO_BIG;
+    rc = store->api->question_add(store, &row, req->text, next_version(own.version),
+                                  &message);
+    return rc == RC_OK ? store->api->answer_get(store, req->stream, encode_fresh, out)
+                       : rc;
+}
+
+static svc_rc
+on_ask(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    const ask_req_t *req = arg;
+    uint8_t hash[HASH_BYTES];
+    join_t join = {req, {(const char *)hash, sizeof(hash)}, out};
+    svc_rc rc;
+
+    (void)crypto_generichash(hash, sizeof(hash), (const unsigned char *)req->text.p,
+                             req->text.n, NULL, 0);
+    rc = self->store->api->answer_get(self->store, req->stream, join_answer, &join);
+    return rc == RC_NOT_FOUND ? add_question(self, req, join.hash, out) : rc;
+}
+
+static svc_rc
+copy_stream(void *arg, const answer_row_t *row)
+{
+    if (answer_state_is_terminal(row->state))
+        return RC_CONFLICT;
+    memcpy(arg, row->stream.p, PROTO_STREAM_BYTES);
+    return RC_OK;
+}
+
+static svc_rc
+on_stop(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    const conversation_req_t *req = arg;
+    convo_store_t *store = self->store;
+    owned_t own = {.user = req->user};
+    char stream[PROTO_STREAM_BYTES];
+    svc_rc rc = get_owned(self, req->conversation, &own);
+
+    if (rc == RC_OK && own.answering) {
+        rc = store->api->answer_at(store, req->conversation, own.last_message,
+                                   copy_stream, stream);
+        if (rc == RC_OK)
+            rc = store->api->answer_stop(store, (svc_str){stream, sizeof(stream)});
+    }
+    if (rc == RC_OK)
+        rc = store->api->answer_at(store, req->conversation, own.last_message,
+                                   encode_answer, out);
+    return rc;
+}
+
+/* --- steps of an answer ----------------------------------------------------------------------- */
+
+static svc_rc
+take_version(void *arg, const conversation_row_t *row)
+{
+    *(uint64_t *)arg = row->version;
+    return RC_OK;
+}
+
+static svc_rc
+take_conversation(void *arg, const answer_row_t *row)
+{
+    *(uint64_t *)arg = row->conversation;
+    return RC_OK;
+}
+
+static svc_rc
+on_step(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    const answer_step_t *step = arg;
+    convo_store_t *store = self->store;
+    uint64_t version = 0, conversation = 0;
+    svc_rc rc = RC_OK;
+
+    (void)out;
+    if (answer_state_is_terminal(step->next_state)) {
+        rc = store->api->answer_get(store, step->stream, take_conversation,
+                                    &conversation);
+        if (rc == RC_OK)
+            rc = store->api->conversation_get(store, conversation, take_version,
+                                              &version);
+    }
+    if (rc == RC_OK)
+        rc = store->api->answer_step(store, step, next_version(version));
+    return rc == RC_NOT_FOUND ? RC_STALE : rc;
+}
+
+static svc_rc
+on_restart(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    const restart_job_t *job = arg;
+
+    (void)out;
+    return self->store->api->answer_restart(self->store, job->stream, job->term,
+                                            job->fence, job->new_fence, job->attempt);
+}
+
+/* --- the batch -------------------------------------------------------------------------------- */
+
+typedef struct {
+    const proto_schema_t *schema; /* of the payload */
+    svc_rc (*handle)(writer_t *self, const void *arg,
+                     svc_buf_t *out); /* inside a savepoint */
+} write_kind_t;
+
+// clang-format off
+static const write_kind_t kinds[] = {
+    [WRITE_CREATE]  = {&create_req_schema,       on_create},
+    [WRITE_DELETE]  = {&conversation_req_schema, on_delete},
+    [WRITE_ASK]     = {&ask_req_schema,          on_ask},
+    [WRITE_STOP]    = {&conversation_req_schema, on_stop},
+    [WRITE_STEP]    = {&answer_step_schema,      on_step},
+    [WRITE_RESTART] = {&restart_job_schema,      on_restart},
+};
+// clang-format on
+
+/* Does one job inside its savepoint; *rc is its result. Anything but RC_OK returned: the transaction is lost. */
+static svc_rc
+run_job(writer_t *self, const svc_job_t *job, svc_rc *rc, svc_buf_t *out)
+{
+    union {
+        create_req_t create;
+        conversation_req_t conversation;
+        ask_req_t ask;
+        answer_step_t step;
+        restart_job_t restart;
+    } arg;
+    convo_store_t *store = self->store;
+    uint32_t kind = svc_job_kind(job);
+    svc_rc saved;
+
+    if (kind >= SVC_COUNT(kinds)) {
+        *rc = RC_INVALID;
+        return RC_OK;
+    }
+    *rc = proto_decode(kinds[kind].schema, svc_job_payload(job), self->arena, &arg);
+    if (*rc != RC_OK)
+        return RC_OK;
+    saved = store->api->save(store);
+    if (saved != RC_OK)
+        return saved;
+    *rc = kinds[kind].handle(self, &arg, out);
+    if (*rc == RC_UNAVAILABLE)
+        return RC_UNAVAILABLE;
+    return *rc == RC_OK ? store->api->keep(store) : store->api->undo(store);
+}
+
+void
+convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
+{
+    writer_t *self = state;
+    convo_store_t *store = self->store;
+    svc_rc rc = store->api->begin(store, true);
+
+    SVC_ASSERT(n <= CONVO_WRITER_BATCH);
+    for (size_t i = 0; i < n && rc == RC_OK; i++) {
+        svc_buf_clear(&self->result[i]);
+        rc = run_job(self, jobs[i], &self->rc[i], &self->result[i]);
+    }
+    if (rc == RC_OK)
+        rc = store->api->commit(store);
+    else
+        store->api->rollback(store);
+    if (rc == RC_OK) {
+        svc_metrics_add(self->workers->metrics, SVC_M_COMMITS, 1);
+        svc_metrics_add(self->workers->metrics, SVC_M_COMMITTED_JOBS, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (rc != RC_OK)
+            svc_job_done(jobs[i], RC_UNAVAILABLE, (svc_str){NULL, 0});
+        else if (self->rc[i] != RC_OK)
+            svc_job_done(jobs[i], self->rc[i], (svc_str){NULL, 0});
+        else
+            svc_job_done(jobs[i], RC_OK, svc_buf_str(&self->result[i]));
+    }
+}
+
+void *
+convo_writer_open(void *arg, char **error)
+{
+    writer_t *self = svc_alloc(sizeof(*self));
+    svc_rc rc;
+
+    self->workers = arg;
+    self->arena = proto_arena_new();
+    for (size_t i = 0; i < CONVO_WRITER_BATCH; i++)
+        svc_buf_init(&self->result[i], RESULT_MAX_BYTES);
+    self->store = convo_store_sqlite_open(self->workers->path, true, self->workers->log,
+                                          error);
+    if (self->store == NULL) {
+        convo_writer_close(self);
+        return NULL;
+    }
+    rc = self->store->api->begin(self->store, true);
+    if (rc == RC_OK)
+        rc = seal_check(self->workers->seal, self->store);
+    if (rc == RC_OK)
+        rc = self->store->api->commit(self->store);
+    if (rc != RC_OK) {
+        if (asprintf(error,
+                     rc == RC_INVALID
+                         ? "convo.seal_key is not the key that %s was sealed with"
+                         : "cannot write to the database %s",
+                     self->workers->path) < 0)
+            *error = NULL;
+        convo_writer_close(self);
+        return NULL;
+    }
+    return self;
+}
+
+void
+convo_writer_close(void *state)
+{
+    writer_t *self = state;
+
+    convo_store_destroy(&self->store);
+    proto_arena_destroy(&self->arena);
+    for (size_t i = 0; i < CONVO_WRITER_BATCH; i++)
+        svc_buf_fini(&self->result[i]);
+    free(self);
+}

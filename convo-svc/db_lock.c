@@ -1,0 +1,60 @@
+/* db_lock.c - the file lock that makes one process the owner of a SQLite database.
+ *
+ * The lock file stays when the process ends: removing it would let two processes lock two files
+ * of the same name. */
+#include "db_lock.h"
+
+#include "svc/svc_secret.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static void
+explain_failure(char **error, const char *db_path, int number)
+{
+    int n;
+
+    if (number == EWOULDBLOCK)
+        n = asprintf(
+            error,
+            "%s is in use by another convo-svc: SQLite serves one process (several need"
+            " PostgreSQL)",
+            db_path);
+    else
+        n = asprintf(error, "cannot lock %s.lock: %s", db_path, strerror(number));
+    if (n < 0)
+        *error = NULL;
+}
+
+int
+db_lock_take(const char *db_path, char **error)
+{
+    char *path = NULL;
+    int fd = -1;
+
+    if (svc_secret_make_dirs(db_path, error) != RC_OK)
+        return -1;
+    if (asprintf(&path, "%s.lock", db_path) < 0)
+        return -1;
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        explain_failure(error, db_path, errno);
+        if (fd >= 0)
+            close(fd);
+        fd = -1;
+    }
+    free(path);
+    return fd;
+}
+
+void
+db_lock_release(int *fd_p)
+{
+    if (*fd_p >= 0)
+        close(*fd_p);
+    *fd_p = -1;
+}
