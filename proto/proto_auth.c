@@ -1,7 +1,8 @@
 /* proto_auth.c - the fields of auth.*: users, passwords, tokens.
  *
  * The bounds here keep messages small; what a good username or password is, auth-svc judges. A
- * token to be verified may be any bytes: what cannot be a token is a 401, not an error of form. */
+ * token to be verified may be any bytes: what cannot be a token is a 401, not an error of form.
+ * What the fields mean stands in proto.h and PROTOCOL.md. */
 #include "proto.h"
 
 // clang-format off

@@ -13,7 +13,7 @@
 #include <stdalign.h>
 #include <stdlib.h>
 
-#define STRUCT_MAX_BYTES 512 /* largest message struct; status_rep_t has 160 */
+#define STRUCT_MAX_BYTES 512 /* largest message struct; status_rep_t has 136 */
 #define FIELDS_MAX       64  /* bits of the set of keys already seen */
 
 /* --- arena: blocks in a chain, all of them freed when the next decode begins --------------- */

@@ -1,7 +1,8 @@
 /* proto_llm.c - the fields of llm.*: generations, their journal, replay and the models.
  *
  * The texts of a prompt are checked to be UTF-8, since they go into a provider's JSON; journal
- * and replay pass on bytes that llm-svc has made whole characters of already. */
+ * and replay pass on bytes that llm-svc has made whole characters of already. Finish reasons and
+ * sentences of providers must be cut to their bounds before they come here. */
 #include "proto.h"
 
 /* Short names keep a row on one line. */

@@ -1,7 +1,8 @@
 /* proto_svc.c - the fields of what every service answers, and of errors.
  *
  * svc.ping and svc.stats ask with an empty message. The tables say what the wire says; what the
- * fields mean stands in proto.h and PROTOCOL.md, and `make lint` compares the two. */
+ * fields mean stands in proto.h and PROTOCOL.md, and `make lint` compares the two. An error's code
+ * is a word and not an enum, so that an older reader can still read a newer one. */
 #include "proto.h"
 
 // clang-format off

@@ -1,7 +1,8 @@
 /* utf8.c - UTF-8 validation: eight ASCII bytes at a time, all else by the table of the standard.
  *
  * The ranges of the second byte are those of the Unicode standard's table 3-7 (well-formed UTF-8
- * byte sequences): they alone keep out overlong forms, surrogates and what is past U+10FFFF. */
+ * byte sequences): they alone keep out overlong forms, surrogates and what is past U+10FFFF.
+ * Loads of eight bytes go through memcpy, so any alignment is fine. */
 #include "utf8.h"
 
 #define ASCII_MASK 0x8080808080808080u
