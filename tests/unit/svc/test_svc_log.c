@@ -1,0 +1,204 @@
+/* test_svc_log.c - lines of the log, as a reader at the other end of a pipe gets them. */
+#include "svc/svc_config.h"
+#include "svc/svc_log.h"
+
+#include "proto/proto.h"
+#include "proto/utf8.h"
+
+#include <json-c/json.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char line[8192];
+
+/* One log on a pipe; what it writes is read by read_line(). */
+typedef struct {
+    int fds[2];
+    svc_log_t *log;
+} piped_t;
+
+static piped_t
+open_log(int format, svc_log_level level)
+{
+    piped_t piped;
+
+    assert_int_equal(pipe(piped.fds), 0);
+    piped.log = svc_log_new(piped.fds[1], "test-svc", format, level);
+    return piped;
+}
+
+/* Reads what was written by one write (a pipe gives it whole), closes all. */
+static const char *
+read_line(piped_t *piped)
+{
+    ssize_t n;
+
+    close(piped->fds[1]);
+    n = read(piped->fds[0], line, sizeof(line) - 1);
+    assert_true(n >= 0);
+    line[n] = '\0';
+    close(piped->fds[0]);
+    svc_log_destroy(&piped->log);
+    assert_null(piped->log);
+    return line;
+}
+
+static svc_log_request_t
+some_request(void)
+{
+    return (svc_log_request_t){.trace = SVC_LIT("0123456789abcdef"),
+                               .op = "POST /api/chat/:id",
+                               .status = "ok",
+                               .us = 123,
+                               .peer = "gateway"};
+}
+
+static void
+an_event_is_one_line_with_time_level_and_service(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    const char *text;
+
+    (void)state;
+    svc_log_info(piped.log, "hello %d", 42);
+    text = read_line(&piped);
+    assert_int_equal(text[4], '-');
+    assert_int_equal(text[10], 'T');
+    assert_int_equal(text[23], 'Z');
+    assert_string_equal(text + 24, " info  test-svc hello 42\n");
+}
+
+static void
+a_request_tells_trace_operation_status_and_microseconds(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+
+    (void)state;
+    svc_log_request(piped.log, &request);
+    assert_string_equal(read_line(&piped) + 24,
+                        " info  test-svc request trace=30313233343536373839616263646566 "
+                        "op=\"POST /api/chat/:id\" status=ok us=123 peer=gateway\n");
+}
+
+static void
+json_lines_are_json_objects(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_JSON, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+    struct json_object *json;
+
+    (void)state;
+    svc_log_request(piped.log, &request);
+    json = json_tokener_parse(read_line(&piped));
+    assert_non_null(json);
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "message")),
+                        "request");
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "op")),
+                        "POST /api/chat/:id");
+    assert_int_equal(json_object_get_int(json_object_object_get(json, "us")), 123);
+    json_object_put(json);
+}
+
+static void
+a_value_cannot_forge_a_second_line(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+
+    (void)state;
+    svc_log_warn(piped.log, "a\nb\x1b[31m\x7f \xff é 你");
+    assert_string_equal(read_line(&piped) + 24,
+                        " warn  test-svc a\\nb\\x1b[31m\\x7f ? é 你\n");
+}
+
+static void
+json_escapes_whatever_comes(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_JSON, SVC_LOG_INFO);
+    struct json_object *json;
+
+    (void)state;
+    svc_log_error(piped.log, "\"quote\" \\ \n \x01 \xff \xe4\xbd é");
+    json = json_tokener_parse(read_line(&piped));
+    assert_non_null(json);
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "message")),
+                        "\"quote\" \\ \n \x01 ? ?? é");
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "level")),
+                        "error");
+    json_object_put(json);
+}
+
+static void
+a_long_event_is_cut_and_stays_one_valid_line(void **state)
+{
+    char *text = svc_alloc(100001);
+    struct json_object *json;
+
+    (void)state;
+    for (int format = SVC_LOG_TEXT; format <= SVC_LOG_JSON; format++)
+        for (int fill = 0; fill < 3; fill++) {
+            piped_t piped = open_log(format, SVC_LOG_INFO);
+            size_t n;
+
+            memset(text, "x\x01\xe4"[fill], 100000);
+            svc_log_info(piped.log, "%s", text);
+            n = strlen(read_line(&piped));
+            assert_true(n > 2000 && n <= 4096);
+            assert_int_equal(line[n - 1], '\n');
+            assert_int_equal(svc_utf8_valid(line, n), n);
+            json = format == SVC_LOG_JSON ? json_tokener_parse(line) : NULL;
+            assert_true(format == SVC_LOG_TEXT || json != NULL);
+            json_object_put(json);
+        }
+    free(text);
+}
+
+static void
+levels_below_the_configured_one_are_silent(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_WARN);
+    svc_log_request_t request = some_request();
+
+    (void)state;
+    svc_log_debug(piped.log, "no");
+    svc_log_info(piped.log, "no");
+    svc_log_request(piped.log, &request);
+    assert_string_equal(read_line(&piped), "");
+    svc_log_error(NULL, "swallowed");
+    svc_log_request(NULL, &request);
+}
+
+static void
+a_request_without_peer_or_trace_is_logged_too(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_DEBUG);
+    svc_log_request_t request = {.op = "svc.ping", .status = "ok"};
+
+    (void)state;
+    svc_log_request(piped.log, &request);
+    assert_string_equal(read_line(&piped) + 24,
+                        " info  test-svc request trace= op=svc.ping status=ok us=0\n");
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_event_is_one_line_with_time_level_and_service),
+        cmocka_unit_test(a_request_tells_trace_operation_status_and_microseconds),
+        cmocka_unit_test(json_lines_are_json_objects),
+        cmocka_unit_test(a_value_cannot_forge_a_second_line),
+        cmocka_unit_test(json_escapes_whatever_comes),
+        cmocka_unit_test(a_long_event_is_cut_and_stays_one_valid_line),
+        cmocka_unit_test(levels_below_the_configured_one_are_silent),
+        cmocka_unit_test(a_request_without_peer_or_trace_is_logged_too),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
