@@ -1,0 +1,104 @@
+/* bus_fixture.h - a loop, a ZeroMQ context and counters, as every test of the bus wants them.
+ *
+ * Tests run their loop with fixture_run_until: until a condition holds or a deadline passes. The
+ * services' sides share one loop and one thread here: what they say goes over real sockets on
+ * free ports all the same. Included by the tests of svc/ only. */
+#ifndef TESTS_UNIT_SVC_BUS_FIXTURE_H
+#define TESTS_UNIT_SVC_BUS_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <zmq.h>
+
+#include "svc/svc_ctx.h"
+#include "svc/svc_time.h"
+
+#define FIXTURE_PATIENCE_MS 20000
+
+typedef struct {
+    svc_ctx_t ctx;        /* of the side that the test is about */
+    bool (*cond)(void *); /* that is waited for */
+    void *arg;            /* for cond */
+    uint64_t until_ms;    /* when patience ends */
+    bool was_met;         /* cond held */
+} fixture_t;
+
+static inline void
+fixture_open(fixture_t *self, const char *service)
+{
+    *self = (fixture_t){0};
+    self->ctx = (svc_ctx_t){
+        .service = service,
+        .version = "test",
+        .instance = 77,
+        .metrics = svc_metrics_new(),
+        .zmq = zmq_ctx_new(),
+        .loop = svc_loop_new(),
+    };
+    assert_non_null(self->ctx.zmq);
+}
+
+static inline void
+fixture_close(fixture_t *self)
+{
+    svc_loop_destroy(&self->ctx.loop);
+    svc_metrics_destroy(&self->ctx.metrics);
+    assert_int_equal(zmq_ctx_term(self->ctx.zmq), 0);
+}
+
+static inline void
+fixture_check(void *arg, short events)
+{
+    fixture_t *self = arg;
+    (void)events;
+    self->was_met = self->cond(self->arg);
+    if (self->was_met || svc_mono_ms() >= self->until_ms)
+        svc_loop_stop(self->ctx.loop);
+}
+
+/* Runs the loop until cond(arg) holds; gives whether it did within `ms`. */
+static inline bool
+fixture_runs_until(fixture_t *self, bool (*cond)(void *), void *arg, uint64_t ms)
+{
+    self->cond = cond;
+    self->arg = arg;
+    self->until_ms = svc_mono_ms() + ms;
+    self->was_met = cond(arg);
+    if (self->was_met)
+        return true;
+    const uint64_t timer = svc_loop_every(self->ctx.loop, 1, fixture_check, self);
+    svc_loop_run(self->ctx.loop);
+    svc_loop_cancel(self->ctx.loop, timer);
+    return self->was_met;
+}
+
+#define fixture_run_until(self, cond, arg) \
+    assert_true(fixture_runs_until((self), (cond), (arg), FIXTURE_PATIENCE_MS))
+
+static inline bool
+fixture_never(void *arg)
+{
+    (void)arg;
+    return false;
+}
+
+/* Runs the loop for `ms`. */
+static inline void
+fixture_run_for(fixture_t *self, uint64_t ms)
+{
+    (void)fixture_runs_until(self, fixture_never, NULL, ms);
+}
+
+static inline uint64_t
+fixture_count(const fixture_t *self, svc_metric metric)
+{
+    return svc_metrics_get(self->ctx.metrics, metric);
+}
+
+#endif
