@@ -7,7 +7,8 @@ import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { BIN_DIR, prepare, SERVICES, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
-import { within } from '../support/deadline.mjs';
+import { until, within } from '../support/deadline.mjs';
+import { expectError } from '../support/expect.mjs';
 
 const stacks = [];
 let base;
@@ -190,6 +191,23 @@ story('a database that cannot be opened is refused', async () => {
         refused(await run(name, ['--config', stack.configFile]), 'llm_backend');
         await refusedWith({ sqlite: { path: '/proc/no/such/dir/x.db' } }, name, '/proc/no/such/dir');
     }
+});
+
+story('services may come in any order: the gateway alone is alive, not ready', async () => {
+    const s = await prepared();
+    s.start('gateway');
+    await until(10_000, async () => (await s.api('GET', '/healthz')).status === 200, 'the gateway is alive');
+    const ready = await s.api('GET', '/readyz');
+    assert.equal(ready.status, 503);
+    const refusal = await s.login('anna', 'some password');
+    expectError(refusal, 503, {});
+    assert.match(refusal.headers['retry-after'], /^\d+$/);
+    for (const name of ['llm-svc', 'convo-svc', 'auth-svc'])
+        s.start(name);
+    await s.ready();
+    const user = await s.user();
+    assert.equal((await user.ask(await user.create('echo'), 'all here')).full, 'all here');
+    await s.stopAll();
 });
 
 test('a running system', async (t) => {

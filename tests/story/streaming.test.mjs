@@ -20,8 +20,7 @@ before(async () => {
     bare = await start({ provider, config: { server: { default_framing: 'bare' } } });
 });
 after(async () => {
-    await s.stopAll();
-    await bare.stopAll();
+    await Promise.all([s.stopAll(), bare.stopAll()]);
     await provider.stop();
 });
 
