@@ -198,7 +198,7 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
     return call;
 }
 
-/* `body` has a NULL pointer when the frames were not [route, envelope, body]. */
+/* `is_whole`: the frames were [route, envelope, body]. */
 static void
 serve(svc_server_t *self, const svc_route_t *route, svc_str head, svc_str body,
       bool is_whole)
@@ -216,7 +216,7 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str head, svc_str body,
     }
     svc_metrics_add(self->ctx->metrics, SVC_M_REQUESTS, 1);
     svc_call_t *call = open_call(self, route, &envelope);
-    if (!is_whole || envelope.version != PROTO_VERSION) {
+    if (!is_whole) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         svc_call_finish(call, RC_INVALID, NULL);
         return;
