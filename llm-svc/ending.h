@@ -1,0 +1,22 @@
+/* ending.h - how an answer ended: what a provider reports and the journal's FINAL carries.
+ *
+ * A plain value of views; who keeps one copies what it points to. Shared by providers (which
+ * make endings), by generations (which keep one) and by the relay's tests. Decides nothing. */
+#ifndef LLM_SVC_ENDING_H
+#define LLM_SVC_ENDING_H
+
+#include "proto/proto.h"
+
+#define ENDING_FINISH_MAX_BYTES \
+    PROTO_WORD_MAX_BYTES          /* finish_reason; a longer one is cut */
+#define ENDING_TEXT_MAX_BYTES 500 /* the sentence, a provider's own message included */
+
+typedef struct {
+    svc_rc error;           /* RC_OK: it ended well */
+    svc_str finish;         /* ended well: finish_reason, "stopped" or "length" */
+    usage_t usage;          /* all 0: not told */
+    svc_str text;           /* error: one sentence, valid UTF-8, no secret in it */
+    uint64_t retry_after_s; /* error: when asking again may help; 0: not told */
+} ending_t;
+
+#endif

@@ -1,0 +1,255 @@
+/* llm_ops.c - one table of operations, their handlers, and the ties between the parts.
+ *
+ * Handlers only pass on: what happens to a generation is live.c's and generation.c's. generate and attach keep
+ * their call: it is answered by journal pieces, the last of which is FINAL. ack is sent
+ * without wanting an answer. */
+#include "llm_ops.h"
+
+#include "live.h"
+#include "model_router.h"
+#include "provider_echo.h"
+#include "provider_openai.h"
+#include "relay.h"
+#include "svc/svc_server.h"
+#include "token_pub.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define JOURNAL_BUDGET_MS \
+    900000 /* until the first piece: a model may think for long; the caller's deadline is shorter */
+#define STORE_MS 1000 /* of the drain time is left for the last acks */
+
+struct llm {
+    svc_ctx_t *ctx;         /* borrowed */
+    token_pub_t *pub;       /* owned */
+    relay_t *relay;         /* owned */
+    model_router_t *router; /* owned */
+    provider_t **providers; /* owned; of the configuration */
+    size_t n_providers;     /* in use */
+    provider_t *echo;       /* owned */
+    live_t *live;           /* owned */
+    svc_server_t *server;   /* owned */
+};
+
+static svc_handler_fn on_generate, on_attach, on_ack, on_stop, on_replay, on_models;
+
+// clang-format off
+static const svc_op_t llm_ops[] = {
+    /* op             request schema         reply schema         handler      who may                   budget_ms */
+    {OP_LLM_GENERATE, &generate_req_schema,  &journal_rep_schema, on_generate, SVC_CONVO | SVC_TOOL,   JOURNAL_BUDGET_MS},
+    {OP_LLM_ATTACH,   &attach_req_schema,    &journal_rep_schema, on_attach,   SVC_CONVO | SVC_TOOL,   JOURNAL_BUDGET_MS},
+    {OP_LLM_ACK,      &ack_req_schema,       &empty_schema,       on_ack,      SVC_CONVO | SVC_TOOL,   1000},
+    {OP_LLM_STOP,     &llm_stop_req_schema,  &empty_schema,       on_stop,     SVC_CONVO | SVC_TOOL,   1000},
+    {OP_LLM_REPLAY,   &replay_req_schema,    &replay_rep_schema,  on_replay,   SVC_GATEWAY | SVC_TOOL, 1000},
+    {OP_LLM_MODELS,   &empty_schema,         &models_rep_schema,  on_models,   SVC_GATEWAY | SVC_TOOL, 1000},
+    {0},
+};
+// clang-format on
+
+/* --- handlers --------------------------------------------------------------------------------- */
+
+static void
+on_call_gone(void *arg, uint64_t call_id)
+{
+    llm_t *self = arg;
+
+    live_call_gone(self->live, call_id);
+}
+
+static svc_rc
+on_generate(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    llm_t *self = arg;
+    svc_rc rc = live_generate(self->live, req, svc_call_id(call));
+    (void)rep;
+
+    if (rc == RC_LATER)
+        svc_call_on_cancel(call, on_call_gone, self);
+    return rc;
+}
+
+static svc_rc
+on_attach(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    llm_t *self = arg;
+    svc_rc rc = live_attach(self->live, req, svc_call_id(call));
+    (void)rep;
+
+    if (rc == RC_LATER)
+        svc_call_on_cancel(call, on_call_gone, self);
+    return rc;
+}
+
+static svc_rc
+on_ack(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    llm_t *self = arg;
+    (void)call;
+    (void)rep;
+
+    return live_ack(self->live, req);
+}
+
+static svc_rc
+on_stop(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    llm_t *self = arg;
+    (void)call;
+    (void)rep;
+
+    return live_stop(self->live, req);
+}
+
+static svc_rc
+on_replay(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    llm_t *self = arg;
+    replay_rep_t *out = rep;
+    (void)call;
+
+    svc_rc rc = live_replay(self->live, req, out);
+    if (rc == RC_OK)
+        svc_metrics_add(self->ctx->metrics, SVC_M_REPLAYED_BYTES, out->bytes.n);
+    return rc;
+}
+
+static svc_rc
+on_models(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    llm_t *self = arg;
+    models_rep_t *out = rep;
+    (void)call;
+    (void)req;
+
+    out->patterns = model_router_patterns(self->router);
+    return RC_OK;
+}
+
+/* --- what live generations send ------------------------------------------------------------------ */
+
+static svc_rc
+reply(void *arg, uint64_t call_id, const journal_rep_t *piece, bool final)
+{
+    llm_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, call_id);
+
+    if (call == NULL)
+        return RC_UNAVAILABLE;
+    if (!final)
+        return svc_call_partial(call, piece, 0);
+    svc_call_finish(call, RC_OK, piece);
+    return RC_OK;
+}
+
+static void
+release(void *arg, uint64_t call_id, svc_rc rc)
+{
+    llm_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, call_id);
+
+    if (call == NULL)
+        return;
+    if (rc == RC_OK)
+        svc_call_drop(call);
+    else
+        svc_call_finish(call, rc, NULL);
+}
+
+static void
+publish(void *arg, const proto_token_t *token)
+{
+    llm_t *self = arg;
+
+    token_pub_send(self->pub, token);
+}
+
+static void
+on_drained(void *arg)
+{
+    llm_t *self = arg;
+
+    svc_loop_stop(self->ctx->loop);
+}
+
+static const live_out_t live_out = {
+    .reply = reply, .release = release, .publish = publish, .drained = on_drained};
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static bool
+route_models(llm_t *self, char **error)
+{
+    const svc_config_t *config = self->ctx->config;
+
+    self->providers = svc_alloc((config->n_providers + 1) * sizeof(provider_t *));
+    for (size_t i = 0; i < config->n_providers; i++) {
+        const svc_provider_t *row = &config->providers[i];
+        provider_t *provider = provider_openai_new(self->relay, row);
+
+        self->providers[self->n_providers++] = provider;
+        for (size_t k = 0; k < row->models.n; k++)
+            if (model_router_add(self->router, row->models.items[k], provider) != RC_OK) {
+                SVC_ASSERT(
+                    asprintf(error,
+                             "provider %s: too many model patterns, or one too long",
+                             row->name) >= 0);
+                return false;
+            }
+    }
+    self->echo = provider_echo_new(self->ctx->loop);
+    return model_router_add(self->router, PROVIDER_ECHO_MODEL, self->echo) == RC_OK;
+}
+
+llm_t *
+llm_new(svc_ctx_t *ctx, char **error)
+{
+    llm_t *self = svc_alloc(sizeof(*self));
+
+    *error = NULL;
+    self->ctx = ctx;
+    self->router = model_router_new();
+    self->relay = relay_new(ctx);
+    self->pub = token_pub_new(ctx, error);
+    if (self->pub == NULL || !route_models(self, error))
+        goto fail;
+    self->live = live_new(ctx, self->router, &live_out, self);
+    if (svc_server_new(ctx, ctx->config->bus_llm.bind, llm_ops, self, &self->server,
+                       error) != RC_OK)
+        goto fail;
+    return self;
+fail:
+    llm_destroy(&self);
+    return NULL;
+}
+
+void
+llm_drain(llm_t *self)
+{
+    uint64_t ms = self->ctx->config->server_drain_s * 1000ull;
+
+    svc_server_set_draining(self->server);
+    live_drain(self->live, ms > STORE_MS ? ms - STORE_MS : 0);
+}
+
+void
+llm_destroy(llm_t **self_p)
+{
+    llm_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    svc_server_destroy(
+        &self->server);        /* cancels the kept calls: live still hears of it */
+    live_destroy(&self->live); /* cancels the providers' jobs */
+    for (size_t i = 0; i < self->n_providers; i++)
+        self->providers[i]->destroy(&self->providers[i]);
+    free(self->providers);
+    if (self->echo != NULL)
+        self->echo->destroy(&self->echo);
+    model_router_destroy(&self->router);
+    relay_destroy(&self->relay);
+    token_pub_destroy(&self->pub);
+    free(self);
+    *self_p = NULL;
+}

@@ -1,0 +1,21 @@
+/* llm_ops.h - the operations that llm-svc serves on the bus, and the service that they belong to.
+ *
+ * Builds the parts (server, PUB socket, relay, providers, live generations) and takes them down in
+ * the right order. Thread: the loop's. */
+#ifndef LLM_SVC_LLM_OPS_H
+#define LLM_SVC_LLM_OPS_H
+
+#include "svc/svc_ctx.h"
+
+typedef struct llm llm_t;
+
+/* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Keeps ctx. */
+llm_t *llm_new(svc_ctx_t *ctx, char **error);
+
+/* Takes no new work, ends what is there within server.drain_s and stops the loop when nothing is left. */
+void llm_drain(llm_t *self);
+
+/* Closes everything and sets *self_p to NULL. NULL-safe. */
+void llm_destroy(llm_t **self_p);
+
+#endif

@@ -1,0 +1,41 @@
+/* main.c - llm-svc: relays live answers from providers.
+ *
+ * Wiring only: options, configuration, signals and the loop are svc_main's, the service itself is
+ * built in llm_ops.c. */
+#include "llm_ops.h"
+
+#include "svc/svc_main.h"
+
+static void *
+start(svc_ctx_t *ctx, char **error)
+{
+    return llm_new(ctx, error);
+}
+
+static void
+drain(void *service)
+{
+    llm_drain(service);
+}
+
+static void
+stop(void *service)
+{
+    llm_t *llm = service;
+
+    llm_destroy(&llm);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const svc_service_t service = {
+        .name = "llm-svc",
+        .summary = "relays answers from language model providers as they are written",
+        .start = start,
+        .drain = drain,
+        .stop = stop,
+    };
+
+    return svc_main(&service, argc, argv);
+}

@@ -1,0 +1,21 @@
+/* provider_echo.h - the built-in model "echo": answers with the question, word by word.
+ *
+ * So that the whole path can be tried with no key and no network. The pieces together are the last
+ * user message exactly, white space and all (U+0000 becomes U+FFFD, as everywhere); a word comes
+ * every few milliseconds, long texts in larger pieces, so that streaming is visible and a huge question does not take
+ * for ever. Thread: the loop's. */
+#ifndef LLM_SVC_PROVIDER_ECHO_H
+#define LLM_SVC_PROVIDER_ECHO_H
+
+#include "provider.h"
+#include "svc/svc_loop.h"
+
+#define PROVIDER_ECHO_MODEL   "echo"
+#define PROVIDER_ECHO_STEP_MS 15 /* between two pieces */
+#define PROVIDER_ECHO_STEPS_MAX \
+    400 /* pieces of one answer, about 6 s; longer texts have longer pieces */
+
+/* Gives the provider. Keeps `loop`. */
+provider_t *provider_echo_new(svc_loop_t *loop);
+
+#endif

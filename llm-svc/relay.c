@@ -1,0 +1,498 @@
+/* relay.c - libcurl's multi_socket interface, driven by the loop.
+ *
+ *   loop --epoll fd--> on_sockets --> curl_multi_socket_action --> on_body (inside libcurl)
+ *   loop --timer-----> on_curl_timer ------^                       reap (outside of it)
+ *
+ * libcurl does not allow handles to be added or removed inside its callbacks: a transfer that is
+ * cancelled there is only marked, and freed by reap(), which runs after each action. No time-out of
+ * libcurl's but the connection's is used: the others count from the last byte of the body, so they are ours. */
+#include "relay.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define RELAY_EVENTS       64    /* epoll events a turn */
+#define RELAY_RETRIES_MAX  2     /* after the first attempt */
+#define RELAY_BUFFER_BYTES 16384 /* libcurl's, per transfer */
+
+static const uint64_t retry_after_ms[RELAY_RETRIES_MAX] = {200, 1000};
+
+struct relay_transfer {
+    relay_t *relay;                 /* whose it is */
+    relay_transfer_t *next, **link; /* in relay's list */
+    const relay_sink_t *sink;       /* borrowed */
+    void *arg;                      /* for sink */
+    CURL *easy;                     /* owned; NULL between two attempts */
+    struct curl_slist *headers;     /* owned */
+    char *url, *ca_file;            /* owned */
+    svc_buf_t request;              /* body to send, needed until the end for retries */
+    svc_buf_t error_body;           /* of a response that is not 2xx */
+    uint64_t connect_ms, idle_ms;   /* see relay_request_t */
+    uint64_t deadline_ms;           /* monotonic: first byte, later idle */
+    uint64_t timer;                 /* at or before deadline_ms; 0: none */
+    uint64_t retry_timer;           /* of the next attempt; 0: none */
+    unsigned attempts;              /* begun */
+    bool has_body;                  /* a byte of a 2xx body has come: no retry any more */
+    bool drained;                   /* nobody wants the bytes */
+    bool dead;                      /* cancelled: free it as soon as libcurl allows */
+    char why[CURL_ERROR_SIZE];      /* of libcurl */
+};
+
+struct relay {
+    svc_ctx_t *ctx;              /* borrowed */
+    CURLM *multi;                /* owned */
+    int epoll;                   /* libcurl's sockets, owned */
+    uint64_t timer;              /* libcurl's; 0: none */
+    relay_transfer_t *transfers; /* all, owned */
+    bool inside;                 /* libcurl is calling us */
+    bool has_dead;               /* one was cancelled meanwhile */
+};
+
+static void reap(relay_t *self);
+static void on_deadline(void *arg, short events);
+
+/* --- transfers ------------------------------------------------------------------------------ */
+
+static void
+close_easy(relay_transfer_t *t)
+{
+    if (t->easy == NULL)
+        return;
+    curl_multi_remove_handle(t->relay->multi, t->easy);
+    curl_easy_cleanup(t->easy);
+    t->easy = NULL;
+}
+
+static void
+free_transfer(relay_transfer_t *t)
+{
+    svc_loop_t *loop = t->relay->ctx->loop;
+
+    *t->link = t->next;
+    if (t->next != NULL)
+        t->next->link = t->link;
+    close_easy(t);
+    svc_loop_cancel(loop, t->timer);
+    svc_loop_cancel(loop, t->retry_timer);
+    curl_slist_free_all(t->headers);
+    svc_buf_fini(&t->request);
+    svc_buf_fini(&t->error_body);
+    free(t->url);
+    free(t->ca_file);
+    free(t);
+}
+
+static bool
+is_good(relay_transfer_t *t)
+{
+    long status = 0;
+
+    curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    return status >= 200 && status < 300;
+}
+
+/* libcurl: bytes of a body. Whatever is not taken here would end the transfer. */
+static size_t
+on_body(char *bytes, size_t size, size_t n, void *arg)
+{
+    relay_transfer_t *t = arg;
+    svc_str chunk = {bytes, size * n};
+
+    if (t->dead || t->drained || chunk.n == 0)
+        return size * n;
+    if (!is_good(t)) {
+        size_t room = RELAY_ERROR_BODY_MAX_BYTES - t->error_body.n;
+        size_t take = chunk.n < room ? chunk.n : room;
+        if (take > 0)
+            (void)!svc_buf_add(&t->error_body, chunk.p, take);
+        return chunk.n;
+    }
+    t->deadline_ms = svc_loop_now_ms(t->relay->ctx->loop) + t->idle_ms;
+    if (!t->has_body) {
+        /* the timer stands at the end of the wait for this byte, which may be too late now */
+        svc_loop_cancel(t->relay->ctx->loop, t->timer);
+        t->timer = svc_loop_after(t->relay->ctx->loop, t->idle_ms, on_deadline, t);
+    }
+    t->has_body = true;
+    t->sink->body(t->arg, chunk);
+    return chunk.n;
+}
+
+static bool
+is_loopback(const char *url)
+{
+    const char *host = strstr(url, "://");
+    host = host == NULL ? url : host + 3;
+    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 ||
+           strncmp(host, "[::1]", 5) == 0;
+}
+
+static void
+set_options(relay_transfer_t *t, CURL *easy)
+{
+    curl_easy_setopt(easy, CURLOPT_URL, t->url);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "llm-backend-api");
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->request.p);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->request.n);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->connect_ms);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RELAY_BUFFER_BYTES);
+    curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->why);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+    /* h2c is broken in libcurl 7.88.1 (second use of a connection fails): plain HTTP stays 1.1 */
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    if (strncmp(t->url, "https:", 6) == 0)
+        curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+    if (t->ca_file[0] != '\0')
+        curl_easy_setopt(easy, CURLOPT_CAINFO, t->ca_file);
+    if (is_loopback(t->url))
+        curl_easy_setopt(easy, CURLOPT_PROXY,
+                         ""); /* a proxy from the environment is for the world */
+}
+
+static void
+begin_attempt(void *arg, short events)
+{
+    relay_transfer_t *t = arg;
+    (void)events;
+
+    t->retry_timer = 0;
+    t->attempts++;
+    t->why[0] = '\0';
+    svc_buf_clear(&t->error_body);
+    t->easy = curl_easy_init();
+    SVC_ASSERT(t->easy != NULL);
+    set_options(t, t->easy);
+    SVC_ASSERT(curl_multi_add_handle(t->relay->multi, t->easy) == CURLM_OK);
+}
+
+/* --- the end of a transfer ---------------------------------------------------------------------- */
+
+static void
+finish(relay_transfer_t *t, const relay_result_t *result)
+{
+    t->sink->done(t->arg, result);
+    free_transfer(t);
+}
+
+static bool
+is_connect_failure(CURLcode code)
+{
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
+           code == CURLE_COULDNT_RESOLVE_PROXY;
+}
+
+static bool
+may_retry(const relay_transfer_t *t, CURLcode code, long status)
+{
+    if (t->has_body || t->attempts > RELAY_RETRIES_MAX || t->drained)
+        return false;
+    if (code == CURLE_OK)
+        return status == 502 || status == 503 || status == 504;
+    /* A 2xx head without a body counts as no answer yet, too. */
+    return is_connect_failure(code) || code == CURLE_GOT_NOTHING ||
+           code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+           code == CURLE_PARTIAL_FILE || code == CURLE_HTTP2 ||
+           code == CURLE_HTTP2_STREAM;
+}
+
+static relay_outcome
+outcome_of(CURLcode code, long status)
+{
+    if (code == CURLE_OK)
+        return status >= 200 && status < 300 ? RELAY_DONE : RELAY_STATUS;
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return RELAY_TIMEOUT;
+    if (is_connect_failure(code) || code == CURLE_SSL_CONNECT_ERROR ||
+        code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+        code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL)
+        return RELAY_UNREACHABLE;
+    return RELAY_BROKEN;
+}
+
+/* libcurl is through with the attempt: another one, or the end. */
+static void
+end_attempt(relay_transfer_t *t, CURLcode code)
+{
+    long status = 0;
+    curl_off_t retry_after = 0;
+    svc_ctx_t *ctx = t->relay->ctx;
+
+    curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
+    close_easy(t);
+    if (may_retry(t, code, status)) {
+        svc_metrics_add(ctx->metrics, SVC_M_UPSTREAM_RETRIES, 1);
+        t->retry_timer = svc_loop_after(ctx->loop, retry_after_ms[t->attempts - 1],
+                                        begin_attempt, t);
+        return;
+    }
+    if (code != CURLE_OK && status >= 300)
+        code = CURLE_OK; /* an error response that was cut off is an error response */
+    relay_result_t result = {
+        .outcome = outcome_of(code, status),
+        .status = status,
+        .body = svc_buf_str(&t->error_body),
+        .retry_after_s = retry_after > 0 ? (uint64_t)retry_after : 0,
+        .why = t->why[0] != '\0' ? t->why : curl_easy_strerror(code),
+        .request = &t->request,
+    };
+    finish(t, &result);
+}
+
+static void
+on_deadline(void *arg, short events)
+{
+    relay_transfer_t *t = arg;
+    uint64_t now = svc_loop_now_ms(t->relay->ctx->loop);
+    (void)events;
+
+    t->timer = 0;
+    if (now < t->deadline_ms) {
+        t->timer = svc_loop_after(t->relay->ctx->loop, t->deadline_ms - now, on_deadline,
+                                  t);
+        return;
+    }
+    relay_result_t result = {
+        .outcome = RELAY_TIMEOUT,
+        .why = t->has_body ? "it stopped sending" : "it did not begin to answer",
+        .request = &t->request,
+    };
+    close_easy(t);
+    finish(t, &result);
+}
+
+/* Takes what libcurl has finished, and frees what was cancelled inside its callbacks. */
+static void
+reap(relay_t *self)
+{
+    CURLMsg *msg;
+    int left;
+
+    while ((msg = curl_multi_info_read(self->multi, &left)) != NULL) {
+        relay_transfer_t *t = NULL;
+        CURLcode code = msg->data.result;
+
+        if (msg->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&t);
+        if (!t->dead)
+            end_attempt(t, code);
+        else
+            close_easy(t);
+    }
+    if (!self->has_dead)
+        return;
+    self->has_dead = false;
+    for (relay_transfer_t *t = self->transfers, *next; t != NULL; t = next) {
+        next = t->next;
+        if (t->dead)
+            free_transfer(t);
+    }
+}
+
+/* --- libcurl on the loop -------------------------------------------------------------------- */
+
+static void
+act(relay_t *self, curl_socket_t fd, int what)
+{
+    int running;
+
+    self->inside = true;
+    curl_multi_socket_action(self->multi, fd, what, &running);
+    self->inside = false;
+}
+
+static void
+on_sockets(void *arg, short events)
+{
+    relay_t *self = arg;
+    struct epoll_event ready[RELAY_EVENTS];
+    int n = epoll_wait(self->epoll, ready, RELAY_EVENTS, 0);
+    (void)events;
+
+    for (int i = 0; i < n; i++) {
+        uint32_t e = ready[i].events;
+        int what = ((e & EPOLLIN) != 0 ? CURL_CSELECT_IN : 0) |
+                   ((e & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
+                   ((e & (EPOLLERR | EPOLLHUP)) != 0 ? CURL_CSELECT_ERR : 0);
+        act(self, ready[i].data.fd, what);
+    }
+    reap(self);
+}
+
+static void
+on_curl_timer(void *arg, short events)
+{
+    relay_t *self = arg;
+    (void)events;
+
+    self->timer = 0;
+    act(self, CURL_SOCKET_TIMEOUT, 0);
+    reap(self);
+}
+
+/* libcurl: wants to be called after `ms`. */
+static int
+set_curl_timer(CURLM *multi, long ms, void *arg)
+{
+    relay_t *self = arg;
+    (void)multi;
+
+    svc_loop_cancel(self->ctx->loop, self->timer);
+    self->timer = ms < 0 ? 0
+                         : svc_loop_after(self->ctx->loop, (uint64_t)ms, on_curl_timer,
+                                          self);
+    return 0;
+}
+
+/* libcurl: wants a socket watched. */
+static int
+set_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+    relay_t *self = arg;
+    struct epoll_event event = {.data.fd = fd};
+    (void)easy;
+
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl(self->epoll, EPOLL_CTL_DEL, fd, NULL);
+        return 0;
+    }
+    if ((what & CURL_POLL_IN) != 0)
+        event.events |= EPOLLIN;
+    if ((what & CURL_POLL_OUT) != 0)
+        event.events |= EPOLLOUT;
+    if (epoll_ctl(self->epoll, known == NULL ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd,
+                  &event) != 0 &&
+        errno == (known == NULL ? EEXIST : ENOENT))
+        epoll_ctl(self->epoll, known == NULL ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
+    curl_multi_assign(self->multi, fd, self);
+    return 0;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+relay_t *
+relay_new(svc_ctx_t *ctx)
+{
+    relay_t *self = svc_alloc(sizeof(*self));
+
+    SVC_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+    self->ctx = ctx;
+    self->multi = curl_multi_init();
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    SVC_ASSERT(self->multi != NULL && self->epoll >= 0);
+    curl_multi_setopt(self->multi, CURLMOPT_SOCKETFUNCTION, set_curl_socket);
+    curl_multi_setopt(self->multi, CURLMOPT_SOCKETDATA, self);
+    curl_multi_setopt(self->multi, CURLMOPT_TIMERFUNCTION, set_curl_timer);
+    curl_multi_setopt(self->multi, CURLMOPT_TIMERDATA, self);
+    curl_multi_setopt(self->multi, CURLMOPT_MAXCONNECTS, (long)RELAY_CONNECTIONS_MAX);
+    svc_loop_add_fd(ctx->loop, self->epoll, ZMQ_POLLIN, on_sockets, self);
+    return self;
+}
+
+void
+relay_destroy(relay_t **self_p)
+{
+    relay_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    while (self->transfers != NULL)
+        free_transfer(self->transfers);
+    svc_loop_remove_fd(self->ctx->loop, self->epoll);
+    curl_multi_cleanup(self->multi);
+    svc_loop_cancel(self->ctx->loop, self->timer);
+    close(self->epoll);
+    curl_global_cleanup();
+    free(self);
+    *self_p = NULL;
+}
+
+static struct curl_slist *
+make_headers(svc_str bearer)
+{
+    struct curl_slist *headers = NULL;
+    char *authorization = NULL;
+
+    headers = curl_slist_append(headers, "Content-Type: application/json");
+    headers = curl_slist_append(headers, "Accept: text/event-stream, application/json");
+    headers = curl_slist_append(headers, "Expect:");
+    if (bearer.n > 0) {
+        svc_buf_t line;
+        svc_buf_init(&line, bearer.n + 32);
+        SVC_ASSERT(svc_buf_add(&line, "Authorization: Bearer ", 22) == RC_OK);
+        SVC_ASSERT(svc_buf_add_str(&line, bearer) == RC_OK);
+        authorization = svc_str_dup(svc_buf_str(&line));
+        headers = curl_slist_append(headers, authorization);
+        explicit_bzero(authorization, line.n);
+        explicit_bzero(line.p, line.n);
+        free(authorization);
+        svc_buf_fini(&line);
+    }
+    return headers;
+}
+
+relay_transfer_t *
+relay_start(relay_t *self, const relay_request_t *request, const relay_sink_t *sink,
+            void *arg)
+{
+    relay_transfer_t *t = svc_alloc(sizeof(*t));
+
+    t->relay = self;
+    t->sink = sink;
+    t->arg = arg;
+    t->link = &self->transfers;
+    t->next = self->transfers;
+    if (t->next != NULL)
+        t->next->link = &t->next;
+    self->transfers = t;
+    t->url = svc_str_dup(svc_str_c(request->url));
+    t->ca_file = svc_str_dup(svc_str_c(request->ca_file));
+    t->headers = make_headers(request->bearer);
+    t->request = *request->body;
+    svc_buf_init(request->body, request->body->max);
+    svc_buf_init(&t->error_body, RELAY_ERROR_BODY_MAX_BYTES);
+    t->connect_ms = request->connect_ms;
+    t->idle_ms = request->idle_ms;
+    t->deadline_ms = svc_loop_now_ms(self->ctx->loop) + request->first_byte_ms;
+    t->timer = svc_loop_after(self->ctx->loop, request->first_byte_ms, on_deadline, t);
+    t->retry_timer = svc_loop_after(self->ctx->loop, 0, begin_attempt, t);
+    return t;
+}
+
+void
+relay_cancel(relay_transfer_t *t)
+{
+    if (!t->relay->inside) {
+        free_transfer(t);
+        return;
+    }
+    t->dead = true;
+    t->relay->has_dead = true;
+}
+
+void
+relay_drain(relay_transfer_t *t, uint64_t ms)
+{
+    svc_loop_t *loop = t->relay->ctx->loop;
+
+    t->drained = true;
+    t->deadline_ms = svc_loop_now_ms(loop) + ms;
+    svc_loop_cancel(loop, t->timer);
+    t->timer = svc_loop_after(loop, ms, on_deadline, t);
+}
