@@ -1,0 +1,334 @@
+/* auth_ops.c - the operations of auth-svc, in table order, and the object that they work on.
+ *
+ * A kept call is named by its id wherever a job goes; when the job is back and the call is gone,
+ * the result is dropped, but a failed login still counts. Why a name, a password or a token was
+ * refused is told by the result alone: texts for people are the gateway's. */
+#include "auth_ops.h"
+#include "auth_jobs.h"
+#include "password.h"
+#include "throttle.h"
+#include "token.h"
+
+#include "proto/utf8.h"
+#include "svc/svc_secret.h"
+#include "svc/svc_time.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define USERNAME_MAX_CHARS 64
+#define SLOW_BUDGET_MS     10000 /* a full queue at the default cost takes 7 s on two cores */
+#define VERIFY_BUDGET_MS   2000
+#define DRAIN_LOOK_MS      50
+#define DRAIN_QUIET_LOOKS \
+    6 /* so many times in a row nobody waits: the gateway has had its answers */
+
+struct auth {
+    svc_ctx_t *ctx;         /* borrowed */
+    auth_shared_t shared;   /* for the workers; owns its store */
+    svc_server_t *server;   /* owned */
+    svc_pool_t *bcrypt;     /* owned: looks up and hashes */
+    svc_pool_t *writer;     /* owned: adds users */
+    token_signer_t *tokens; /* owned */
+    throttle_t *throttle;   /* owned */
+    uint64_t drain_timer;   /* 0: not draining */
+    unsigned quiet_looks;   /* while draining: how often in a row nobody waited */
+};
+
+static svc_handler_fn on_register, on_login, on_verify;
+
+// clang-format off
+const svc_op_t auth_ops[] = {
+    /* op               request schema        reply schema          handler      who may                  budget_ms */
+    {OP_AUTH_REGISTER, &register_req_schema, &register_rep_schema, on_register, SVC_GATEWAY | SVC_TOOL, SLOW_BUDGET_MS},
+    {OP_AUTH_LOGIN,    &login_req_schema,    &login_rep_schema,    on_login,    SVC_GATEWAY | SVC_TOOL, SLOW_BUDGET_MS},
+    {OP_AUTH_VERIFY,   &verify_req_schema,   &verify_rep_schema,   on_verify,   SVC_GATEWAY | SVC_TOOL, VERIFY_BUDGET_MS},
+    {0},
+};
+// clang-format on
+
+/* Hands a name and a password to the bcrypt pool. */
+static svc_rc
+submit_check(auth_t *self, svc_call_t *call, auth_job kind, const auth_check_t *request,
+             svc_pool_done_fn *done)
+{
+    auth_check_t job = *request;
+    svc_buf_t payload;
+    svc_rc rc;
+
+    job.expires_ms = svc_call_expires_ms(call);
+    svc_buf_init(&payload, PROTO_USERNAME_MAX_BYTES + PROTO_PASSWORD_MAX_BYTES + 256);
+    rc = proto_encode(&auth_check_schema, &job, &payload);
+    if (rc == RC_OK)
+        rc = svc_pool_submit(self->bcrypt, kind, svc_buf_str(&payload), done, self,
+                             svc_call_id(call));
+    if (payload.cap > 0)
+        sodium_memzero(payload.p, payload.cap);
+    svc_buf_fini(&payload);
+    return rc;
+}
+
+/* --- auth.register ----------------------------------------------------------------------- */
+
+/* 1..64 characters of valid UTF-8, none of them a control character (C0, DEL, C1). */
+static bool
+is_username(svc_str name)
+{
+    if (name.n == 0 || svc_utf8_valid(name.p, name.n) != name.n ||
+        svc_utf8_count(name.p, name.n) > USERNAME_MAX_CHARS)
+        return false;
+    for (size_t i = 0; i < name.n; i++) {
+        unsigned char c = (unsigned char)name.p[i];
+
+        if (c < 0x20 || c == 0x7f)
+            return false;
+        if (c == 0xc2 && (unsigned char)name.p[i + 1] <
+                             0xa0) /* U+0080..U+009F; valid, so i + 1 is there */
+            return false;
+    }
+    return true;
+}
+
+/* At least the configured minimum, and nothing that bcrypt would cut off. */
+static bool
+is_password(const auth_t *self, svc_str password)
+{
+    return password.n >= self->ctx->config->auth_password_min &&
+           password.n <= PASSWORD_MAX_BYTES &&
+           memchr(password.p, '\0', password.n) == NULL;
+}
+
+static void
+on_added(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    auth_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+
+    if (call == NULL)
+        return;
+    if (rc == RC_OK)
+        svc_call_finish_encoded(call, result);
+    else
+        svc_call_finish(call, rc, NULL);
+}
+
+static void
+on_hashed(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    auth_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+
+    if (call == NULL) /* nobody waits: then nobody is to find the name taken either */
+        return;
+    if (rc == RC_OK)
+        rc = svc_pool_submit(self->writer, AUTH_JOB_ADD, result, on_added, self, tag);
+    if (rc != RC_OK)
+        svc_call_finish(call, rc, NULL);
+}
+
+static svc_rc
+on_register(void *arg, svc_call_t *call, const void *request, void *reply)
+{
+    auth_t *self = arg;
+    const register_req_t *req = request;
+    svc_rc rc;
+
+    (void)reply;
+    if (!is_username(req->username))
+        return RC_INVALID_USERNAME;
+    if (!is_password(self, req->password))
+        return RC_INVALID_PASSWORD;
+    rc = submit_check(
+        self, call, AUTH_JOB_HASH,
+        &(auth_check_t){.username = req->username, .password = req->password}, on_hashed);
+    return rc == RC_OK ? RC_LATER : rc;
+}
+
+/* --- auth.login -------------------------------------------------------------------------- */
+
+/* Answers a login whose password was right. */
+static void
+finish_login(auth_t *self, svc_call_t *call, uint64_t user)
+{
+    login_rep_t rep = {.expires_s = 0};
+    char *token = NULL;
+    svc_rc rc = token_make(self->tokens, user, svc_unix_ms() / 1000, &token,
+                           &rep.expires_s);
+
+    rep.token = svc_str_c(token);
+    svc_call_finish(call, rc, &rep);
+    if (token != NULL)
+        sodium_memzero(token, rep.token.n);
+    free(token);
+}
+
+static void
+on_checked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    auth_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+    proto_arena_t *arena = proto_arena_new();
+    auth_verdict_t verdict = {.user = 0};
+    bool right;
+
+    SVC_ASSERT(proto_decode(&auth_verdict_schema, result, arena, &verdict) == RC_OK);
+    proto_arena_destroy(&arena);
+    right = rc == RC_OK && verdict.user != 0;
+    throttle_end(self->throttle, verdict.attempt,
+                 rc != RC_OK ? THROTTLE_UNDECIDED
+                             : (right ? THROTTLE_RIGHT : THROTTLE_WRONG),
+                 svc_mono_ms());
+    if (rc == RC_OK)
+        svc_metrics_add(self->ctx->metrics, right ? SVC_M_LOGINS : SVC_M_LOGINS_REFUSED,
+                        1);
+    if (call == NULL)
+        return;
+    if (right)
+        finish_login(self, call, verdict.user);
+    else
+        svc_call_finish(call, rc == RC_OK ? RC_BAD_CREDENTIALS : rc, NULL);
+}
+
+static svc_rc
+on_login(void *arg, svc_call_t *call, const void *request, void *reply)
+{
+    auth_t *self = arg;
+    const login_req_t *req = request;
+    auth_check_t check = {.username = req->username, .password = req->password};
+    uint64_t wait_s = 0;
+    svc_rc rc = throttle_begin(self->throttle, req->username, req->address, svc_mono_ms(),
+                               &check.attempt, &wait_s);
+
+    (void)reply;
+    if (rc != RC_OK) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_LOGINS_THROTTLED, 1);
+        svc_call_explain(call, "too many wrong passwords", wait_s);
+        return rc;
+    }
+    rc = submit_check(self, call, AUTH_JOB_CHECK, &check, on_checked);
+    if (rc == RC_OK)
+        return RC_LATER;
+    throttle_end(self->throttle, check.attempt, THROTTLE_UNDECIDED, svc_mono_ms());
+    return rc;
+}
+
+/* --- auth.verify ------------------------------------------------------------------------- */
+
+static svc_rc
+on_verify(void *arg, svc_call_t *call, const void *request, void *reply)
+{
+    auth_t *self = arg;
+    const verify_req_t *req = request;
+    verify_rep_t *rep = reply;
+
+    (void)call;
+    return token_check(self->tokens, req->token, svc_unix_ms() / 1000, &rep->user,
+                       &rep->expires_s);
+}
+
+/* --- life -------------------------------------------------------------------------------- */
+
+/* Makes the signer from jwt.secret, or from the secret beside the database. */
+static token_signer_t *
+open_tokens(const svc_config_t *config, char **error)
+{
+    uint8_t secret[SVC_SECRET_BYTES];
+    token_signer_t *tokens = NULL;
+    char *path;
+
+    if (config->jwt_secret[0] != '\0')
+        return token_signer_new(config->jwt_secret, strlen(config->jwt_secret),
+                                config->jwt_ttl_s);
+    path = svc_secret_path_beside(config->sqlite_path, "jwt.secret");
+    if (svc_secret_load_or_make(path, secret, error) == RC_OK)
+        tokens = token_signer_new(secret, sizeof(secret), config->jwt_ttl_s);
+    sodium_memzero(secret, sizeof(secret));
+    free(path);
+    return tokens;
+}
+
+static svc_pool_t *
+open_pool(auth_t *self, svc_pool_config_t config, char **error)
+{
+    return svc_pool_new(self->ctx, &config, &self->shared, error);
+}
+
+static size_t
+count_threads(const svc_config_t *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (config->auth_bcrypt_threads > 0)
+        return config->auth_bcrypt_threads;
+    return cores > 0 ? (size_t)cores : 1;
+}
+
+auth_t *
+auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
+{
+    const svc_config_t *config = ctx->config;
+    auth_t *self = svc_alloc(sizeof(*self));
+
+    self->ctx = ctx;
+    self->shared.driver = driver;
+    self->shared.metrics = ctx->metrics;
+    self->shared.cost = config->auth_bcrypt_cost;
+    self->throttle = throttle_new(config->auth_guess_limit, config->auth_guess_window_s);
+    if ((self->shared.store = driver->open(config, error)) != NULL &&
+        (self->tokens = open_tokens(config, error)) != NULL &&
+        (self->bcrypt = open_pool(
+             self, auth_bcrypt_pool(count_threads(config), config->auth_bcrypt_queue),
+             error)) != NULL &&
+        (self->writer = open_pool(
+             self, auth_writer_pool(config->auth_bcrypt_queue + AUTH_WRITER_BATCH),
+             error)) != NULL &&
+        svc_server_new(ctx, config->bus_auth.bind, auth_ops, self, &self->server,
+                       error) == RC_OK)
+        return self;
+    auth_destroy(&self);
+    return NULL;
+}
+
+void
+auth_destroy(auth_t **self_p)
+{
+    auth_t *self;
+
+    if (self_p == NULL || *self_p == NULL)
+        return;
+    self = *self_p;
+    atomic_store(&self->shared.stopping, true);
+    svc_loop_cancel(self->ctx->loop, self->drain_timer);
+    svc_server_destroy(&self->server);
+    svc_pool_destroy(&self->bcrypt);
+    svc_pool_destroy(&self->writer);
+    token_signer_destroy(&self->tokens);
+    throttle_destroy(&self->throttle);
+    if (self->shared.store != NULL)
+        self->shared.driver->close(self->shared.store);
+    free(self);
+    *self_p = NULL;
+}
+
+static void
+look_if_drained(void *arg, short events)
+{
+    auth_t *self = arg;
+
+    (void)events;
+    self->quiet_looks = svc_server_kept_calls(self->server) == 0 ? self->quiet_looks + 1
+                                                                 : 0;
+    if (self->quiet_looks >= DRAIN_QUIET_LOOKS)
+        svc_loop_stop(self->ctx->loop);
+}
+
+void
+auth_drain(auth_t *self)
+{
+    svc_server_set_draining(self->server);
+    if (self->drain_timer == 0)
+        self->drain_timer = svc_loop_every(self->ctx->loop, DRAIN_LOOK_MS,
+                                           look_if_drained, self);
+}

@@ -1,0 +1,26 @@
+/* auth_ops.h - the operations of auth-svc: register, login, verify.
+ *
+ * Serves them on the loop of its context; verify is answered at once, the other two after the
+ * workers have done the slow part. Thread: the front thread. */
+#ifndef AUTH_OPS_H
+#define AUTH_OPS_H
+
+#include "svc/svc_ctx.h"
+#include "svc/svc_server.h"
+#include "user_store.h"
+
+typedef struct auth auth_t;
+
+/* The table of operations; handlers want an auth_t as self. */
+extern const svc_op_t auth_ops[];
+
+/* Opens the store through `driver`, starts the workers, binds bus.auth.bind. Keeps ctx and driver. NULL with *error (free() it): one line that says why. */
+auth_t *auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error);
+
+/* Cancels what waits, joins the workers, closes the store, sets *self_p to NULL. NULL-safe. */
+void auth_destroy(auth_t **self_p);
+
+/* Says "draining" from now on and stops the loop once nobody has been waiting for a moment. */
+void auth_drain(auth_t *self);
+
+#endif

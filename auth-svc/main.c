@@ -1,0 +1,40 @@
+/* main.c - the auth-svc process: who somebody is.
+ *
+ * Wiring only: the operations are in auth_ops.c, options and signals in svc_main.c. */
+#include "auth_ops.h"
+
+#include "svc/svc_main.h"
+
+static void *
+start(svc_ctx_t *ctx, char **error)
+{
+    return auth_new(ctx, &user_store_sqlite, error);
+}
+
+static void
+drain(void *service)
+{
+    auth_drain(service);
+}
+
+static void
+stop(void *service)
+{
+    auth_t *auth = service;
+
+    auth_destroy(&auth);
+}
+
+int
+main(int argc, char **argv)
+{
+    const svc_service_t service = {
+        .name = "auth-svc",
+        .summary = "users, passwords and tokens",
+        .start = start,
+        .drain = drain,
+        .stop = stop,
+    };
+
+    return svc_main(&service, argc, argv);
+}

@@ -1,0 +1,43 @@
+/* throttle.h - who has guessed passwords too often, and how long they must wait.
+ *
+ * Counted per user and address, so that somebody who guesses from afar locks nobody out at home.
+ *
+ *   attempt --wrong--> failures + 1; from `limit` failures within `window` on: a pause of 1 s, then
+ *                      2 s, 4 s ... 60 s after each further wrong one, one attempt at a time
+ *           --right--> forgotten
+ *           `window` without a failure: forgotten
+ *
+ * The table is bounded (65536 pairs); when it is full, the one that was quiet longest is
+ * forgotten. Names are kept as keyed hashes only. Thread: the front thread. */
+#ifndef AUTH_THROTTLE_H
+#define AUTH_THROTTLE_H
+
+#include "proto/base.h"
+
+#define THROTTLE_PAIRS_MAX   65536
+#define THROTTLE_PAUSE_MAX_S 60
+
+typedef struct throttle throttle_t;
+
+/* Gives a table that pauses after `limit` failures within `window_s`. */
+throttle_t *throttle_new(uint32_t limit, uint32_t window_s);
+
+/* Frees it and sets *self_p to NULL. NULL-safe. */
+void throttle_destroy(throttle_t **self_p);
+
+/* Begins an attempt: RC_OK and *key_out for throttle_end, or RC_THROTTLED and *wait_s_out, 1..60. `now_ms` is monotonic. */
+svc_rc throttle_begin(throttle_t *self, svc_str username, svc_str address,
+                      uint64_t now_ms, uint64_t *key_out,
+                      uint64_t *wait_s_out) SVC_MUST_CHECK;
+
+/* How an attempt ended. UNDECIDED: the password was never looked at (a full queue, a fault of ours). */
+typedef enum { THROTTLE_RIGHT, THROTTLE_WRONG, THROTTLE_UNDECIDED } throttle_outcome;
+
+/* Ends an attempt that began with RC_OK. */
+void throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome,
+                  uint64_t now_ms);
+
+/* How many pairs are remembered. */
+size_t throttle_size(const throttle_t *self);
+
+#endif

@@ -1,0 +1,50 @@
+/* user_store.h - where users are kept: the seam between auth-svc and a database.
+ *
+ * A store is opened once per process; it takes what lock it needs and brings the schema up to
+ * date. Each worker thread then makes a connection of its own: one thread writes, any number
+ * read. Usernames are compared byte by byte. A driver fills one user_store_driver_t; SQLite is the embedded one. */
+#ifndef AUTH_USER_STORE_H
+#define AUTH_USER_STORE_H
+
+#include "proto/base.h"
+#include "svc/svc_config.h"
+
+#define USER_HASH_MAX_BYTES 127 /* of a stored hash: bcrypt has 60 */
+
+typedef struct {
+    uint64_t id;                        /* 1.., never used again */
+    char hash[USER_HASH_MAX_BYTES + 1]; /* of the password, with its NUL */
+} user_row_t;
+
+/* A user to be added, and what became of it. */
+typedef struct {
+    svc_str username;   /* borrowed */
+    svc_str hash;       /* borrowed */
+    uint64_t created_s; /* Unix seconds */
+    svc_rc rc;          /* out: RC_OK, RC_USERNAME_TAKEN, RC_INTERNAL */
+    uint64_t id;        /* out: of the new user */
+} new_user_t;
+
+typedef struct {
+    /* Opens the store of this configuration. NULL with *error (free() it): one line that says why. Front thread, before the others. */
+    void *(*open)(const svc_config_t *config, char **error);
+
+    /* Closes it, after all connections. NULL-safe. */
+    void (*close)(void *store);
+
+    /* Makes a connection for the calling thread. NULL with *error likewise. The store outlives it. */
+    void *(*connect)(void *store, char **error);
+
+    /* Closes it, on its thread. NULL-safe. */
+    void (*disconnect)(void *connection);
+
+    /* Finds a user by name. RC_NOT_FOUND, RC_INTERNAL. */
+    svc_rc (*find)(void *connection, svc_str username, user_row_t *out);
+
+    /* Adds users in one transaction and sets rc and id of each: they are durable on return. RC_INTERNAL: none of them was added. */
+    svc_rc (*add)(void *connection, new_user_t *users, size_t n);
+} user_store_driver_t;
+
+extern const user_store_driver_t user_store_sqlite;
+
+#endif

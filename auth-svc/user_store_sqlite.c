@@ -1,0 +1,295 @@
+/* user_store_sqlite.c - users in a SQLite file beside that of the conversations.
+ *
+ * WAL and synchronous=FULL: what add() has returned survives a power cut. One process at a time
+ * owns the file, by a lock on "<file>.lock" which the kernel drops whenever that process ends, so
+ * "database is locked" cannot come from another auth-svc. Connections belong to one thread each
+ * (SQLITE_OPEN_NOMUTEX). The schema's version is SQLite's user_version; migrations are steps of a
+ * table, run in one transaction at start, each fit for the code of the release before. */
+#include "user_store.h"
+
+#include "svc/svc_secret.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define BUSY_TIMEOUT_MS \
+    5000 /* within this process: a reader while the log is being reset */
+
+/* Step i brings version i to i + 1. Retired versions keep their step. */
+static const char *const migrations[] = {
+    "CREATE TABLE user ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  username TEXT NOT NULL UNIQUE COLLATE BINARY,"
+    "  password_hash TEXT NOT NULL,"
+    "  created_s INTEGER NOT NULL"
+    ") STRICT;",
+};
+
+#define SQL_FIND "SELECT id, password_hash FROM user WHERE username = ?1"
+#define SQL_ADD \
+    "INSERT INTO user (username, password_hash, created_s) VALUES (?1, ?2, ?3)"
+
+typedef struct {
+    char *path; /* of the database, owned */
+    int lock;   /* descriptor that holds the lock, -1: none */
+} store_t;
+
+typedef struct {
+    sqlite3 *db;              /* owned */
+    sqlite3_stmt *find, *add; /* owned */
+} connection_t;
+
+/* Sets *error to "path: what: why". */
+static void
+explain(char **error, const char *path, const char *what, const char *why)
+{
+    SVC_ASSERT(asprintf(error, "%s: %s: %s", path, what, why) >= 0);
+}
+
+static bool
+execute(sqlite3 *db, const char *sql)
+{
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK;
+}
+
+/* --- connections ------------------------------------------------------------------------- */
+
+static void
+disconnect(void *arg)
+{
+    connection_t *self = arg;
+
+    if (self == NULL)
+        return;
+    sqlite3_finalize(self->find);
+    sqlite3_finalize(self->add);
+    sqlite3_close(self->db);
+    free(self);
+}
+
+/* Opens the file with the house's pragmas. NULL: *error tells. */
+static sqlite3 *
+open_database(const char *path, char **error)
+{
+    sqlite3 *db = NULL;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+
+    if (sqlite3_open_v2(path, &db, flags, NULL) == SQLITE_OK &&
+        sqlite3_busy_timeout(db, BUSY_TIMEOUT_MS) == SQLITE_OK &&
+        execute(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                    "PRAGMA trusted_schema = OFF;"))
+        return db;
+    explain(error, path, "cannot open this database", sqlite3_errmsg(db));
+    sqlite3_close(db);
+    return NULL;
+}
+
+static void *
+connect_store(void *arg, char **error)
+{
+    const store_t *store = arg;
+    connection_t *self = svc_alloc(sizeof(*self));
+
+    self->db = open_database(store->path, error);
+    if (self->db != NULL &&
+        sqlite3_prepare_v3(self->db, SQL_FIND, -1, SQLITE_PREPARE_PERSISTENT, &self->find,
+                           NULL) == SQLITE_OK &&
+        sqlite3_prepare_v3(self->db, SQL_ADD, -1, SQLITE_PREPARE_PERSISTENT, &self->add,
+                           NULL) == SQLITE_OK)
+        return self;
+    if (self->db != NULL)
+        explain(error, store->path, "this is no database of users",
+                sqlite3_errmsg(self->db));
+    disconnect(self);
+    return NULL;
+}
+
+/* --- the store --------------------------------------------------------------------------- */
+
+static bool
+read_version(sqlite3 *db, int *out)
+{
+    sqlite3_stmt *q = NULL;
+    bool good = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &q, NULL) ==
+                    SQLITE_OK &&
+                sqlite3_step(q) == SQLITE_ROW;
+
+    if (good)
+        *out = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return good;
+}
+
+/* Runs the steps that are missing, all or none. */
+static bool
+migrate(sqlite3 *db, const char *path, char **error)
+{
+    int version = 0;
+    int newest = (int)SVC_COUNT(migrations);
+    char set_version[64];
+    bool good = execute(db, "BEGIN IMMEDIATE") && read_version(db, &version);
+
+    if (good && version > newest) {
+        execute(db, "ROLLBACK");
+        SVC_ASSERT(
+            asprintf(
+                error,
+                "%s: its schema is version %d, made by a newer release (this one knows %d)",
+                path, version, newest) >= 0);
+        return false;
+    }
+    for (int i = version < 0 ? 0 : version; good && i < newest; i++)
+        good = execute(db, migrations[i]);
+    (void)snprintf(set_version, sizeof(set_version), "PRAGMA user_version = %d", newest);
+    good = good && execute(db, set_version) && execute(db, "COMMIT");
+    if (!good) {
+        explain(error, path, "cannot bring its schema up to date", sqlite3_errmsg(db));
+        execute(db, "ROLLBACK");
+    }
+    return good;
+}
+
+/* Takes the lock that makes this process the only one. */
+static bool
+take_lock(store_t *self, char **error)
+{
+    char *path = NULL;
+
+    SVC_ASSERT(asprintf(&path, "%s.lock", self->path) >= 0);
+    self->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (self->lock < 0)
+        explain(error, path, "cannot open this file", strerror(errno));
+    else if (flock(self->lock, LOCK_EX | LOCK_NB) != 0)
+        explain(error, self->path, "another auth-svc is using this database",
+                "SQLite serves one process; more than one replica needs PostgreSQL");
+    else
+        errno = 0;
+    free(path);
+    return *error == NULL;
+}
+
+static void
+close_store(void *arg)
+{
+    store_t *self = arg;
+
+    if (self == NULL)
+        return;
+    if (self->lock >= 0)
+        close(self->lock);
+    free(self->path);
+    free(self);
+}
+
+static void *
+open_store(const svc_config_t *config, char **error)
+{
+    store_t *self = svc_alloc(sizeof(*self));
+    sqlite3 *db = NULL;
+
+    self->path = svc_config_users_path(config);
+    self->lock = -1;
+    if (svc_secret_make_dirs(self->path, error) == RC_OK && take_lock(self, error))
+        db = open_database(self->path, error);
+    if (db == NULL || !migrate(db, self->path, error)) {
+        sqlite3_close(db);
+        close_store(self);
+        return NULL;
+    }
+    sqlite3_close(db);
+    return self;
+}
+
+/* --- users ------------------------------------------------------------------------------- */
+
+/* Binds a text that stays until the statement is reset. */
+static bool
+bind(sqlite3_stmt *q, int index, svc_str text)
+{
+    return sqlite3_bind_text64(q, index, text.n == 0 ? "" : text.p, text.n, SQLITE_STATIC,
+                               SQLITE_UTF8) == SQLITE_OK;
+}
+
+static svc_rc
+find(void *arg, svc_str username, user_row_t *out)
+{
+    connection_t *self = arg;
+    sqlite3_stmt *q = self->find;
+    svc_rc rc = RC_INTERNAL;
+    const char *hash;
+    int step;
+
+    if (!bind(q, 1, username))
+        goto out;
+    step = sqlite3_step(q);
+    if (step == SQLITE_DONE)
+        rc = RC_NOT_FOUND;
+    if (step != SQLITE_ROW)
+        goto out;
+    hash = (const char *)sqlite3_column_text(q, 1);
+    if (hash == NULL || sqlite3_column_bytes(q, 1) > USER_HASH_MAX_BYTES)
+        goto out;
+    out->id = (uint64_t)sqlite3_column_int64(q, 0);
+    (void)snprintf(out->hash, sizeof(out->hash), "%s", hash);
+    rc = RC_OK;
+out:
+    sqlite3_reset(q);
+    sqlite3_clear_bindings(q);
+    return rc;
+}
+
+/* Inserts one user within the transaction. A name that is taken leaves the transaction as it is. */
+static svc_rc
+insert(connection_t *self, new_user_t *user)
+{
+    sqlite3_stmt *q = self->add;
+    svc_rc rc = RC_INTERNAL;
+    int step = SQLITE_ERROR;
+
+    if (bind(q, 1, user->username) && bind(q, 2, user->hash) &&
+        sqlite3_bind_int64(q, 3, (sqlite3_int64)user->created_s) == SQLITE_OK)
+        step = sqlite3_step(q);
+    if (step == SQLITE_DONE) {
+        user->id = (uint64_t)sqlite3_last_insert_rowid(self->db);
+        rc = RC_OK;
+    } else if (step == SQLITE_CONSTRAINT &&
+               sqlite3_extended_errcode(self->db) == SQLITE_CONSTRAINT_UNIQUE) {
+        rc = RC_USERNAME_TAKEN;
+    }
+    sqlite3_reset(q);
+    sqlite3_clear_bindings(q);
+    return rc;
+}
+
+static svc_rc
+add(void *arg, new_user_t *users, size_t n)
+{
+    connection_t *self = arg;
+    bool good = execute(self->db, "BEGIN IMMEDIATE");
+
+    for (size_t i = 0; i < n && good; i++) {
+        users[i].rc = insert(self, &users[i]);
+        good = users[i].rc !=
+               RC_INTERNAL; /* a full disk may have ended the transaction already */
+    }
+    if (good && execute(self->db, "COMMIT"))
+        return RC_OK;
+    execute(self->db, "ROLLBACK");
+    for (size_t i = 0; i < n; i++)
+        users[i].rc = RC_INTERNAL;
+    return RC_INTERNAL;
+}
+
+const user_store_driver_t user_store_sqlite = {
+    .open = open_store,
+    .close = close_store,
+    .connect = connect_store,
+    .disconnect = disconnect,
+    .find = find,
+    .add = add,
+};
