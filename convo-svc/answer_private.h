@@ -1,0 +1,106 @@
+/* answer_private.h - what the two halves of a live answer share.
+ *
+ * Private to answer.c (life, watchers, generation, loss and time) and answer_journal.c (pieces,
+ * steps and the end). */
+#ifndef ANSWER_PRIVATE_H
+#define ANSWER_PRIVATE_H
+
+#include "answer.h"
+
+typedef enum {
+    PHASE_WAIT,    /* no generation: waits for an llm-svc, or until retry_ms */
+    PHASE_PROMPT,  /* the prompt is being built */
+    PHASE_CALL,    /* a generate or attach call is open */
+    PHASE_AWAY,    /* its llm-svc is down, or refused just now: nothing is judged */
+    PHASE_RESTART, /* a new fence is being committed, or will be at retry_ms */
+    PHASE_TAIL,    /* lost: tails are taken until tail_ms */
+    PHASE_END,     /* `end` is being committed, or will be at retry_ms */
+    PHASE_OVER     /* nothing more */
+} answer_phase;
+
+/* How it ends, kept until that is committed. */
+typedef struct {
+    int state;       /* a terminal answer_state */
+    uint64_t from;   /* offset of bytes */
+    svc_buf_t bytes; /* the last piece */
+    char *finish;    /* owned, NULL: empty */
+    usage_t usage;
+    char *reason, *text; /* owned, NULL: empty */
+    uint64_t retry_after_s;
+} answer_end_t;
+
+typedef struct {
+    uint64_t call;     /* handle of the kept call */
+    uint64_t until_ms; /* monotonic; 0: wants every change */
+} watcher_t;
+
+struct answer {
+    char stream[PROTO_STREAM_BYTES];
+    uint64_t user, conversation, message, asked_ms, term; /* as in the row */
+    const answer_out_t *out;                              /* borrowed */
+    void *arg;                                            /* for out */
+    watcher_t *watchers;                                  /* owned */
+    size_t n_watchers, cap_watchers;
+    answer_phase phase;
+    int state;               /* as committed */
+    uint64_t fence, attempt; /* as committed */
+    uint64_t next_fence;     /* of PHASE_RESTART */
+    uint64_t length;         /* as committed */
+    bool stop_wanted;        /* as committed */
+    bool
+        is_generate; /* the open call, or the one that was refused: generate, not attach */
+    bool is_writing;   /* a step is being committed */
+    bool is_lost;      /* its llm-svc was lost while a step was being committed */
+    size_t writing_n;  /* bytes of that step */
+    int writing_state; /* next_state of that step */
+    uint64_t llm;      /* instance that the open call went to */
+    uint64_t retry_ms; /* monotonic: when to try again; 0: not */
+    uint64_t stop_ms;  /* monotonic: when llm.stop goes out again */
+    uint64_t gap_ms;   /* monotonic: when a gap was answered last */
+    uint64_t
+        silence_ms; /* monotonic: from then on an unknown llm-svc counts as lost; 0: not */
+    uint64_t tail_ms; /* monotonic: end of PHASE_TAIL */
+    svc_buf_t tail;   /* what gateways handed in, from `length` on */
+    answer_end_t end; /* of PHASE_END and PHASE_OVER */
+};
+
+/* Tries again in ANSWER_RETRY_MS what the present phase wants. */
+static inline void
+answer_retry_later(answer_t *self)
+{
+    self->retry_ms = self->out->mono_ms(self->arg) + ANSWER_RETRY_MS;
+}
+
+/* Forgets the open call, if there is one. */
+void answer_hang_up(answer_t *self);
+
+/* The answer is no longer ours: the row has moved on without us. */
+void answer_give_up(answer_t *self);
+
+/* Opens a call that goes on at `length`, now or when the llm-svc is there. */
+void answer_attach(answer_t *self);
+
+/* Its llm-svc is lost: decides what becomes of it. */
+void answer_judge(answer_t *self);
+
+/* Tells a change to those who want every one; the end to all. */
+void answer_tell_change(answer_t *self);
+void answer_tell_end(answer_t *self);
+
+/* Empties `end`. */
+void answer_clear_end(answer_t *self);
+
+/* Fills `end` without a FINAL of the llm-svc: stopped, or interrupted for a reason. */
+void answer_set_end(answer_t *self, int state, svc_rc reason, svc_str text);
+
+/* Ends the answer in one of these two ways. */
+void answer_end_stopped(answer_t *self);
+void answer_end_interrupted(answer_t *self, svc_rc reason, const char *text);
+
+/* Commits the end, unless a step is under way or bytes before it are missing. */
+void answer_try_end(answer_t *self);
+
+/* Ends PHASE_TAIL with what was handed in. */
+void answer_end_tail(answer_t *self);
+
+#endif

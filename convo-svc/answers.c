@@ -1,0 +1,266 @@
+/* answers.c - the table of all live answers.
+ *
+ * Found by stream (chains over the first bytes, which are random), by conversation and by handle;
+ * a list of all serves the tick. Whoever lets an answer do something sweeps it afterwards: an
+ * answer that is over never frees itself, since its functions are still on the stack then. */
+#include "answers_private.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+/* --- finding ---------------------------------------------------------------------------------- */
+
+static live_t **
+bucket_of(answers_t *self, svc_str stream)
+{
+    uint64_t head;
+
+    memcpy(&head, stream.p, sizeof(head));
+    return &self->by_stream[(head * 0x9e3779b97f4a7c15u) >> 52 & (ANSWERS_BUCKETS - 1)];
+}
+
+static live_t *
+find_stream(answers_t *self, svc_str stream)
+{
+    live_t *live = stream.n == PROTO_STREAM_BYTES ? *bucket_of(self, stream) : NULL;
+
+    while (live != NULL && !svc_str_eq(answer_stream(live->answer), stream))
+        live = live->next_in_bucket;
+    return live;
+}
+
+static live_t *
+find_conversation(answers_t *self, uint64_t conversation)
+{
+    svc_table_node_t *node = svc_table_get(&self->by_conversation, conversation);
+
+    return node == NULL ? NULL
+                        : (live_t *)((char *)node - offsetof(live_t, by_conversation));
+}
+
+answer_t *
+answers_by_stream(answers_t *self, svc_str stream)
+{
+    live_t *live = find_stream(self, stream);
+
+    return live == NULL ? NULL : live->answer;
+}
+
+answer_t *
+answers_by_conversation(answers_t *self, uint64_t conversation)
+{
+    live_t *live = find_conversation(self, conversation);
+
+    return live == NULL ? NULL : live->answer;
+}
+
+size_t
+answers_count(const answers_t *self)
+{
+    return self->by_handle.n;
+}
+
+size_t
+answers_busy(const answers_t *self)
+{
+    size_t n = 0;
+
+    for (const live_t *live = self->first; live != NULL; live = live->next)
+        n += answer_is_busy(live->answer) ? 1 : 0;
+    return n;
+}
+
+/* --- adding, removing ------------------------------------------------------------------------- */
+
+answer_t *
+answers_add(answers_t *self, const answer_row_t *row, bool is_known)
+{
+    live_t *live = find_stream(self, row->stream);
+    live_t **bucket;
+
+    if (live == NULL)
+        live = find_conversation(self, row->conversation);
+    if (live != NULL)
+        return live->answer;
+    live = svc_alloc(sizeof(*live));
+    live->table = self;
+    live->answer = answer_new(row, is_known, &answers_out, live);
+    svc_table_add(&self->by_handle, &live->by_handle, ++self->handles);
+    svc_table_add(&self->by_conversation, &live->by_conversation, row->conversation);
+    bucket = bucket_of(self, row->stream);
+    live->next_in_bucket = *bucket;
+    *bucket = live;
+    live->next = self->first;
+    if (live->next != NULL)
+        live->next->prev = live;
+    self->first = live;
+    return live->answer;
+}
+
+static void
+remove_live(answers_t *self, live_t *live)
+{
+    live_t **at = bucket_of(self, answer_stream(live->answer));
+
+    while (*at != live)
+        at = &(*at)->next_in_bucket;
+    *at = live->next_in_bucket;
+    *(live->prev != NULL ? &live->prev->next : &self->first) = live->next;
+    if (live->next != NULL)
+        live->next->prev = live->prev;
+    (void)svc_table_remove(&self->by_handle, live->by_handle.key);
+    (void)svc_table_remove(&self->by_conversation, live->by_conversation.key);
+    answer_destroy(&live->answer);
+    free(live);
+}
+
+void
+answers_sweep(answers_t *self, live_t *live)
+{
+    if (answer_is_over(live->answer))
+        remove_live(self, live);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+/* Calls fn for each answer; each may end by it. */
+static void
+for_each(answers_t *self, void (*fn)(answer_t *answer))
+{
+    live_t *next;
+
+    for (live_t *live = self->first; live != NULL; live = next) {
+        next = live->next;
+        fn(live->answer);
+        answers_sweep(self, live);
+    }
+}
+
+static void
+on_tick(void *arg, short events)
+{
+    (void)events;
+    for_each(arg, answer_on_tick);
+}
+
+static void
+on_stall(void *arg, short events)
+{
+    (void)events;
+    for_each(arg, answer_on_stall);
+}
+
+answers_t *
+answers_new(svc_ctx_t *ctx)
+{
+    answers_t *self = svc_alloc(sizeof(*self));
+
+    self->ctx = ctx;
+    self->arena = proto_arena_new();
+    svc_buf_init(&self->out, PROTO_PIECE_MAX_BYTES + 8192);
+    self->timer = svc_loop_every(ctx->loop, ANSWERS_TICK_MS, on_tick, self);
+    svc_loop_on_stall(ctx->loop, on_stall, self);
+    return self;
+}
+
+void
+answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer, svc_pool_t *reader,
+            svc_peer_t *llm)
+{
+    self->server = server;
+    self->writer = writer;
+    self->reader = reader;
+    self->llm = llm;
+}
+
+void
+answers_destroy(answers_t **self_p)
+{
+    answers_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    svc_loop_cancel(self->ctx->loop, self->timer);
+    svc_loop_off_stall(self->ctx->loop, self);
+    while (self->first != NULL)
+        remove_live(self, self->first);
+    svc_table_fini(&self->by_handle);
+    svc_table_fini(&self->by_conversation);
+    proto_arena_destroy(&self->arena);
+    svc_buf_fini(&self->out);
+    free(self);
+    *self_p = NULL;
+}
+
+void
+answers_begin(answers_t *self, answer_t *answer)
+{
+    live_t *live = find_stream(self, answer_stream(answer));
+
+    answer_begin(answer);
+    answers_sweep(self, live);
+}
+
+void
+answers_begin_all(answers_t *self)
+{
+    for_each(self, answer_begin);
+}
+
+/* --- what comes from outside ------------------------------------------------------------------ */
+
+/* The call was cancelled, or its caller is gone. `arg` outlives it: an answer finishes its calls before it goes. */
+static void
+on_cancel(void *arg, uint64_t call_id)
+{
+    live_t *live = arg;
+
+    answer_unwatch(live->answer, call_id);
+}
+
+svc_rc
+answers_watch(answers_t *self, answer_t *answer, svc_call_t *call)
+{
+    live_t *live = find_stream(self, answer_stream(answer));
+
+    svc_call_on_cancel(call, on_cancel, live);
+    return answer_watch(answer, svc_call_id(call));
+}
+
+svc_rc
+answers_watch_end(answers_t *self, answer_t *answer, svc_call_t *call)
+{
+    live_t *live = find_stream(self, answer_stream(answer));
+
+    svc_call_on_cancel(call, on_cancel, live);
+    return answer_watch_end(answer, svc_call_id(call));
+}
+
+void
+answers_stop(answers_t *self, answer_t *answer)
+{
+    live_t *live = find_stream(self, answer_stream(answer));
+
+    answer_stop(answer);
+    answers_sweep(self, live);
+}
+
+void
+answers_delete(answers_t *self, answer_t *answer)
+{
+    live_t *live = find_stream(self, answer_stream(answer));
+
+    answer_delete(answer);
+    answers_sweep(self, live);
+}
+
+void
+answers_on_llm(void *arg, svc_peer_event event, uint64_t instance)
+{
+    (void)instance;
+    switch (event) {
+    case SVC_PEER_UP: for_each(arg, answer_on_llm_up); break;
+    case SVC_PEER_DOWN: for_each(arg, answer_on_llm_down); break;
+    case SVC_PEER_LOST: for_each(arg, answer_on_llm_lost); break;
+    }
+}

@@ -1,0 +1,244 @@
+/* answers_out.c - what a live answer wants done: jobs for the database, calls to llm-svc, parts to its watchers.
+ *
+ * Everything that comes back names the answer by its handle. The open call is the one thing that
+ * comes back by pointer: it is forgotten before its answer goes. */
+#include "answers_private.h"
+
+#include "svc/svc_time.h"
+
+#define FIRST_REPLY_MS \
+    60000 /* llm-svc says at once that it has taken a call; a provider may think for longer than this */
+#define HOLD_MS 150000 /* silence in a journal after which it is attached to anew */
+
+static void on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+                       const error_rep_t *error);
+
+/* --- the database ----------------------------------------------------------------------------- */
+
+static void
+on_step(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    answers_t *table = arg;
+    live_t *live = (live_t *)svc_table_get(&table->by_handle, tag);
+
+    (void)result;
+    if (live == NULL)
+        return;
+    answer_on_step(live->answer, rc);
+    answers_sweep(table, live);
+}
+
+static void
+on_restart(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    answers_t *table = arg;
+    live_t *live = (live_t *)svc_table_get(&table->by_handle, tag);
+
+    (void)result;
+    if (live == NULL)
+        return;
+    answer_on_restart(live->answer, rc);
+    answers_sweep(table, live);
+}
+
+/* Encodes a job and gives it to a pool. */
+static svc_rc
+submit(live_t *live, svc_pool_t *pool, uint32_t kind, const proto_schema_t *schema,
+       const void *job, svc_pool_done_fn *done)
+{
+    answers_t *table = live->table;
+    svc_rc rc;
+
+    svc_buf_clear(&table->out);
+    rc = proto_encode(schema, job, &table->out);
+    if (rc == RC_OK)
+        rc = svc_pool_submit(pool, kind, svc_buf_str(&table->out), done, table,
+                             live->by_handle.key);
+    return rc;
+}
+
+static svc_rc
+step(void *arg, const answer_step_t *job)
+{
+    live_t *live = arg;
+
+    return submit(live, live->table->writer, WRITE_STEP, &answer_step_schema, job,
+                  on_step);
+}
+
+static svc_rc
+restart(void *arg, const restart_job_t *job)
+{
+    live_t *live = arg;
+
+    return submit(live, live->table->writer, WRITE_RESTART, &restart_job_schema, job,
+                  on_restart);
+}
+
+/* --- llm-svc ---------------------------------------------------------------------------------- */
+
+/* Opens a generate or attach call. */
+static svc_rc
+call_llm(live_t *live, const char *op, const proto_schema_t *schema, const void *req)
+{
+    svc_peer_request_t request = {
+        .op = op,
+        .req_schema = schema,
+        .req = req,
+        .rep_schema = &journal_rep_schema,
+        .timeout_ms = FIRST_REPLY_MS,
+        .hold_ms = HOLD_MS,
+        .on_reply = on_journal,
+        .arg = live,
+    };
+
+    return svc_peer_call(live->table->llm, &request, &live->call);
+}
+
+static void
+on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+           const error_rep_t *error)
+{
+    live_t *live = arg;
+
+    if (kind != PROTO_PARTIAL)
+        live->call = 0;
+    answer_on_journal(live->answer, kind, rc, rep, error);
+    answers_sweep(live->table, live);
+}
+
+/* A prompt is ready: sends it, if it is still wanted. */
+static void
+on_prompt(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    answers_t *table = arg;
+    live_t *live = (live_t *)svc_table_get(&table->by_handle, tag);
+    generate_req_t req;
+
+    if (live == NULL || !answer_is_prompting(live->answer, live->prompt_fence))
+        return;
+    if (rc == RC_OK)
+        rc = proto_decode(&generate_req_schema, result, table->arena, &req);
+    if (rc == RC_OK)
+        rc = call_llm(live, OP_LLM_GENERATE, &generate_req_schema, &req);
+    answer_on_generate(live->answer, rc);
+    answers_sweep(table, live);
+}
+
+static svc_rc
+generate(void *arg, const prompt_job_t *job)
+{
+    live_t *live = arg;
+
+    live->prompt_fence = job->fence;
+    return submit(live, live->table->reader, READ_PROMPT, &prompt_job_schema, job,
+                  on_prompt);
+}
+
+static svc_rc
+attach(void *arg, const attach_req_t *req)
+{
+    return call_llm(arg, OP_LLM_ATTACH, &attach_req_schema, req);
+}
+
+static void
+hang_up(void *arg)
+{
+    live_t *live = arg;
+
+    svc_peer_forget(live->table->llm, live->call);
+    live->call = 0;
+}
+
+static void
+ack(void *arg, const ack_req_t *req)
+{
+    live_t *live = arg;
+
+    (void)svc_peer_post(live->table->llm, OP_LLM_ACK, &ack_req_schema, req);
+}
+
+static void
+stop(void *arg, const llm_stop_req_t *req)
+{
+    live_t *live = arg;
+
+    (void)svc_peer_post(live->table->llm, OP_LLM_STOP, &llm_stop_req_schema, req);
+}
+
+/* --- watchers, time --------------------------------------------------------------------------- */
+
+static void
+tell(void *arg, uint64_t call_id, const status_rep_t *status, bool is_last)
+{
+    live_t *live = arg;
+    svc_call_t *call = svc_server_call(live->table->server, call_id);
+
+    if (call == NULL)
+        return;
+    if (is_last)
+        svc_call_finish(call, RC_OK, status);
+    else
+        (void)svc_call_partial(call, status,
+                               ANSWERS_WATCH_HOLD_MS); /* gone: on_cancel has run */
+}
+
+static void
+refuse(void *arg, uint64_t call_id, svc_rc rc)
+{
+    live_t *live = arg;
+    svc_call_t *call = svc_server_call(live->table->server, call_id);
+
+    if (call != NULL)
+        svc_call_finish(call, rc, NULL);
+}
+
+static uint64_t
+mono_ms(void *arg)
+{
+    live_t *live = arg;
+
+    return svc_loop_now_ms(live->table->ctx->loop);
+}
+
+static uint64_t
+unix_ms(void *arg)
+{
+    (void)arg;
+    return svc_unix_ms();
+}
+
+static answer_llm_t
+llm(void *arg)
+{
+    live_t *live = arg;
+    const svc_peer_t *peer = live->table->llm;
+    bool is_up = svc_peer_is_up(peer);
+
+    return (answer_llm_t){is_up, is_up && !svc_peer_is_draining(peer),
+                          svc_peer_instance(peer)};
+}
+
+static void
+count(void *arg, svc_metric metric)
+{
+    live_t *live = arg;
+
+    svc_metrics_add(live->table->ctx->metrics, metric, 1);
+}
+
+const answer_out_t answers_out = {
+    .step = step,
+    .restart = restart,
+    .generate = generate,
+    .attach = attach,
+    .hang_up = hang_up,
+    .ack = ack,
+    .stop = stop,
+    .tell = tell,
+    .refuse = refuse,
+    .mono_ms = mono_ms,
+    .unix_ms = unix_ms,
+    .llm = llm,
+    .count = count,
+};

@@ -1,0 +1,46 @@
+/* answers_private.h - what the table of live answers and their outputs share.
+ *
+ * Private to answers.c (the table) and answers_out.c (what an answer wants done). */
+#ifndef ANSWERS_PRIVATE_H
+#define ANSWERS_PRIVATE_H
+
+#include "answers.h"
+#include "svc/svc_table.h"
+
+#define ANSWERS_BUCKETS 4096 /* by stream; a power of two */
+#define ANSWERS_TICK_MS 100
+
+/* One live answer in the table. */
+typedef struct live {
+    svc_table_node_t by_handle; /* first: cast from table nodes; key names it in jobs */
+    svc_table_node_t by_conversation; /* key: conversation */
+    struct live *next_in_bucket;      /* by stream */
+    struct live *prev, *next;         /* of all */
+    answers_t *table;                 /* borrowed */
+    answer_t *answer;                 /* owned */
+    uint64_t call;                    /* open generate or attach; 0: none */
+    uint64_t prompt_fence;            /* of the prompt that is being built */
+} live_t;
+
+struct answers {
+    svc_ctx_t *ctx;              /* borrowed */
+    svc_server_t *server;        /* borrowed, has the watchers' calls */
+    svc_pool_t *writer, *reader; /* borrowed */
+    svc_peer_t *llm;             /* borrowed */
+    svc_table_t by_handle;       /* owns the live_t */
+    svc_table_t by_conversation; /* the same ones */
+    live_t *by_stream[ANSWERS_BUCKETS];
+    live_t *first;        /* of all */
+    proto_arena_t *arena; /* of prompts */
+    svc_buf_t out;        /* an encoded job */
+    uint64_t handles;     /* source of handles */
+    uint64_t timer;       /* of the tick */
+};
+
+/* What every answer of the table uses; `arg` is its live_t. */
+extern const answer_out_t answers_out;
+
+/* Takes an answer that is over out of the table and frees it. */
+void answers_sweep(answers_t *self, live_t *live);
+
+#endif
