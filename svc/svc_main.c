@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -232,6 +233,7 @@ run(process_t *self)
     if (!take_signals(self, &error) || !make_context(self, &error))
         return refuse(self, &error);
     raise_descriptor_limit();
+    umask(0077); /* databases and secrets are nobody else's to read */
     self->state = self->service->start(&self->ctx, &error);
     if (self->state == NULL)
         return refuse(self, &error);
