@@ -1,0 +1,354 @@
+/* bus_call.c - one request on the bus from the command line: for operators and story tests.
+ *
+ *     bus_call ENDPOINT OP ['{"key":value,...}'] [--timeout-ms N]
+ *
+ * Says hello as the service "tool", sends the request and prints each reply as one JSON line:
+ *     {"kind":"partial|final|error","body":{...}}
+ * Texts and numbers are JSON's own, enumerations their names, lists arrays of objects; fields of
+ * raw bytes are "hex:" and hex digits (what is UTF-8 may be given and is printed as plain text).
+ * Exit code: 0 FINAL, 1 ERROR or no answer in time, 2 it could not be asked. Operations and
+ * fields come from the tables of proto/. With id 0 (llm.ack) nothing is ever answered: exit 0. */
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/proto.h"
+#include "proto/utf8.h"
+#include "svc/svc_msg.h"
+#include "svc/svc_secret.h"
+#include "svc/svc_text.h"
+#include "svc/svc_time.h"
+
+#define DEFAULT_TIMEOUT_MS 10000
+#define HELLO_ID           1
+#define CALL_ID            2
+
+typedef struct {
+    const char *op;            /* name */
+    const proto_schema_t *req; /* of the body */
+    const proto_schema_t *rep; /* of the replies; NULL: never answered */
+} row_t;
+
+// clang-format off
+static const row_t rows[] = {
+    {OP_SVC_HELLO,     &hello_schema,            &hello_schema},
+    {OP_SVC_PING,      &empty_schema,            &ping_rep_schema},
+    {OP_SVC_STATS,     &empty_schema,            &stats_rep_schema},
+    {OP_AUTH_REGISTER, &register_req_schema,     &register_rep_schema},
+    {OP_AUTH_LOGIN,    &login_req_schema,        &login_rep_schema},
+    {OP_AUTH_VERIFY,   &verify_req_schema,       &verify_rep_schema},
+    {OP_CONVO_CREATE,  &create_req_schema,       &create_rep_schema},
+    {OP_CONVO_LIST,    &list_req_schema,         &list_rep_schema},
+    {OP_CONVO_HISTORY, &history_req_schema,      &history_rep_schema},
+    {OP_CONVO_DELETE,  &conversation_req_schema, &empty_schema},
+    {OP_CONVO_ASK,     &ask_req_schema,          &status_rep_schema},
+    {OP_CONVO_WATCH,   &watch_req_schema,        &status_rep_schema},
+    {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema},
+    {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema},
+    {OP_CONVO_STOP,    &conversation_req_schema, &status_rep_schema},
+    {OP_LLM_GENERATE,  &generate_req_schema,     &journal_rep_schema},
+    {OP_LLM_ATTACH,    &attach_req_schema,       &journal_rep_schema},
+    {OP_LLM_ACK,       &ack_req_schema,          NULL},
+    {OP_LLM_STOP,      &llm_stop_req_schema,     &empty_schema},
+    {OP_LLM_REPLAY,    &replay_req_schema,       &replay_rep_schema},
+    {OP_LLM_MODELS,    &empty_schema,            &models_rep_schema},
+};
+// clang-format on
+
+typedef struct {
+    void *socket;         /* DEALER */
+    uint64_t deadline_ms; /* monotonic */
+    proto_arena_t *arena; /* of the reply in hand */
+} caller_t;
+
+static void
+fail(const char *what, const char *detail)
+{
+    fprintf(stderr, "bus_call: %s%s\n", what, detail);
+    exit(2);
+}
+
+/* --- JSON to struct: the memory lives as long as the process ------------------------------------------ */
+
+static void from_json(const proto_schema_t *schema, json_object *json, void *out);
+
+static svc_str
+str_from_json(const proto_field_t *field, json_object *value)
+{
+    const svc_str text = {json_object_get_string(value),
+                          (size_t)json_object_get_string_len(value)};
+    if (field->type != PROTO_BIN || text.n < 4 || memcmp(text.p, "hex:", 4) != 0)
+        return text;
+    const size_t n = (text.n - 4) / 2;
+    char *bytes = svc_alloc(n + 1);
+    if (!svc_unhex((svc_str){text.p + 4, text.n - 4}, bytes, n))
+        fail("not hex digits: ", text.p);
+    return (svc_str){bytes, n};
+}
+
+static int
+enum_from_json(const proto_field_t *field, json_object *value)
+{
+    const char *const *names = field->sub;
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(names[i], json_object_get_string(value)) == 0)
+            return i;
+    fail("no such name: ", json_object_get_string(value));
+    return -1;
+}
+
+static proto_list_t
+list_from_json(const proto_field_t *field, json_object *value)
+{
+    const proto_schema_t *schema = field->sub;
+    if (!json_object_is_type(value, json_type_array))
+        fail("not a list: ", field->key);
+    const size_t n = json_object_array_length(value);
+    char *items = svc_alloc(n * schema->size + 1);
+    for (size_t i = 0; i < n; i++)
+        from_json(schema, json_object_array_get_idx(value, i), items + i * schema->size);
+    return (proto_list_t){items, n};
+}
+
+static void
+field_from_json(const proto_field_t *field, json_object *value, void *at)
+{
+    switch (field->type) {
+    case PROTO_BOOL: *(bool *)at = json_object_get_boolean(value); break;
+    case PROTO_U64: *(uint64_t *)at = json_object_get_uint64(value); break;
+    case PROTO_STR:
+    case PROTO_BIN: *(svc_str *)at = str_from_json(field, value); break;
+    case PROTO_ENUM: *(int *)at = enum_from_json(field, value); break;
+    case PROTO_LIST: *(proto_list_t *)at = list_from_json(field, value); break;
+    }
+}
+
+static void
+from_json(const proto_schema_t *schema, json_object *json, void *out)
+{
+    if (!json_object_is_type(json, json_type_object))
+        fail("not an object: ", schema->name);
+    json_object_object_foreach(json, key, value)
+    {
+        size_t i = 0;
+        while (i < schema->n_fields && strcmp(schema->fields[i].key, key) != 0)
+            i++;
+        if (i == schema->n_fields)
+            fail("no such key: ", key);
+        field_from_json(&schema->fields[i], value, (char *)out + schema->fields[i].where);
+    }
+}
+
+/* --- struct to JSON ----------------------------------------------------------------------------------- */
+
+static json_object *to_json(const proto_schema_t *schema, const void *in);
+
+static json_object *
+str_to_json(svc_str s)
+{
+    if (s.n == 0)
+        return json_object_new_string("");
+    if (svc_utf8_valid(s.p, s.n) == s.n)
+        return json_object_new_string_len(s.p, (int)s.n);
+    char *text = svc_alloc(2 * s.n + 5);
+    memcpy(text, "hex:", 4);
+    svc_hex(s.p, s.n, text + 4);
+    json_object *json = json_object_new_string(text);
+    free(text);
+    return json;
+}
+
+static json_object *
+list_to_json(const proto_field_t *field, const proto_list_t *list)
+{
+    const proto_schema_t *schema = field->sub;
+    json_object *json = json_object_new_array();
+    for (size_t i = 0; i < list->n; i++)
+        json_object_array_add(json,
+                              to_json(schema, (char *)list->items + i * schema->size));
+    return json;
+}
+
+static json_object *
+field_to_json(const proto_field_t *field, const void *at)
+{
+    switch (field->type) {
+    case PROTO_BOOL: return json_object_new_boolean(*(const bool *)at);
+    case PROTO_U64: return json_object_new_uint64(*(const uint64_t *)at);
+    case PROTO_STR:
+    case PROTO_BIN: return str_to_json(*(const svc_str *)at);
+    case PROTO_ENUM:
+        return json_object_new_string(
+            ((const char *const *)field->sub)[*(const int *)at]);
+    case PROTO_LIST: return list_to_json(field, at);
+    }
+    return NULL;
+}
+
+static json_object *
+to_json(const proto_schema_t *schema, const void *in)
+{
+    json_object *json = json_object_new_object();
+    for (size_t i = 0; i < schema->n_fields; i++) {
+        const proto_field_t *field = &schema->fields[i];
+        json_object_object_add(json, field->key,
+                               field_to_json(field, (const char *)in + field->where));
+    }
+    return json;
+}
+
+static void
+print_reply(const caller_t *self, const proto_schema_t *schema, proto_kind kind,
+            svc_str body)
+{
+    static const char *const kinds[] = {"request", "partial", "final", "error"};
+    const proto_schema_t *of = kind == PROTO_ERROR ? &error_rep_schema : schema;
+    void *rep = svc_alloc(of->size);
+    if (proto_decode(of, body, self->arena, rep) != RC_OK)
+        fail("the reply cannot be decoded as ", of->name);
+    json_object *json = json_object_new_object();
+    json_object_object_add(json, "kind", json_object_new_string(kinds[kind]));
+    json_object_object_add(json, "body", to_json(of, rep));
+    puts(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN |
+                                                  JSON_C_TO_STRING_NOSLASHESCAPE));
+    fflush(stdout);
+    json_object_put(json);
+    free(rep);
+}
+
+/* --- the wire ----------------------------------------------------------------------------------------- */
+
+static void
+send_request(const caller_t *self, uint64_t id, const row_t *row, const void *req)
+{
+    uint8_t trace[PROTO_TRACE_BYTES];
+    const uint64_t now = svc_mono_ms();
+    const uint64_t left = self->deadline_ms > now ? self->deadline_ms - now : 1;
+    svc_random(trace, sizeof(trace));
+    const proto_envelope_t envelope = {
+        .version = PROTO_VERSION,
+        .kind = PROTO_REQUEST,
+        .id = id,
+        .op = svc_str_c(row->op),
+        .trace = {(const char *)trace, sizeof(trace)},
+        .expires_ms = svc_unix_ms() + left,
+    };
+    svc_buf_t head, body;
+    svc_buf_init(&head, PROTO_ENVELOPE_MAX_BYTES);
+    svc_buf_init(&body, PROTO_MESSAGE_MAX_BYTES);
+    if (proto_envelope_encode(&envelope, &head) != RC_OK ||
+        proto_encode(row->req, req, &body) != RC_OK)
+        fail("the request is out of its bounds: ", row->op);
+    if (!svc_msg_send_bytes(self->socket, svc_buf_str(&head), ZMQ_SNDMORE) ||
+        !svc_msg_send_bytes(self->socket, svc_buf_str(&body), 0))
+        fail("nobody answers there: ", zmq_strerror(errno));
+    svc_buf_fini(&body);
+    svc_buf_fini(&head);
+}
+
+/* Prints the replies to `id` if `is_printed`; gives the kind of the last one, PROTO_ERROR when none comes in time. */
+static proto_kind
+await_end(const caller_t *self, uint64_t id, const proto_schema_t *schema,
+          bool is_printed)
+{
+    uint64_t kind = PROTO_REQUEST;
+    while (kind != PROTO_FINAL && kind != PROTO_ERROR) {
+        const uint64_t now = svc_mono_ms();
+        zmq_pollitem_t item = {.socket = self->socket, .events = ZMQ_POLLIN};
+        if (now >= self->deadline_ms ||
+            zmq_poll(&item, 1, (long)(self->deadline_ms - now)) <= 0) {
+            fprintf(stderr, "bus_call: no answer in time\n");
+            return PROTO_ERROR;
+        }
+        zmq_msg_t head, body;
+        proto_envelope_t envelope;
+        zmq_msg_init(&head);
+        zmq_msg_init(&body);
+        if (!svc_msg_recv(self->socket, &head, 0) || zmq_msg_more(&head) == 0 ||
+            !svc_msg_recv(self->socket, &body, 0) ||
+            proto_envelope_decode(svc_msg_str(&head), &envelope) != RC_OK)
+            fail("the reply is not one", "");
+        if (envelope.id == id) {
+            kind = envelope.kind;
+            if (is_printed || kind == PROTO_ERROR)
+                print_reply(self, schema, (proto_kind)kind, svc_msg_str(&body));
+        }
+        zmq_msg_close(&body);
+        zmq_msg_close(&head);
+    }
+    return (proto_kind)kind;
+}
+
+static const row_t *
+find_row(const char *op)
+{
+    for (size_t i = 0; i < SVC_COUNT(rows); i++)
+        if (strcmp(rows[i].op, op) == 0)
+            return &rows[i];
+    fail("no such operation: ", op);
+    return NULL;
+}
+
+/* Ends the connection only after what was sent has had its time to leave: nothing else tells. */
+static void
+flush_and_close(caller_t *self, void *zmq)
+{
+    const int linger = 1000;
+    zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof(linger));
+    zmq_close(self->socket);
+    zmq_ctx_term(zmq);
+    proto_arena_destroy(&self->arena);
+}
+
+static int
+run(const char *endpoint, const row_t *row, const void *req, uint64_t timeout_ms)
+{
+    const hello_t hello = {.service = SVC_LIT("tool"),
+                           .instance = svc_random_u64(),
+                           .version = SVC_LIT("bus_call")};
+    void *zmq = zmq_ctx_new();
+    caller_t self = {
+        .socket = svc_msg_socket(zmq, ZMQ_DEALER, 0),
+        .deadline_ms = svc_mono_ms() + timeout_ms,
+        .arena = proto_arena_new(),
+    };
+    if (zmq_connect(self.socket, endpoint) != 0)
+        fail("not an endpoint: ", endpoint);
+    send_request(&self, HELLO_ID, find_row(OP_SVC_HELLO), &hello);
+    proto_kind kind = await_end(&self, HELLO_ID, &hello_schema, false);
+    if (kind == PROTO_FINAL) {
+        send_request(&self, row->rep == NULL ? 0 : CALL_ID, row, req);
+        if (row->rep != NULL)
+            kind = await_end(&self, CALL_ID, row->rep, true);
+    }
+    flush_and_close(&self, zmq);
+    return kind == PROTO_FINAL ? 0 : 1;
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *words[3] = {NULL, NULL, "{}"};
+    size_t n = 0;
+    uint64_t timeout_ms = DEFAULT_TIMEOUT_MS;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--timeout-ms") == 0 && i + 1 < argc)
+            timeout_ms = strtoull(argv[++i], NULL, 10);
+        else if (n < SVC_COUNT(words))
+            words[n++] = argv[i];
+        else
+            fail("too many arguments: ", argv[i]);
+    }
+    if (n < 2)
+        fail("usage: bus_call ENDPOINT OP ['{\"key\":value,...}'] [--timeout-ms N]", "");
+    const row_t *row = find_row(words[1]);
+    json_object *json = json_tokener_parse(words[2]);
+    void *req = svc_alloc(row->req->size);
+    from_json(row->req, json, req);
+    const int code = run(words[0], row, req, timeout_ms);
+    json_object_put(json);
+    free(req);
+    return code;
+}
