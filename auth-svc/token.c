@@ -119,7 +119,9 @@ is_too_early(jwt_t *jwt, uint64_t now_s)
 
     errno = 0;
     value = jwt_get_grant_int(jwt, "nbf");
-    return errno == 0 ? value > (long)now_s : errno != ENOENT;
+    if (errno != 0)
+        return errno != ENOENT;
+    return value < 1 || value > (long)now_s; /* what is no integer reads as 0 */
 }
 
 svc_rc
