@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
-import { BIN_DIR, prepare, SERVICES, start } from '../support/stack.mjs';
+import { BIN_DIR, CLEAN_ENV, prepare, SERVICES, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { until, within } from '../support/deadline.mjs';
 import { expectError } from '../support/expect.mjs';
@@ -29,7 +29,7 @@ async function prepared(options) {
 
 /** Runs a binary to its end: {code, stdout, stderr}. */
 async function run(name, args, { env = {}, cwd = base.dir } = {}) {
-    const child = spawn(path.join(BIN_DIR, name), args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(path.join(BIN_DIR, name), args, { cwd, env: { ...CLEAN_ENV, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     const out = { stdout: '', stderr: '' };
     child.stdout.on('data', (d) => { out.stdout += d; });
     child.stderr.on('data', (d) => { out.stderr += d; });
@@ -92,7 +92,7 @@ story('--check-config only checks: exit 0 for a good file, nothing is created', 
 
 story('a bad option and a missing file are refused by every service', async () => {
     for (const name of SERVICES) {
-        refused(await run(name, ['--no-such-option']), '--no-such-option');
+        refused(await run(name, ['--no-such-option']), 'option');
         refused(await run(name, ['--config', '/no/such/file.yaml']), '/no/such/file.yaml');
         refused(await run(name, ['--config', base.dir]), base.dir);
     }
@@ -189,7 +189,7 @@ story('a database that cannot be opened is refused', async () => {
         fs.writeFileSync(path.join(stack.dir, 'llm_backend.db'), 'this is no database, but long enough to be looked at. '.repeat(50));
         fs.writeFileSync(path.join(stack.dir, 'llm_backend_users.db'), 'this is no database, but long enough to be looked at. '.repeat(50));
         refused(await run(name, ['--config', stack.configFile]), 'llm_backend');
-        await refusedWith({ sqlite: { path: '/proc/no/such/dir/x.db' } }, name, '/proc/no/such/dir');
+        await refusedWith({ sqlite: { path: '/proc/no/such/dir/x.db' } }, name, '/proc/no');
     }
 });
 

@@ -39,7 +39,7 @@ story('an answer comes as server-sent events with the headers that proxies need'
     }
 });
 
-story('ids are <stream>:<offset>, the offset counts bytes of the text', async () => {
+story('ids are <stream>:<offset> in bytes of the text, events are called what their object says', async () => {
     const user = await s.user();
     const text = answerFor('zähle 字节 😀');
     const got = await user.ask(await user.create('fake'), 'zähle 字节 😀');
@@ -47,13 +47,14 @@ story('ids are <stream>:<offset>, the offset counts bytes of the text', async ()
     const streams = new Set();
     let bytes = 0;
     for (const event of got.events) {
-        const match = /^([0-9a-f]{32}):(\d+)$/.exec(String(event.id));
+        const match = /^([0-9a-f]{32}):(\d+)(:[de])?$/.exec(String(event.id));
         assert.ok(match, `id: ${event.id}`);
+        assert.equal(match[3], { done: ':d', full_response: ':e' }[event.data.event]);
         streams.add(match[1]);
         if (event.data.event === 'message')
             bytes += Buffer.byteLength(event.data.data);
         assert.equal(Number(match[2]), bytes, `id ${event.id} after ${bytes} bytes`);
-        assert.equal(event.name, 'message', 'EventSource.onmessage hears only events called message');
+        assert.equal(event.name, event.data.event);
     }
     assert.equal(streams.size, 1);
     assert.equal(bytes, Buffer.byteLength(text));

@@ -28,6 +28,9 @@ export const BIN_DIR = path.resolve(ROOT, process.env.LLMB_BIN_DIR ?? 'build/rel
 const LOG_LINES_SHOWN = 25;
 const SANITIZER = /(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime error: |ERROR: LeakSanitizer)/;
 
+/** This process's environment without the stories' own LLMB_ variables, which a service would refuse. */
+export const CLEAN_ENV = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('LLMB_')));
+
 /* every stack of this process that still runs, for the logs of a failed test and for the exit */
 const living = new Set();
 
@@ -92,6 +95,7 @@ export class Stack extends Client {
 
     /** Starts one service; does not wait for it. */
     start(name) {
+        living.add(this);
         const fd = fs.openSync(this.logFile(name), 'a');
         const child = spawn(path.join(BIN_DIR, name), ['--config', this.configFile], {
             cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...cleanEnv(), ...this.env },
@@ -120,7 +124,7 @@ export class Stack extends Client {
             return (await this.api('GET', '/readyz', undefined, { timeout: 2000 })).status === 200;
         }, `/readyz says 200 (${SERVICES.map((s) => `${s}: ${this.state(s)}`).join(', ')})`);
         if (this.crashes.length > 0)
-            throw new Error(this.crashes.join('; ') + '\n' + lastWords());
+            throw new Error(this.crashes.join('; '));
     }
 
     async startAll() {
@@ -244,7 +248,6 @@ export async function prepare({ config = {}, provider = null, providers = null, 
  *  provider (a FakeProvider) or providers (entries), env, httpPort (when server.port is overridden). */
 export async function start(options = {}) {
     const stack = await prepare(options);
-    living.add(stack);
     try {
         await stack.startAll();
     } catch (e) {
