@@ -193,10 +193,13 @@ answers_destroy(answers_t **self_p)
 }
 
 void
-answers_begin(answers_t *self, answer_t *answer)
+answers_begin(answers_t *self, answer_t *answer, svc_str trace)
 {
     live_t *live = find_stream(self, answer_stream(answer));
 
+    live->has_trace = trace.n == sizeof(live->trace);
+    if (live->has_trace)
+        memcpy(live->trace, trace.p, trace.n);
     answer_begin(answer);
     answers_sweep(self, live);
 }

@@ -6,9 +6,9 @@
 
 #include "svc/svc_time.h"
 
-#define FIRST_REPLY_MS \
-    60000 /* llm-svc says at once that it has taken a call; a provider may think for longer than this */
-#define HOLD_MS 150000 /* silence in a journal after which it is attached to anew */
+/* A provider may think for longer than this: then the answer is attached to anew. */
+#define FIRST_REPLY_MS 60000
+#define HOLD_MS        150000 /* likewise, silence after a piece */
 
 static void on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
                        const error_rep_t *error);
@@ -86,6 +86,7 @@ call_llm(live_t *live, const char *op, const proto_schema_t *schema, const void 
         .req_schema = schema,
         .req = req,
         .rep_schema = &journal_rep_schema,
+        .trace = {live->trace, live->has_trace ? sizeof(live->trace) : 0},
         .timeout_ms = FIRST_REPLY_MS,
         .hold_ms = HOLD_MS,
         .on_reply = on_journal,
@@ -150,20 +151,27 @@ hang_up(void *arg)
     live->call = 0;
 }
 
+/* Posts what is repeated when it is missed. */
+static void
+post(live_t *live, const char *op, const proto_schema_t *schema, const void *req)
+{
+    svc_rc rc = svc_peer_post(live->table->llm, op, schema, req);
+
+    if (rc != RC_OK)
+        svc_log_debug(live->table->ctx->log, "%s was not sent: %s", op,
+                      svc_rc_info(rc)->wire);
+}
+
 static void
 ack(void *arg, const ack_req_t *req)
 {
-    live_t *live = arg;
-
-    (void)svc_peer_post(live->table->llm, OP_LLM_ACK, &ack_req_schema, req);
+    post(arg, OP_LLM_ACK, &ack_req_schema, req);
 }
 
 static void
 stop(void *arg, const llm_stop_req_t *req)
 {
-    live_t *live = arg;
-
-    (void)svc_peer_post(live->table->llm, OP_LLM_STOP, &llm_stop_req_schema, req);
+    post(arg, OP_LLM_STOP, &llm_stop_req_schema, req);
 }
 
 /* --- watchers, time --------------------------------------------------------------------------- */

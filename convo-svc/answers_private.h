@@ -20,6 +20,9 @@ typedef struct live {
     answer_t *answer;                 /* owned */
     uint64_t call;                    /* open generate or attach; 0: none */
     uint64_t prompt_fence;            /* of the prompt that is being built */
+    char trace[PROTO_TRACE_BYTES];    /* of the question, for the calls to llm-svc */
+    bool
+        has_trace; /* the question was asked of this process, and its caller was still there */
 } live_t;
 
 struct answers {

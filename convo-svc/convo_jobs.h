@@ -5,7 +5,7 @@
  *
  *   writer job       payload               result            reader job      payload       result
  *   WRITE_CREATE     create_req            create_rep        READ_LIST       list_req      list_rep
- *   WRITE_DELETE     conversation_req      -                 READ_HEAD       history_req   head_job
+ *   WRITE_DELETE     conversation_req      its id            READ_HEAD       history_req   head_job
  *   WRITE_ASK        ask_req               answer_row        READ_HISTORY    history_req   history_job
  *   WRITE_STOP       conversation_req      answer_row        READ_TEXT       read_req      read_rep
  *   WRITE_STEP       answer_step           -                 READ_STATUS     watch_req     answer_row

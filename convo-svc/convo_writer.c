@@ -100,10 +100,10 @@ on_delete(writer_t *self, const void *arg, svc_buf_t *out)
     owned_t own = {.user = req->user};
     svc_rc rc = get_owned(self, req->conversation, &own);
 
-    (void)out;
-    return rc == RC_OK
-               ? self->store->api->conversation_remove(self->store, req->conversation)
-               : rc;
+    if (rc == RC_OK)
+        rc = self->store->api->conversation_remove(self->store, req->conversation);
+    return rc == RC_OK ? svc_buf_add(out, &req->conversation, sizeof(req->conversation))
+                       : rc;
 }
 
 /* --- ask, stop -------------------------------------------------------------------------------- */

@@ -1,0 +1,203 @@
+/* convo.c - the service built, drained and taken apart.
+ *
+ * Order matters: the lock before the database, the writer (which makes and migrates it) before the
+ * readers, the unfinished answers before the first request, and llm-svc last, so that nobody is
+ * told of an answer that is not in the table yet. */
+#include "convo.h"
+
+#include "convo_reader.h"
+#include "convo_writer.h"
+#include "db_lock.h"
+
+#include <stdlib.h>
+
+#define DRAIN_LOOK_MS 20
+#define SEAL_KEY_FILE "seal.key"
+
+/* --- parts ------------------------------------------------------------------------------------ */
+
+/* Takes the key of the configuration, or the one beside the database, made at the first start. */
+static bool
+load_seal_key(convo_t *self, char **error)
+{
+    const char *given = self->ctx->config->convo_seal_key;
+    uint8_t key[SVC_SECRET_BYTES];
+    char *path;
+    svc_rc rc;
+
+    if (given[0] != '\0') {
+        rc = svc_secret_decode(svc_str_c(given), key);
+        if (rc != RC_OK)
+            *error = svc_str_dup(
+                SVC_LIT("convo.seal_key is not 32 bytes of hex or base64"));
+    } else {
+        path = svc_secret_path_beside(self->db_path, SEAL_KEY_FILE);
+        rc = svc_secret_load_or_make(path, key, error);
+        free(path);
+    }
+    if (rc == RC_OK)
+        seal_init(&self->seal, key);
+    explicit_bzero(key, sizeof(key));
+    return rc == RC_OK;
+}
+
+static size_t
+reader_threads(const svc_config_t *config)
+{
+    size_t n = config->sqlite_max_open_conns > 1 ? config->sqlite_max_open_conns - 1 : 1;
+
+    if (config->sqlite_max_idle_conns > 0 && n > config->sqlite_max_idle_conns)
+        n = config->sqlite_max_idle_conns;
+    return n > CONVO_READERS_MAX ? CONVO_READERS_MAX : n;
+}
+
+static bool
+start_workers(convo_t *self, char **error)
+{
+    const svc_config_t *config = self->ctx->config;
+    svc_pool_config_t writer = {
+        .name = "writer",
+        .threads = 1,
+        .max_queued = CONVO_WRITES_MAX,
+        .max_batch = CONVO_WRITER_BATCH,
+        .open = convo_writer_open,
+        .work = convo_writer_work,
+        .close = convo_writer_close,
+    };
+    svc_pool_config_t reader = {
+        .name = "reader",
+        .threads = reader_threads(config),
+        .max_queued = CONVO_READS_MAX,
+        .max_batch = 1,
+        .open = convo_reader_open,
+        .work = convo_reader_work,
+        .close = convo_reader_close,
+    };
+
+    self->workers = (convo_workers_t){
+        .path = self->db_path,
+        .log = self->ctx->log,
+        .metrics = self->ctx->metrics,
+        .seal = &self->seal,
+        .system_prompt = svc_str_c(config->convo_system_prompt),
+        .instance = self->ctx->instance,
+        .conn_lifetime_ms = (uint64_t)config->sqlite_conn_max_lifetime * 1000,
+    };
+    self->writer = svc_pool_new(self->ctx, &writer, &self->workers, error);
+    if (self->writer != NULL)
+        self->reader = svc_pool_new(self->ctx, &reader, &self->workers, error);
+    return self->reader != NULL;
+}
+
+static bool
+open_cache(convo_t *self, char **error)
+{
+    const svc_config_t *config = self->ctx->config;
+
+    if (config->redis_address[0] != '\0')
+        self->cache = convo_cache_redis_new(self->ctx, convo_on_cache, self, error);
+    else
+        self->cache = convo_cache_memory_new((uint64_t)config->convo_cache_mb << 20,
+                                             self->ctx->metrics, convo_on_cache, self);
+    return self->cache != NULL;
+}
+
+static svc_rc
+take_up(void *arg, const answer_row_t *row)
+{
+    (void)answers_add(arg, row, false);
+    return RC_OK;
+}
+
+/* Takes up the answers that an earlier start left unfinished. */
+static bool
+recover(convo_t *self, char **error)
+{
+    convo_store_t *store = convo_store_sqlite_open(self->db_path, false, self->ctx->log,
+                                                   error);
+    svc_rc rc;
+
+    self->answers = answers_new(self->ctx);
+    if (store == NULL)
+        return false;
+    rc = store->api->answer_unfinished(store, take_up, self->answers);
+    convo_store_destroy(&store);
+    if (rc != RC_OK)
+        *error = svc_str_dup(SVC_LIT("cannot read the unfinished answers"));
+    else if (answers_count(self->answers) > 0)
+        svc_log_info(self->ctx->log, "%zu unfinished answers are taken up",
+                     answers_count(self->answers));
+    return rc == RC_OK;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+convo_t *
+convo_new(svc_ctx_t *ctx, char **error)
+{
+    convo_t *self = svc_alloc(sizeof(*self));
+    const svc_config_t *config = ctx->config;
+
+    self->ctx = ctx;
+    self->arena = proto_arena_new();
+    self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
+    self->lock_fd = db_lock_take(self->db_path, error);
+    if (self->lock_fd < 0 || !load_seal_key(self, error) || !start_workers(self, error) ||
+        !open_cache(self, error) || !recover(self, error))
+        goto fail;
+    if (svc_server_new(ctx, config->bus_convo.bind, convo_ops, self, &self->server,
+                       error) != RC_OK)
+        goto fail;
+    self->llm = svc_peer_new(ctx, "llm-svc", config->bus_llm.connect, answers_on_llm,
+                             self->answers, error);
+    if (self->llm == NULL)
+        goto fail;
+    answers_set(self->answers, self->server, self->writer, self->reader, self->llm);
+    answers_begin_all(self->answers);
+    return self;
+fail:
+    convo_destroy(&self);
+    return NULL;
+}
+
+static void
+look_whether_done(void *arg, short events)
+{
+    convo_t *self = arg;
+
+    (void)events;
+    if (svc_pool_load(self->writer) == 0 && answers_busy(self->answers) == 0)
+        svc_loop_stop(self->ctx->loop);
+}
+
+void
+convo_drain(convo_t *self)
+{
+    self->is_draining = true;
+    svc_server_set_draining(self->server);
+    self->drain_timer = svc_loop_every(self->ctx->loop, DRAIN_LOOK_MS, look_whether_done,
+                                       self);
+}
+
+void
+convo_destroy(convo_t **self_p)
+{
+    convo_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    svc_loop_cancel(self->ctx->loop, self->drain_timer);
+    answers_destroy(&self->answers);
+    svc_peer_destroy(&self->llm);
+    svc_server_destroy(&self->server);
+    convo_cache_destroy(&self->cache);
+    svc_pool_destroy(&self->reader);
+    svc_pool_destroy(&self->writer);
+    convo_drop_lookups(self);
+    db_lock_release(&self->lock_fd);
+    proto_arena_destroy(&self->arena);
+    explicit_bzero(&self->seal, sizeof(self->seal));
+    free(self->db_path);
+    free(self);
+    *self_p = NULL;
+}

@@ -1,0 +1,66 @@
+/* convo.h - the service: what its handlers work with.
+ *
+ * convo.c builds it and lets it drain; convo_ops.c has the table of operations and the handlers of
+ * conversations, convo_ops_answers.c those of answers. Slow work goes to the writer, the
+ * readers or the cache; a handler keeps its call and finds it again by its handle.
+ *
+ * Thread: the loop's. */
+#ifndef CONVO_H
+#define CONVO_H
+
+#include "answers.h"
+#include "convo_cache.h"
+#include "convo_jobs.h"
+#include "svc/svc_table.h"
+
+#define CONVO_WRITES_MAX  8192 /* jobs that wait for the writer; one more is RC_BUSY */
+#define CONVO_READS_MAX   4096 /* jobs that wait for the readers; likewise */
+#define CONVO_READERS_MAX 4    /* threads */
+
+typedef struct convo {
+    svc_ctx_t *ctx;          /* borrowed */
+    char *db_path;           /* owned */
+    int lock_fd;             /* of the database, -1: not locked */
+    seal_t seal;             /* of api keys */
+    convo_workers_t workers; /* what writer and readers are given */
+    svc_pool_t *writer;      /* owned: one thread */
+    svc_pool_t *reader;      /* owned */
+    convo_cache_t *cache;    /* owned */
+    svc_server_t *server;    /* owned */
+    svc_peer_t *llm;         /* owned */
+    answers_t *answers;      /* owned */
+    proto_arena_t *arena;    /* of results */
+    svc_table_t lookups;     /* owns the histories that the cache is asked for, by call */
+    size_t n_asking;         /* questions on their way to the database */
+    bool is_draining;        /* no new questions */
+    uint64_t drain_timer;    /* looks whether all is done; 0: none */
+} convo_t;
+
+/* Builds the service on ctx->loop: locks and opens the database, takes up unfinished answers, binds, connects.
+ * NULL with *error (free() it): one line that says why. */
+convo_t *convo_new(svc_ctx_t *ctx, char **error);
+
+/* Takes no more questions, and stops the loop when nothing is under way any more. */
+void convo_drain(convo_t *self);
+
+/* Commits what is queued, closes everything and sets *self_p to NULL. NULL-safe. */
+void convo_destroy(convo_t **self_p);
+
+/* The table of operations, for svc_server_new with a convo_t as self. */
+extern const svc_op_t convo_ops[];
+
+/* Handlers of answers, for the table. */
+svc_handler_fn convo_on_ask, convo_on_watch, convo_on_read, convo_on_tail, convo_on_stop;
+
+/* Gives the body of a call to a pool and keeps the call: `done` gets the service and the call's handle.
+ * RC_LATER, or why not. */
+svc_rc convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
+                     svc_pool_done_fn *done) SVC_MUST_CHECK;
+
+/* Frees the histories that the cache is still asked for. */
+void convo_drop_lookups(convo_t *self);
+
+/* convo_cache_fn of the service. */
+void convo_on_cache(void *arg, uint64_t tag, bool hit, svc_str body);
+
+#endif

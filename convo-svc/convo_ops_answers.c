@@ -1,0 +1,251 @@
+/* convo_ops_answers.c - the handlers of answers: ask, watch, read, tail, stop.
+ *
+ * An answer that is live is looked at here, one that has ended in the database. A reader may tell
+ * of an answer that was live when it looked and has ended by now: then it looks once more. */
+#include "convo.h"
+
+static status_rep_t
+status_of(const answer_row_t *row)
+{
+    return (status_rep_t){
+        .stream = row->stream,
+        .message = row->message,
+        .state = row->state,
+        .length = row->length,
+        .fence = row->fence,
+        .finish = row->finish,
+        .usage = row->usage,
+        .reason = row->reason,
+        .text = row->text,
+        .retry_after_s = row->retry_after_s,
+    };
+}
+
+/* Answers a call with the state of an answer: its end, or the present and whatever comes. */
+static void
+show(convo_t *self, svc_call_t *call, const answer_row_t *row)
+{
+    answer_t *answer = answers_by_stream(self->answers, row->stream);
+    status_rep_t status = status_of(row);
+    svc_rc rc;
+
+    if (answer_state_is_terminal(row->state)) {
+        svc_call_finish(call, RC_OK, &status);
+        return;
+    }
+    rc = answer == NULL ? RC_UNAVAILABLE : answers_watch(self->answers, answer, call);
+    if (rc != RC_OK)
+        svc_call_finish(call, rc, NULL);
+}
+
+/* --- ask -------------------------------------------------------------------------------------- */
+
+static void
+explain_ask(svc_call_t *call, svc_rc rc)
+{
+    const char *text = NULL;
+
+    switch (rc) {
+    case RC_ANSWERING: text = "The previous answer is still being written."; break;
+    case RC_CONFLICT: text = "This stream belongs to another question."; break;
+    case RC_TOO_BIG: text = "The conversation is too long."; break;
+    default: break;
+    }
+    if (text != NULL)
+        svc_call_explain(call, text, 0);
+}
+
+static void
+on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    convo_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+    answer_t *answer = NULL;
+    char trace[PROTO_TRACE_BYTES];
+    answer_row_t row;
+
+    self->n_asking--;
+    if (rc == RC_OK)
+        rc = proto_decode(&answer_row_schema, result, self->arena, &row);
+    if (rc != RC_OK) {
+        if (call != NULL) {
+            explain_ask(call, rc);
+            svc_call_finish(call, rc, NULL);
+        }
+        return;
+    }
+    if (row.fresh) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_ANSWERS_STARTED, 1);
+        answer = answers_add(self->answers, &row, true);
+    }
+    if (call != NULL) {
+        memcpy(trace, svc_call_trace(call).p, sizeof(trace));
+        show(self, call, &row);
+    }
+    if (answer != NULL)
+        answers_begin(self->answers, answer,
+                      (svc_str){trace, call == NULL ? 0 : sizeof(trace)});
+}
+
+svc_rc
+convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    convo_t *self = arg;
+    svc_rc rc;
+
+    (void)req;
+    (void)rep;
+    if (self->is_draining)
+        return RC_UNAVAILABLE;
+    if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
+        return RC_BUSY;
+    rc = convo_pass_on(self, self->writer, WRITE_ASK, call, on_asked);
+    if (rc == RC_LATER)
+        self->n_asking++;
+    return rc;
+}
+
+/* --- watch, read ------------------------------------------------------------------------------ */
+
+static void
+on_status(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    convo_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+    answer_row_t row;
+
+    if (call == NULL)
+        return;
+    if (rc == RC_OK)
+        rc = proto_decode(&answer_row_schema, result, self->arena, &row);
+    if (rc == RC_OK)
+        show(self, call, &row);
+    else
+        svc_call_finish(call, rc, NULL);
+}
+
+/* The first look; the second one is taken as it is. */
+static void
+on_first_status(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    convo_t *self = arg;
+    watch_req_t again = {0};
+    answer_row_t row;
+    svc_buf_t body;
+
+    if (rc != RC_OK ||
+        proto_decode(&answer_row_schema, result, self->arena, &row) != RC_OK ||
+        answer_state_is_terminal(row.state) ||
+        answers_by_stream(self->answers, row.stream) != NULL) {
+        on_status(arg, tag, rc, result);
+        return;
+    }
+    again.user = row.user;
+    again.conversation = row.conversation;
+    again.stream = row.stream;
+    svc_buf_init(&body, 256);
+    rc = proto_encode(&watch_req_schema, &again, &body);
+    if (rc == RC_OK)
+        rc = svc_pool_submit(self->reader, READ_STATUS, svc_buf_str(&body), on_status,
+                             self, tag);
+    svc_buf_fini(&body);
+    if (rc != RC_OK)
+        on_status(arg, tag, rc, (svc_str){NULL, 0});
+}
+
+svc_rc
+convo_on_watch(void *arg, svc_call_t *call, const void *arg_req, void *rep)
+{
+    convo_t *self = arg;
+    const watch_req_t *req = arg_req;
+    answer_t *answer;
+    svc_rc rc;
+
+    (void)rep;
+    if (req->stream.n > 0)
+        answer = answers_by_stream(self->answers, req->stream);
+    else
+        answer = answers_by_conversation(self->answers, req->conversation);
+    if (answer == NULL)
+        return convo_pass_on(self, self->reader, READ_STATUS, call, on_first_status);
+    if (answer_user(answer) != req->user ||
+        answer_conversation(answer) != req->conversation)
+        return RC_NOT_FOUND;
+    rc = answers_watch(self->answers, answer, call);
+    return rc == RC_OK ? RC_LATER : rc;
+}
+
+static void
+on_text(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    convo_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+
+    if (call == NULL)
+        return;
+    if (rc == RC_OK)
+        svc_call_finish_encoded(call, result);
+    else
+        svc_call_finish(call, rc, NULL);
+}
+
+svc_rc
+convo_on_read(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    convo_t *self = arg;
+
+    (void)req;
+    (void)rep;
+    return convo_pass_on(self, self->reader, READ_TEXT, call, on_text);
+}
+
+/* --- tail, stop ------------------------------------------------------------------------------- */
+
+svc_rc
+convo_on_tail(void *arg, svc_call_t *call, const void *arg_req, void *rep)
+{
+    convo_t *self = arg;
+    const tail_req_t *req = arg_req;
+    answer_t *answer = answers_by_stream(self->answers, req->stream);
+
+    (void)call;
+    (void)rep;
+    return answer == NULL ? RC_NOT_FOUND : answer_tail(answer, req);
+}
+
+static void
+on_stopped(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    convo_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+    answer_t *answer = NULL;
+    status_rep_t status;
+    answer_row_t row;
+
+    if (rc == RC_OK)
+        rc = proto_decode(&answer_row_schema, result, self->arena, &row);
+    if (rc == RC_OK)
+        answer = answers_by_stream(self->answers, row.stream);
+    if (answer != NULL && call != NULL) {
+        rc = answers_watch_end(self->answers, answer, call);
+        if (rc == RC_OK)
+            call = NULL; /* the answer finishes it */
+    }
+    if (answer != NULL)
+        answers_stop(self->answers, answer);
+    if (call == NULL)
+        return;
+    if (rc == RC_OK)
+        status = status_of(&row);
+    svc_call_finish(call, rc, rc == RC_OK ? &status : NULL);
+}
+
+svc_rc
+convo_on_stop(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    convo_t *self = arg;
+
+    (void)req;
+    (void)rep;
+    return convo_pass_on(self, self->writer, WRITE_STOP, call, on_stopped);
+}

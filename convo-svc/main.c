@@ -1,0 +1,42 @@
+/* main.c - convo-svc: conversations, and the truth about every answer.
+ *
+ * Wiring only: options, configuration, signals and the loop are svc_main's, the service itself is
+ * built in convo.c. */
+#include "convo.h"
+
+#include "svc/svc_main.h"
+
+static void *
+start(svc_ctx_t *ctx, char **error)
+{
+    return convo_new(ctx, error);
+}
+
+static void
+drain(void *service)
+{
+    convo_drain(service);
+}
+
+static void
+stop(void *service)
+{
+    convo_t *convo = service;
+
+    convo_destroy(&convo);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const svc_service_t service = {
+        .name = "convo-svc",
+        .summary =
+            "owns conversations, journals their answers, knows what became of them",
+        .start = start,
+        .drain = drain,
+        .stop = stop,
+    };
+
+    return svc_main(&service, argc, argv);
+}
