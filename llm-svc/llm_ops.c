@@ -13,8 +13,10 @@
 #include "svc/svc_server.h"
 #include "token_pub.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define JOURNAL_BUDGET_MS \
     900000 /* until the first piece: a model may think for long; the caller's deadline is shorter */
@@ -177,6 +179,17 @@ static const live_out_t live_out = {
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+/* A ca_file that cannot be read would fail every request of its provider, late and far from its reason. */
+static bool
+has_readable_ca(const svc_provider_t *row, char **error)
+{
+    if (row->ca_file[0] == '\0' || access(row->ca_file, R_OK) == 0)
+        return true;
+    SVC_ASSERT(asprintf(error, "provider %s: ca_file %s: %s", row->name, row->ca_file,
+                        strerror(errno)) >= 0);
+    return false;
+}
+
 static bool
 route_models(llm_t *self, char **error)
 {
@@ -185,8 +198,9 @@ route_models(llm_t *self, char **error)
     self->providers = svc_alloc((config->n_providers + 1) * sizeof(provider_t *));
     for (size_t i = 0; i < config->n_providers; i++) {
         const svc_provider_t *row = &config->providers[i];
+        if (!has_readable_ca(row, error))
+            return false;
         provider_t *provider = provider_openai_new(self->relay, row);
-
         self->providers[self->n_providers++] = provider;
         for (size_t k = 0; k < row->models.n; k++)
             if (model_router_add(self->router, row->models.items[k], provider) != RC_OK) {
