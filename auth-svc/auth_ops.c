@@ -312,6 +312,12 @@ auth_destroy(auth_t **self_p)
     *self_p = NULL;
 }
 
+const char *
+auth_endpoint(const auth_t *self)
+{
+    return svc_server_endpoint(self->server);
+}
+
 static void
 look_if_drained(void *arg, short events)
 {

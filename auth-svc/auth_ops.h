@@ -17,6 +17,9 @@ extern const svc_op_t auth_ops[];
 /* Opens the store through `driver`, starts the workers, binds bus.auth.bind. Keeps ctx and driver. NULL with *error (free() it): one line that says why. */
 auth_t *auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error);
 
+/* Where it listens, as a caller would connect to it. */
+const char *auth_endpoint(const auth_t *self);
+
 /* Cancels what waits, joins the workers, closes the store, sets *self_p to NULL. NULL-safe. */
 void auth_destroy(auth_t **self_p);
 

@@ -2,7 +2,7 @@
  *
  * Tests run their loop with fixture_run_until: until a condition holds or a deadline passes. The
  * services' sides share one loop and one thread here: what they say goes over real sockets on
- * free ports all the same. Included by the tests of svc/ only. */
+ * free ports all the same. Included by the tests of svc/ and of services that are called. */
 #ifndef TESTS_UNIT_SVC_BUS_FIXTURE_H
 #define TESTS_UNIT_SVC_BUS_FIXTURE_H
 
