@@ -159,6 +159,7 @@ come_up(svc_peer_t *self, const hello_t *hello)
     self->complained = false;
     self->state = PEER_UP;
     self->ticks = 0;
+    self->is_asked = false;
     svc_log_info(self->ctx->log, "%s at %s is up (instance %016" PRIx64 ", version %.*s)",
                  self->service, self->endpoint, self->instance, (int)hello->version.n,
                  hello->version.n == 0 ? "" : hello->version.p);
@@ -203,6 +204,7 @@ on_message(svc_peer_t *self, svc_str head, svc_str body)
 {
     proto_envelope_t envelope;
     self->last_life_ms = svc_loop_now_ms(self->ctx->loop);
+    self->is_asked = false;
     if (proto_envelope_decode(head, &envelope) != RC_OK ||
         envelope.version != PROTO_VERSION) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
@@ -306,7 +308,8 @@ on_tick(void *arg, short events)
     const uint64_t now = svc_loop_now_ms(self->ctx->loop);
     const uint64_t silent_ms = now > self->last_life_ms ? now - self->last_life_ms : 0;
     if (self->state == PEER_UP) {
-        if (silent_ms >= SVC_PEER_DOWN_MS)
+        /* Who was not asked owes no sign: counted from the first ping that got no answer. */
+        if (self->is_asked && now - self->asked_ms >= SVC_PEER_DOWN_MS)
             go_down(self, "no sign of life", 0);
         else if (++self->ticks % (SVC_PEER_PING_MS / PEER_TICK_MS) == 0)
             send_ping(self);
@@ -329,20 +332,22 @@ on_stall(void *arg, short events)
     const uint64_t now = svc_loop_now_ms(self->ctx->loop);
     self->last_life_ms = now;
     self->hello_ms = now;
+    self->is_asked = false;
     if (self->state == PEER_UP)
         send_ping(self);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* Gives the socket, not connected yet, with its monitor. */
-static void
+/* Makes the socket, not connected yet, and its monitor. False: no descriptors left, errno tells. */
+static bool
 make_socket(svc_peer_t *self)
 {
     char name[64];
     const int yes = 1, retry = PEER_RECONNECT_MS, retry_max = PEER_RECONNECT_MAX_MS;
     self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_DEALER, PEER_HWM);
-    SVC_ASSERT(self->socket != NULL);
+    if (self->socket == NULL)
+        return false;
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &yes, sizeof(yes));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &retry, sizeof(retry));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof(retry_max));
@@ -351,15 +356,17 @@ make_socket(svc_peer_t *self)
     const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
                        ZMQ_EVENT_CLOSED;
     self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);
-    SVC_ASSERT(self->monitor != NULL);
-    SVC_ASSERT(zmq_socket_monitor(self->socket, name, events) == 0);
-    SVC_ASSERT(zmq_connect(self->monitor, name) == 0);
+    return self->monitor != NULL && zmq_socket_monitor(self->socket, name, events) == 0 &&
+           zmq_connect(self->monitor, name) == 0;
 }
 
 static void
 open_socket(svc_peer_t *self)
 {
-    make_socket(self);
+    if (!make_socket(self)) {
+        complain(self, "cannot make a socket: ", svc_str_c(zmq_strerror(errno)));
+        return;
+    }
     self->state = PEER_CONNECTING;
     self->hello_sent = false;
     svc_loop_add_socket(self->ctx->loop, self->monitor, on_monitor, self);

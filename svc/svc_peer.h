@@ -13,7 +13,7 @@
 #include "svc/svc_ctx.h"
 
 #define SVC_PEER_PING_MS 1000
-#define SVC_PEER_DOWN_MS 3000   /* silence: no new work goes there */
+#define SVC_PEER_DOWN_MS 3000   /* silence since the first unanswered ping: no new work goes there */
 #define SVC_PEER_LOST_MS 12000  /* silence: what it held is given up */
 #define SVC_PEER_CALLS_MAX 65536 /* outstanding; one more fails with RC_BUSY */
 

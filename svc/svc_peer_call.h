@@ -30,11 +30,13 @@ struct svc_peer {
     bool lost_told;              /* LOST was told since the last UP */
     bool is_draining;            /* as its last ping reply said */
     bool hello_sent;             /* on this connection */
+    bool is_asked;               /* a ping went out, and nothing has come since */
     bool complained;             /* about a wrong answer to hello, logged once until the next UP */
     unsigned ticks;              /* to ping at every n-th */
     uint64_t monitors;           /* source of names of monitor endpoints */
     uint64_t instance;           /* that is or was up; 0: none yet */
     uint64_t last_life_ms;       /* monotonic: when anything came from it */
+    uint64_t asked_ms;           /* monotonic: of the oldest ping since then, while is_asked */
     uint64_t hello_ms;           /* monotonic: when the handshake succeeded */
     proto_arena_t *arena;        /* of the reply in hand */
     void *rep;                   /* room for the decoded reply in hand */

@@ -17,11 +17,13 @@
 #define SERVER_DRAIN_MAX \
     256 /* messages a turn, so that timers and other sockets get theirs */
 #define SERVER_HWM \
-    20000 /* replies that wait for one slow caller; then they are dropped */
+#define SERVER_LINGER_MS 200 /* so that the last replies before an orderly end get out */
+20000 /* replies that wait for one slow caller; then they are dropped */
 
-/* --- what every service answers --------------------------------------------------------------- */
+    /* --- what every service answers --------------------------------------------------------------- */
 
-typedef svc_rc builtin_fn(svc_server_t *self, svc_call_t *call, svc_str body);
+    typedef svc_rc
+    builtin_fn(svc_server_t *self, svc_call_t *call, svc_str body);
 
 static svc_rc
 on_hello(svc_server_t *self, svc_call_t *call, svc_str body)
@@ -267,15 +269,23 @@ on_readable(void *arg, short events)
     }
 }
 
+static void
+on_stall(void *arg, short events)
+{
+    (void)events;
+    svc_metrics_add(((svc_server_t *)arg)->ctx->metrics, SVC_M_LOOP_STALLS, 1);
+}
+
 /* --- life --------------------------------------------------------------------------------------- */
 
 static bool
 bind_socket(svc_server_t *self, const char *endpoint, char **error)
 {
+    const int yes = 1, linger = SERVER_LINGER_MS;
     self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_ROUTER, SERVER_HWM);
-    SVC_ASSERT(self->socket != NULL);
-    const int yes = 1;
+    SVC_ASSERT(self->socket != NULL); /* at start: no descriptor has been given out yet */
     zmq_setsockopt(self->socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes));
+    zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof(linger));
     if (zmq_bind(self->socket, endpoint) == 0) {
         size_t n = sizeof(self->endpoint);
         return zmq_getsockopt(self->socket, ZMQ_LAST_ENDPOINT, self->endpoint, &n) == 0;
@@ -315,6 +325,7 @@ svc_server_new(svc_ctx_t *ctx, const char *endpoint, const svc_op_t *ops,
         return RC_UNAVAILABLE;
     }
     svc_loop_add_socket(ctx->loop, self->socket, on_readable, self);
+    svc_loop_on_stall(ctx->loop, on_stall, self);
     *out = self;
     return RC_OK;
 }
@@ -326,6 +337,7 @@ svc_server_destroy(svc_server_t **self_p)
     if (self == NULL)
         return;
     svc_server_drop_calls(self);
+    svc_loop_off_stall(self->ctx->loop, self);
     svc_loop_remove_socket(self->ctx->loop, self->socket);
     zmq_close(self->socket);
     svc_clients_destroy(&self->clients);
