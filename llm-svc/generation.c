@@ -197,8 +197,9 @@ move_acked(generation_t *self, uint64_t offset)
     size_t gone = 0;
 
     if (offset < self->acked) {
-        /* what lies between counts as just come: when it did is forgotten */
-        self->n_arrivals = 0;
+        /* when that text came is forgotten: old enough to hold the show until it is safe again */
+        self->arrivals[0] = (arrival_t){total(self), 0};
+        self->n_arrivals = 1;
         self->acked = offset;
         return;
     }
@@ -251,8 +252,6 @@ generation_attach(generation_t *self, uint64_t term, uint64_t from, uint64_t cal
     if (!is_boundary(self, from))
         return RC_INVALID;
     move_acked(self, from);
-    if (self->n_arrivals == 0 && total(self) > from)
-        note_arrival(self, now_ms);
     self->call = call;
     self->in_flight = false;
     self->hurry = true;
