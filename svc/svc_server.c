@@ -14,16 +14,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SERVER_DRAIN_MAX \
-    256 /* messages a turn, so that timers and other sockets get theirs */
-#define SERVER_HWM \
-#define SERVER_LINGER_MS 200 /* so that the last replies before an orderly end get out */
-20000 /* replies that wait for one slow caller; then they are dropped */
+/* Messages a turn, so that timers and other sockets get theirs. */
+#define SERVER_DRAIN_MAX 256
+/* Replies that wait for one slow caller; then they are dropped. */
+#define SERVER_HWM       20000
+/* So that the last replies before an orderly end get out. */
+#define SERVER_LINGER_MS 200
 
-    /* --- what every service answers --------------------------------------------------------------- */
+/* --- what every service answers ----------------------------------------------------------- */
 
-    typedef svc_rc
-    builtin_fn(svc_server_t *self, svc_call_t *call, svc_str body);
+typedef svc_rc builtin_fn(svc_server_t *self, svc_call_t *call, svc_str body);
 
 static svc_rc
 on_hello(svc_server_t *self, svc_call_t *call, svc_str body)
