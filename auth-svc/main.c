@@ -1,6 +1,8 @@
 /* main.c - the auth-svc process: who somebody is.
  *
- * Wiring only: the operations are in auth_ops.c, options and signals in svc_main.c. */
+ * Wiring only: the operations are in auth_ops.c, options, configuration and signals in
+ * svc_main.c. Users are in SQLite; another database is another driver of user_store.h, chosen
+ * here. */
 #include "auth_ops.h"
 
 #include "svc/svc_main.h"

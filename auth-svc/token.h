@@ -1,7 +1,8 @@
 /* token.h - JSON web tokens: who is logged in, signed and for a while.
  *
  * HS256 with the claims user_id, exp, iat and jti. Nothing is stored: a token is good until it
- * expires or the secret changes. Tokens never reach a log. Thread: the one that made the signer. */
+ * expires or the secret changes. Tokens never reach a log. Costs some microseconds, so the front
+ * thread does it itself. Thread: the one that made the signer. */
 #ifndef AUTH_TOKEN_H
 #define AUTH_TOKEN_H
 

@@ -10,9 +10,9 @@
 #include "proto/base.h"
 #include <stdio.h>
 
-#define SVC_CONFIG_MAX_BYTES (1u << 20)
+#define SVC_CONFIG_MAX_BYTES     (1u << 20)
 #define SVC_CONFIG_PROVIDERS_MAX 64
-#define SVC_CONFIG_LIST_MAX 256
+#define SVC_CONFIG_LIST_MAX      256
 
 typedef struct {
     char **items; /* owned */
@@ -20,14 +20,14 @@ typedef struct {
 } svc_strings_t;
 
 typedef struct {
-    char *name;             /* for logs and errors */
-    svc_strings_t models;   /* glob patterns, first match wins over all providers */
-    char *base_url;         /* without the trailing slash; "/chat/completions" is appended */
-    char *api_key;          /* from api_key or the variable that api_key_env names; "" when neither is set. A secret */
-    char *ca_file;          /* "" : the system's */
-    uint32_t connect_s;     /* 5 */
-    uint32_t first_byte_s;  /* 120 */
-    uint32_t idle_s;        /* 60 */
+    char *name;           /* for logs and errors */
+    svc_strings_t models; /* glob patterns, first match wins over all providers */
+    char *base_url;     /* without the trailing slash; "/chat/completions" is appended */
+    char *api_key;      /* api_key, or what api_key_env names; "" : neither. A secret */
+    char *ca_file;      /* "" : the system's */
+    uint32_t connect_s; /* 5 */
+    uint32_t first_byte_s; /* 120 */
+    uint32_t idle_s;       /* 60 */
 } svc_provider_t;
 
 typedef enum { SVC_FRAMING_SSE, SVC_FRAMING_BARE } svc_framing;
@@ -40,44 +40,46 @@ typedef struct {
 
 /* Strings are owned by the struct, never NULL. */
 typedef struct svc_config {
-    char *server_host;                 /* part of server.port before the colon, a literal without brackets; "" : all addresses */
-    uint16_t server_port;              /* 8080 */
-    int server_default_framing;        /* svc_framing */
+    char *server_host;          /* of server.port, without brackets; "" : all addresses */
+    uint16_t server_port;       /* 8080 */
+    int server_default_framing; /* svc_framing */
     uint64_t server_max_body_bytes;
     uint32_t server_header_timeout_s, server_body_timeout_s, server_idle_timeout_s;
     uint32_t server_max_connections, server_max_connections_per_address;
     svc_strings_t server_trusted_proxies, server_cors_origins;
     uint32_t server_drain_s;
-    uint32_t gateway_workers;          /* 0: one per core */
-    uint32_t gateway_headers_after_s, gateway_keepalive_s, gateway_reattach_s, gateway_request_timeout_s;
+    uint32_t gateway_workers; /* 0: one per core */
+    uint32_t gateway_headers_after_s, gateway_keepalive_s, gateway_reattach_s,
+        gateway_request_timeout_s;
     uint32_t gateway_verify_cache_s;
     char *sqlite_path;
     uint32_t sqlite_max_open_conns, sqlite_max_idle_conns, sqlite_conn_max_lifetime;
     char *redis_address, *redis_password;
     uint32_t redis_db, redis_ttl_s;
-    char *jwt_secret;                  /* "" : made at first start */
+    char *jwt_secret; /* "" : made at first start */
     uint32_t jwt_ttl_s;
     uint32_t auth_bcrypt_cost, auth_bcrypt_threads, auth_bcrypt_queue, auth_password_min;
     uint32_t auth_guess_limit, auth_guess_window_s;
     char *convo_system_prompt;
-    char *convo_seal_key;              /* "" : made at first start */
+    char *convo_seal_key; /* "" : made at first start */
     uint32_t convo_cache_mb;
     uint64_t llm_max_answer_bytes;
     svc_endpoint_t bus_auth, bus_convo, bus_llm, bus_tokens;
     bool bus_insecure;
-    svc_provider_t *providers;         /* in the order of the file */
+    svc_provider_t *providers; /* in the order of the file */
     size_t n_providers;
-    int log_format;                    /* svc_log_format */
-    int log_level;                     /* svc_log_level */
-    double test_drop_token_frames;     /* 0..1 */
-    svc_strings_t warnings;            /* sentences to log at start (short secret, test switches) */
+    int log_format;                /* svc_log_format */
+    int log_level;                 /* svc_log_level */
+    double test_drop_token_frames; /* 0..1 */
+    svc_strings_t warnings; /* sentences to log at start (short secret, test switches) */
 } svc_config_t;
 
 /* Reads file (a path) and environment, checks all. NULL: *error (free() it) is one line: "file:line: what was expected". */
 svc_config_t *svc_config_load(const char *path, char **error);
 
 /* The same from bytes; `name` stands for the file in errors. `use_env`: false for tests and the fuzzer. */
-svc_config_t *svc_config_parse(svc_str yaml, const char *name, bool use_env, char **error);
+svc_config_t *svc_config_parse(svc_str yaml, const char *name, bool use_env,
+                               char **error);
 
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void svc_config_destroy(svc_config_t **self_p);

@@ -10,12 +10,12 @@
 
 /* Where the values came from. */
 typedef struct {
-    const char *name;                           /* of the file, borrowed */
-    size_t line[CONFIG_KEYS_MAX];               /* by row of the table; 0: not in the file */
-    svc_str variable[CONFIG_KEYS_MAX];          /* name of the environment variable that set it, borrowed; empty: none */
-    config_provider_t *providers;               /* owned */
-    size_t n_providers;                         /* count */
-    bool has_providers;                         /* the file has the key, even if the list is empty */
+    const char *name;                  /* of the file, borrowed */
+    size_t line[CONFIG_KEYS_MAX];      /* by row of the table; 0: not in the file */
+    svc_str variable[CONFIG_KEYS_MAX]; /* of the environment, borrowed; empty: none */
+    config_provider_t *providers;      /* owned */
+    size_t n_providers;                /* count */
+    bool has_providers; /* the file has the key, even if the list is empty */
 } config_source_t;
 
 /* Reads the whole file into *config. False: *error_p (free() it) is one line with file and line. */

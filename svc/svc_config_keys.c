@@ -123,9 +123,11 @@ svc_config_print_help(FILE *out)
 {
     const config_key_t *const tables[] = {svc_config_keys, svc_config_provider_keys};
 
-    fprintf(out, "Keys of the configuration file (LLMB_SERVER_PORT in the environment overrides "
-                 "server.port,\nLLMB_SERVER_PORT_FILE reads it from a file; providers come from "
-                 "the file only):\n\n");
+    fprintf(
+        out,
+        "Keys of the configuration file (LLMB_SERVER_PORT in the environment overrides "
+        "server.port,\nLLMB_SERVER_PORT_FILE reads it from a file; providers come from "
+        "the file only):\n\n");
     for (size_t t = 0; t < SVC_COUNT(tables); t++)
         for (const config_key_t *key = tables[t]; key->path != NULL; key++) {
             char value[128];
@@ -149,8 +151,10 @@ svc_config_print_table(FILE *out)
 
             format_default(key, value, sizeof(value));
             if (is_number(key))
-                (void)snprintf(bounds, sizeof(bounds), "%" PRIu64 "..%" PRIu64 "%s%s", key->min,
-                               key->max, key->unit[0] == '\0' ? "" : " ", key->unit);
-            fprintf(out, "| `%s` | `%s` | %s | %s |\n", key->path, value, bounds, key->help);
+                (void)snprintf(bounds, sizeof(bounds), "%" PRIu64 "..%" PRIu64 "%s%s",
+                               key->min, key->max, key->unit[0] == '\0' ? "" : " ",
+                               key->unit);
+            fprintf(out, "| `%s` | `%s` | %s | %s |\n", key->path, value, bounds,
+                    key->help);
         }
 }

@@ -54,7 +54,8 @@ bool svc_config_set(const config_key_t *key, void *base, svc_str text, char **ex
 
 /* Lists only: empties the list; appends one item, likewise. */
 void svc_config_clear_list(const config_key_t *key, void *base);
-bool svc_config_add_item(const config_key_t *key, void *base, svc_str text, char **expected_p);
+bool svc_config_add_item(const config_key_t *key, void *base, svc_str text,
+                         char **expected_p);
 
 /* Sets all keys of `keys` in a zeroed struct to their defaults. */
 void svc_config_set_defaults(const config_key_t *keys, void *base);

@@ -118,7 +118,9 @@ add_value(line_t *line, svc_str text, bool json, bool quoted)
             add(line, text.p + i, whole);
             i += whole;
         } else {
-            add(line, out, spell(c, json, out));
+            size_t n = spell(c, json, out);
+
+            add(line, out, n);
             i++;
         }
     }

@@ -1,7 +1,8 @@
 /* svc_log.h - structured logs on stderr: one line an event, text or JSON.
  *
  * Each line is one write(2), so lines of many threads and processes do not mix. Values are
- * escaped; callers never pass secrets or tokens. Thread: any. */
+ * escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
+ * requests are logged by whoever answers them. Thread: any. */
 #ifndef SVC_SVC_LOG_H
 #define SVC_SVC_LOG_H
 
@@ -18,20 +19,21 @@ svc_log_t *svc_log_new(int fd, const char *service, int format, svc_log_level le
 void svc_log_destroy(svc_log_t **self_p);
 
 /* Writes one event: a sentence, formatted. Long ones are cut at 2 KiB. A NULL log swallows everything. */
-void svc_log_event(svc_log_t *self, svc_log_level level, const char *fmt, ...) SVC_PRINTF(3, 4);
+void svc_log_event(svc_log_t *self, svc_log_level level, const char *fmt, ...)
+    SVC_PRINTF(3, 4);
 
 #define svc_log_debug(log, ...) svc_log_event((log), SVC_LOG_DEBUG, __VA_ARGS__)
-#define svc_log_info(log, ...) svc_log_event((log), SVC_LOG_INFO, __VA_ARGS__)
-#define svc_log_warn(log, ...) svc_log_event((log), SVC_LOG_WARN, __VA_ARGS__)
+#define svc_log_info(log, ...)  svc_log_event((log), SVC_LOG_INFO, __VA_ARGS__)
+#define svc_log_warn(log, ...)  svc_log_event((log), SVC_LOG_WARN, __VA_ARGS__)
 #define svc_log_error(log, ...) svc_log_event((log), SVC_LOG_ERROR, __VA_ARGS__)
 
 /* One served request. */
 typedef struct {
-    svc_str trace;     /* PROTO_TRACE_BYTES raw bytes; written as hex */
-    const char *op;    /* operation, or method and route of a HTTP request: "POST /api/chat/:id" */
+    svc_str trace;      /* PROTO_TRACE_BYTES raw bytes; written as hex */
+    const char *op;     /* operation, or method and route of HTTP: "POST /api/chat/:id" */
     const char *status; /* wire name of the result, or HTTP status */
-    uint64_t us;       /* from receipt to answer */
-    const char *peer;  /* who asked: service name or client address; NULL: not said */
+    uint64_t us;        /* from receipt to answer */
+    const char *peer;   /* who asked: service name or client address; NULL: not said */
 } svc_log_request_t;
 
 /* Writes the line of one request, at level info. */

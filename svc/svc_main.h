@@ -1,7 +1,8 @@
 /* svc_main.h - what the main() of every service does: options, configuration, signals, life and death.
  *
- * main.c describes its service in a svc_service_t and returns svc_main(). Options: --config FILE, --check-config, --version, --help
- * (and --config-table: the README's table). Exit codes: 0 ended as asked, 1 could not start (one clear line on stderr). */
+ * main.c describes its service in a svc_service_t and returns svc_main(). Options: --config FILE,
+ * --check-config, --version, --help (and --config-table: the README's table). Exit codes: 0 ended
+ * as asked, 1 could not start (one clear line on stderr). */
 #ifndef SVC_SVC_MAIN_H
 #define SVC_SVC_MAIN_H
 

@@ -1,7 +1,8 @@
 /* svc_metrics.h - counters: one table, one row each.
  *
  * Counting is a relaxed atomic add; reading gives a value that is never torn but may be a
- * moment old. svc.stats answers with all of them that are not zero. Thread: any. */
+ * moment old. svc.stats answers with all of them that are not zero. All services share the
+ * table; a service counts what it does and leaves the other rows at zero. Thread: any. */
 #ifndef SVC_SVC_METRICS_H
 #define SVC_SVC_METRICS_H
 
@@ -9,27 +10,27 @@
 
 /* Every counter of every service; names and help stand in the table in svc_metrics.c. Add a row in both. */
 typedef enum {
-    SVC_M_REQUESTS,          /* served by svc_server */
-    SVC_M_REQUEST_ERRORS,    /* answered with an error */
-    SVC_M_BAD_MESSAGES,      /* frames that could not be decoded */
-    SVC_M_EXPIRED,           /* requests dropped since nobody waited any more */
-    SVC_M_CALLS_CANCELLED,   /* kept calls that ran out of time or lost their caller */
-    SVC_M_REPLIES_DROPPED,   /* the peer was gone or too slow */
+    SVC_M_REQUESTS,        /* served by svc_server */
+    SVC_M_REQUEST_ERRORS,  /* answered with an error */
+    SVC_M_BAD_MESSAGES,    /* frames that could not be decoded */
+    SVC_M_EXPIRED,         /* requests dropped since nobody waited any more */
+    SVC_M_CALLS_CANCELLED, /* kept calls that ran out of time or lost their caller */
+    SVC_M_REPLIES_DROPPED, /* the peer was gone or too slow */
     SVC_M_PEER_UPS,
     SVC_M_PEER_DOWNS,
     SVC_M_PEER_LOSSES,
-    SVC_M_CALLS_FAILED,      /* outgoing calls that failed: peer down, time-out */
+    SVC_M_CALLS_FAILED, /* outgoing calls that failed: peer down, time-out */
     SVC_M_LOOP_STALLS,
     SVC_M_HTTP_REQUESTS,
     SVC_M_HTTP_CONNECTIONS_REFUSED,
-    SVC_M_HTTP_TIMEOUTS,     /* connections closed by header or body time-out */
-    SVC_M_VIEWERS,           /* streams opened by clients */
-    SVC_M_VIEWERS_GONE,      /* clients that left before the end */
+    SVC_M_HTTP_TIMEOUTS, /* connections closed by header or body time-out */
+    SVC_M_VIEWERS,       /* streams opened by clients */
+    SVC_M_VIEWERS_GONE,  /* clients that left before the end */
     SVC_M_TOKENS_RECEIVED,
-    SVC_M_TOKENS_FENCED,     /* frames of another fence, skipped */
-    SVC_M_GAPS,              /* gaps found in token streams */
+    SVC_M_TOKENS_FENCED, /* frames of another fence, skipped */
+    SVC_M_GAPS,          /* gaps found in token streams */
     SVC_M_REPLAYED_BYTES,
-    SVC_M_TAILS,             /* tails handed in */
+    SVC_M_TAILS, /* tails handed in */
     SVC_M_LOGINS,
     SVC_M_LOGINS_REFUSED,
     SVC_M_LOGINS_THROTTLED,
@@ -47,7 +48,7 @@ typedef enum {
     SVC_M_UPSTREAM_RETRIES,
     SVC_M_UPSTREAM_ERRORS,
     SVC_M_TOKENS_PUBLISHED,
-    SVC_M_TOKENS_DROPPED,    /* by test.drop_token_frames */
+    SVC_M_TOKENS_DROPPED, /* by test.drop_token_frames */
     SVC_M_JOURNAL_PIECES,
     SVC_M_COUNT
 } svc_metric;

@@ -1,4 +1,8 @@
-/* svc_secret.h - secrets that a service makes for itself at first start, and random bytes. Thread: any. */
+/* svc_secret.h - secrets that a service makes for itself at first start, and random bytes.
+ *
+ * A secret that the configuration does not give is made once and kept in a file of its own beside
+ * the database, so that a first start needs no edit and a second one finds the same secret.
+ * Nothing here logs. Thread: any. */
 #ifndef SVC_SVC_SECRET_H
 #define SVC_SVC_SECRET_H
 
@@ -14,7 +18,8 @@ uint64_t svc_random_u64(void);
 
 /* Reads SVC_SECRET_BYTES from `path` (hex in one line), or makes them and writes the file (0600, atomically, fsynced, directory
  * made when missing). RC_INTERNAL with *error (free() it): one line that says why. */
-svc_rc svc_secret_load_or_make(const char *path, uint8_t out[SVC_SECRET_BYTES], char **error) SVC_MUST_CHECK;
+svc_rc svc_secret_load_or_make(const char *path, uint8_t out[SVC_SECRET_BYTES],
+                               char **error) SVC_MUST_CHECK;
 
 /* Decodes 32 bytes given as 64 hex digits or as base64. RC_INVALID otherwise. */
 svc_rc svc_secret_decode(svc_str text, uint8_t out[SVC_SECRET_BYTES]) SVC_MUST_CHECK;

@@ -1,5 +1,8 @@
-/* svc_text.h - text as JSON and hex: the escaping that every service shares. Reentrant.
- * (UTF-8 validation stands in proto/utf8.h.) */
+/* svc_text.h - text as JSON and hex: the escaping that every service shares.
+ *
+ * What appends takes a bounded buffer and leaves it unchanged when it is full. Reading JSON is
+ * not here (services use json-c or scanners of their own), UTF-8 validation stands in
+ * proto/utf8.h. Reentrant. */
 #ifndef SVC_SVC_TEXT_H
 #define SVC_SVC_TEXT_H
 

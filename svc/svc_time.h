@@ -1,4 +1,8 @@
-/* svc_time.h - clocks. Deadlines on the wire are Unix ms, everything else is monotonic. Thread: any. */
+/* svc_time.h - clocks.
+ *
+ * Deadlines on the wire and times in the database are Unix time, everything that measures a
+ * duration is monotonic. A loop has its own, cheaper notion of now (svc_loop_now_ms), read once a
+ * turn. Thread: any. */
 #ifndef SVC_SVC_TIME_H
 #define SVC_SVC_TIME_H
 

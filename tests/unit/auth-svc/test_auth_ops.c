@@ -2,7 +2,7 @@
  *
  * The caller is a peer that says it is the gateway, on the same loop as the service. bcrypt runs
  * at its least cost. A second driver stands for a database that fails. */
-#include "../svc/bus_fixture.h"
+#include "tests/unit/svc/bus_fixture.h"
 
 #include "auth-svc/auth_ops.h"
 #include "auth-svc/password.h"

@@ -1,4 +1,6 @@
-/* test_password.c - bcrypt hashes of ours and of others, and equal work for all that fails. */
+/* test_password.c - bcrypt hashes of ours and of others, and equal work for all that fails.
+ *
+ * Runs at the least cost there is: what is tested is logic, not strength. */
 #include "auth-svc/password.h"
 
 #include <setjmp.h>

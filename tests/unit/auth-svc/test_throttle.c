@@ -1,4 +1,6 @@
-/* test_throttle.c - pauses after wrong passwords, with a clock of the test's own. */
+/* test_throttle.c - pauses after wrong passwords.
+ *
+ * The clock is the test's own, so minutes pass at once. */
 #include "auth-svc/throttle.h"
 
 #include <setjmp.h>

@@ -1,4 +1,6 @@
-/* test_token.c - tokens of ours, of the original backend, of others and of forgers. */
+/* test_token.c - tokens of ours, of others and of forgers.
+ *
+ * Forged ones are signed by libjwt itself, with and without the right secret. */
 #include "auth-svc/token.h"
 
 #include "proto/proto.h"

@@ -1,4 +1,6 @@
-/* test_user_store_sqlite.c - users on disk: found again, unique, durable, in one process's hands. */
+/* test_user_store_sqlite.c - users on disk: found again, unique, durable, in one process's hands.
+ *
+ * Each test has a directory of its own; a second connection plays the tamperer. */
 #include "auth-svc/user_store.h"
 
 #include <setjmp.h>

@@ -1,4 +1,6 @@
-/* test_svc_config.c - keys, values, messages, environment, and config.yaml itself. */
+/* test_svc_config.c - keys, values, messages, environment, and config.yaml itself.
+ *
+ * Every refusal must be one line that says where and what was expected. */
 #include "svc/svc_config_keys.h"
 
 #include "proto/utf8.h"

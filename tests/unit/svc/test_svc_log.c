@@ -1,4 +1,6 @@
-/* test_svc_log.c - lines of the log, as a reader at the other end of a pipe gets them. */
+/* test_svc_log.c - lines of the log, as a reader at the other end of a pipe gets them.
+ *
+ * JSON lines are parsed by json-c, whatever was logged. */
 #include "svc/svc_config.h"
 #include "svc/svc_log.h"
 

@@ -1,4 +1,6 @@
-/* test_svc_metrics.c - the table of counters and counting from several threads. */
+/* test_svc_metrics.c - the table of counters and counting from several threads.
+ *
+ * (What svc.stats makes of them is tested with the server.) */
 #include "svc/svc_metrics.h"
 
 #include <pthread.h>

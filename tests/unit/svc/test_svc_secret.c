@@ -1,4 +1,6 @@
-/* test_svc_secret.c - random bytes, secrets in files, and the encodings they may come in. */
+/* test_svc_secret.c - random bytes, secrets in files, and the encodings they may come in.
+ *
+ * All files are in one temporary directory. */
 #include "svc/svc_secret.h"
 #include "svc/svc_text.h"
 

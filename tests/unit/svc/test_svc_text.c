@@ -1,4 +1,6 @@
-/* test_svc_text.c - JSON escapes and hex. */
+/* test_svc_text.c - JSON escapes and hex.
+ *
+ * A buffer that is full must be left as it was. */
 #include "svc/svc_text.h"
 
 #include <setjmp.h>
