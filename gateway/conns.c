@@ -1,0 +1,467 @@
+/* conns.c - the life of every client connection of a reactor, from accept to close.
+ *
+ * One epoll descriptor stands in the loop for all sockets at the gate and for all that are
+ * watched while suspended; both are edge-triggered, since the gate only peeks. Each phase has one
+ * list, oldest first, because its time-out is the same for all: the sweep looks at the heads only.
+ * A connection that ran out of time is shut down; whoever reads from it sees the end and closes. */
+#include "conns.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define SWEEP_MS 250
+#define LINGER_MS 2000       /* to read our refusal before the socket is closed */
+#define LINGER_MAX_BYTES (1u << 20) /* of rest that is read and dropped meanwhile */
+#define ACCEPTS_PER_TURN 64  /* then others get their turn */
+#define EVENTS_PER_TURN 256
+#define ACCEPT_PAUSE_MS 100  /* when descriptors have run out */
+#define STREAM_SNDBUF_BYTES (64 << 10) /* the kernel would take 4 MB for a client that never reads */
+
+struct conn {
+    conns_t *conns;            /* whose it is */
+    int fd;                    /* the socket; libmicrohttpd's once handed over */
+    client_addr_t addr;        /* of the peer */
+    conn_phase phase;          /* see the drawing in the header */
+    uint64_t since_ms;         /* when it entered the phase */
+    conn_t *prev, *next;       /* in its phase's list */
+    size_t scanned, lines;     /* GATE: bytes and line ends seen; LINGER: bytes dropped */
+    struct sockaddr_storage sockaddr; /* of the peer */
+    void *request;             /* who wants to know that the client left; NULL: not watched */
+    bool counted;              /* in the limit per address */
+};
+
+typedef struct {
+    conn_t *first, *last; /* oldest, youngest */
+} conn_list_t;
+
+struct conns {
+    svc_ctx_t *ctx;              /* loop, log, metrics */
+    conn_limit_t *limit;         /* shared */
+    const client_trust_t *trust; /* shared */
+    conns_hooks_t hooks;         /* the owner's */
+    int listen_fd;               /* owned; -1: accepts no more */
+    int epoll_fd;                /* owned */
+    uint32_t max;                /* connections */
+    size_t n;                    /* connections */
+    conn_list_t lists[CONN_PHASES]; /* owned */
+    uint64_t timeout_ms[CONN_PHASES]; /* 0: none */
+    conn_t **by_fd;              /* owned array */
+    size_t n_by_fd;              /* its size */
+    uint64_t sweep_timer, pause_timer; /* 0: none */
+    char *peeked;                /* owned; CONN_HEADERS_MAX_BYTES */
+};
+
+static void on_accept(void *arg, short events);
+
+/* --- lists -------------------------------------------------------------------------------- */
+
+static void
+unlink_conn(conn_t *conn)
+{
+    conn_list_t *list = &conn->conns->lists[conn->phase];
+
+    *(conn->prev != NULL ? &conn->prev->next : &list->first) = conn->next;
+    *(conn->next != NULL ? &conn->next->prev : &list->last) = conn->prev;
+    conn->prev = conn->next = NULL;
+}
+
+static void
+link_conn(conn_t *conn, conn_phase phase)
+{
+    conn_list_t *list = &conn->conns->lists[phase];
+
+    conn->phase = phase;
+    conn->since_ms = svc_loop_now_ms(conn->conns->ctx->loop);
+    conn->prev = list->last;
+    *(list->last != NULL ? &list->last->next : &list->first) = conn;
+    list->last = conn;
+}
+
+void
+conn_enter(conn_t *self, conn_phase phase)
+{
+    unlink_conn(self);
+    link_conn(self, phase);
+}
+
+/* --- birth and death ---------------------------------------------------------------------- */
+
+static void
+remember_fd(conns_t *self, conn_t *conn)
+{
+    size_t fd = (size_t)conn->fd;
+
+    if (fd >= self->n_by_fd) {
+        size_t n = fd + 256;
+        conn_t **bigger = svc_alloc(n * sizeof *bigger);
+        if (self->by_fd != NULL)
+            memcpy(bigger, self->by_fd, self->n_by_fd * sizeof *bigger);
+        free(self->by_fd);
+        self->by_fd = bigger;
+        self->n_by_fd = n;
+    }
+    self->by_fd[fd] = conn;
+}
+
+static conn_t *
+new_conn(conns_t *self, int fd, const struct sockaddr_storage *addr)
+{
+    conn_t *conn = svc_alloc(sizeof *conn);
+
+    conn->conns = self;
+    conn->fd = fd;
+    conn->sockaddr = *addr;
+    conn->addr = client_addr_of((const struct sockaddr *)addr);
+    remember_fd(self, conn);
+    link_conn(conn, CONN_GATE);
+    self->n++;
+    return conn;
+}
+
+void
+conns_closed(conns_t *self, conn_t *conn)
+{
+    if (conn == NULL)
+        return;
+    unlink_conn(conn);
+    if (conn->counted)
+        conn_limit_leave(self->limit, &conn->addr);
+    self->by_fd[conn->fd] = NULL;
+    self->n--;
+    free(conn);
+}
+
+/* Closes a connection that was never handed over. */
+static void
+close_conn(conn_t *conn)
+{
+    int fd = conn->fd;
+
+    conns_closed(conn->conns, conn);
+    close(fd);
+}
+
+conn_t *
+conns_adopted(conns_t *self, int fd)
+{
+    return fd >= 0 && (size_t)fd < self->n_by_fd ? self->by_fd[fd] : NULL;
+}
+
+size_t
+conns_count(const conns_t *self)
+{
+    return self->n;
+}
+
+const client_addr_t *
+conn_addr(const conn_t *self)
+{
+    return &self->addr;
+}
+
+/* --- the gate ----------------------------------------------------------------------------- */
+
+/* Sends a refusal before there is a request to answer; what does not fit into the socket at once is lost. */
+static void
+send_refusal(int fd, svc_rc rc, const char *sentence)
+{
+    char text[512];
+    char body[256];
+    const svc_rc_info_t *info = svc_rc_info(rc);
+    const char *reason = rc == RC_HEADERS_TOO_BIG ? "Request Header Fields Too Large" : "Service Unavailable";
+    int n_body = snprintf(body, sizeof body, "{\"error\":\"%s\",\"code\":\"%s\"}", sentence, info->wire);
+    int n = snprintf(text, sizeof text,
+                     "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
+                     "Content-Length: %d\r\n%sConnection: close\r\n\r\n%s",
+                     info->http, reason, n_body, info->http == 503 ? "Retry-After: 1\r\n" : "", body);
+
+    if (send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return;
+    shutdown(fd, SHUT_WR);
+}
+
+typedef enum { HEADERS_PARTIAL, HEADERS_COMPLETE, HEADERS_TOO_BIG, HEADERS_CLOSED } headers;
+
+/* Looks at what has come, leaving it in the socket. */
+static headers
+peek_headers(conn_t *conn)
+{
+    char *bytes = conn->conns->peeked;
+    ssize_t got = recv(conn->fd, bytes, CONN_HEADERS_MAX_BYTES, MSG_PEEK | MSG_DONTWAIT);
+
+    if (got == 0)
+        return HEADERS_CLOSED;
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR ? HEADERS_PARTIAL : HEADERS_CLOSED;
+    size_t n = (size_t)got;
+    for (size_t i = conn->scanned; i < n; i++) {
+        if (bytes[i] != '\n')
+            continue;
+        if ((i >= 1 && bytes[i - 1] == '\n') || (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
+            return conn->lines > CONN_HEADER_LINES_MAX ? HEADERS_TOO_BIG : HEADERS_COMPLETE;
+        conn->lines++;
+    }
+    conn->scanned = n;
+    return n == CONN_HEADERS_MAX_BYTES ? HEADERS_TOO_BIG : HEADERS_PARTIAL;
+}
+
+static void
+hand_over(conn_t *conn)
+{
+    conns_t *self = conn->conns;
+    socklen_t n = conn->sockaddr.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+    conn_enter(conn, CONN_HEADERS);
+    if (!self->hooks.hand_over(self->hooks.arg, conn->fd, (struct sockaddr *)&conn->sockaddr, n) &&
+        conns_adopted(self, conn->fd) == conn)
+        conns_closed(self, conn); /* the descriptor is closed already */
+}
+
+/* Reads and drops what the client still sends, so that closing does not destroy the refusal on its way. */
+static void
+linger(conn_t *conn)
+{
+    for (;;) {
+        ssize_t got = recv(conn->fd, conn->conns->peeked, CONN_HEADERS_MAX_BYTES, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        conn->scanned += got > 0 ? (size_t)got : 0;
+        if (got <= 0 || conn->scanned > LINGER_MAX_BYTES)
+            break;
+    }
+    close_conn(conn);
+}
+
+/* A connection at the gate has something to read. `is_waiting`: its descriptor is in the epoll set. */
+static void
+check_gate(conn_t *conn, bool is_waiting)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = conn};
+    int epoll_fd = conn->conns->epoll_fd;
+
+    switch (peek_headers(conn)) {
+    case HEADERS_CLOSED: close_conn(conn); return;
+    case HEADERS_COMPLETE:
+        if (is_waiting)
+            epoll_ctl(epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+        hand_over(conn);
+        return;
+    case HEADERS_TOO_BIG:
+        send_refusal(conn->fd, RC_HEADERS_TOO_BIG, "The request headers are too large");
+        conn->scanned = 0;
+        conn_enter(conn, CONN_LINGER);
+        break;
+    case HEADERS_PARTIAL: break;
+    }
+    if (!is_waiting && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0)
+        close_conn(conn);
+    else if (conn->phase == CONN_LINGER)
+        linger(conn);
+}
+
+static bool
+is_exempt(const conns_t *self, const client_addr_t *addr)
+{
+    return client_addr_is_loopback(addr) || client_trust_has(self->trust, addr);
+}
+
+static void
+welcome(conns_t *self, int fd, const struct sockaddr_storage *addr)
+{
+    client_addr_t from = client_addr_of((const struct sockaddr *)addr);
+    bool exempt = is_exempt(self, &from);
+    int one = 1;
+
+    if (self->n >= self->max || (!exempt && !conn_limit_enter(self->limit, &from))) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
+        send_refusal(fd, RC_BUSY, "Too many connections, try again");
+        close(fd);
+        return;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    conn_t *conn = new_conn(self, fd, addr);
+    conn->counted = !exempt;
+    check_gate(conn, false);
+}
+
+static void
+resume_accepting(void *arg, short events)
+{
+    conns_t *self = arg;
+
+    (void)events;
+    self->pause_timer = 0;
+    if (self->listen_fd >= 0)
+        svc_loop_add_fd(self->ctx->loop, self->listen_fd, ZMQ_POLLIN, on_accept, self);
+}
+
+static void
+on_accept(void *arg, short events)
+{
+    conns_t *self = arg;
+
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN && self->listen_fd >= 0; i++) {
+        struct sockaddr_storage addr = {0};
+        socklen_t n = sizeof addr;
+        int fd = accept4(self->listen_fd, (struct sockaddr *)&addr, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            welcome(self, fd, &addr);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            svc_log_warn(self->ctx->log, "cannot accept a connection: %s", strerror(errno));
+            svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
+            self->pause_timer = svc_loop_after(self->ctx->loop, ACCEPT_PAUSE_MS, resume_accepting, self);
+            return;
+        }
+        if (errno != ECONNABORTED && errno != EINTR)
+            return;
+    }
+}
+
+/* --- watching and sweeping ---------------------------------------------------------------- */
+
+void
+conn_watch(conn_t *self, void *request)
+{
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = self};
+
+    if (self->request == NULL)
+        epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_ADD, self->fd, &event);
+    self->request = request;
+}
+
+void
+conn_unwatch(conn_t *self)
+{
+    if (self->request != NULL)
+        epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_DEL, self->fd, NULL);
+    self->request = NULL;
+}
+
+void
+conn_prepare_stream(conn_t *self, uint32_t silence_s)
+{
+    int sndbuf = STREAM_SNDBUF_BYTES;
+    unsigned timeout_ms = silence_s * 1000;
+
+    setsockopt(self->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
+    setsockopt(self->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
+static void
+on_events(void *arg, short events)
+{
+    conns_t *self = arg;
+    struct epoll_event ready[EVENTS_PER_TURN];
+    int n = epoll_wait(self->epoll_fd, ready, EVENTS_PER_TURN, 0);
+
+    (void)events;
+    for (int i = 0; i < n; i++) { /* a connection is in `ready` once and frees no other one */
+        conn_t *conn = ready[i].data.ptr;
+        if (conn->phase == CONN_GATE)
+            check_gate(conn, true);
+        else if (conn->phase == CONN_LINGER)
+            linger(conn);
+        else if (conn->request != NULL)
+            self->hooks.gone(self->hooks.arg, conn->request);
+    }
+}
+
+static void
+on_sweep(void *arg, short events)
+{
+    conns_t *self = arg;
+    uint64_t now = svc_loop_now_ms(self->ctx->loop);
+
+    (void)events;
+    for (conn_phase phase = CONN_GATE; phase < CONN_PHASES; phase++) {
+        uint64_t timeout_ms = self->timeout_ms[phase];
+        conn_t *conn = self->lists[phase].first;
+        while (timeout_ms > 0 && conn != NULL && now - conn->since_ms >= timeout_ms) {
+            if (phase != CONN_LINGER && phase != CONN_IDLE)
+                svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_TIMEOUTS, 1);
+            if (phase == CONN_GATE || phase == CONN_LINGER) {
+                close_conn(conn);
+            } else {
+                shutdown(conn->fd, SHUT_RDWR);
+                conn_enter(conn, CONN_BUSY); /* its end is libmicrohttpd's business now */
+            }
+            conn = self->lists[phase].first;
+        }
+    }
+}
+
+/* --- life of the whole -------------------------------------------------------------------- */
+
+conns_t *
+conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
+          const client_trust_t *trust, const conns_hooks_t *hooks)
+{
+    conns_t *self = svc_alloc(sizeof *self);
+    const svc_config_t *config = ctx->config;
+
+    self->ctx = ctx;
+    self->limit = limit;
+    self->trust = trust;
+    self->hooks = *hooks;
+    self->listen_fd = listen_fd;
+    self->max = max;
+    self->peeked = svc_alloc(CONN_HEADERS_MAX_BYTES);
+    self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    SVC_ASSERT(self->epoll_fd >= 0);
+    self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
+    self->timeout_ms[CONN_BODY] = 1000ull * config->server_body_timeout_s;
+    self->timeout_ms[CONN_IDLE] = 1000ull * config->server_idle_timeout_s;
+    self->timeout_ms[CONN_LINGER] = LINGER_MS;
+    svc_loop_add_fd(ctx->loop, listen_fd, ZMQ_POLLIN, on_accept, self);
+    svc_loop_add_fd(ctx->loop, self->epoll_fd, ZMQ_POLLIN, on_events, self);
+    self->sweep_timer = svc_loop_every(ctx->loop, SWEEP_MS, on_sweep, self);
+    return self;
+}
+
+void
+conns_stop_accepting(conns_t *self)
+{
+    if (self->listen_fd >= 0) {
+        svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
+        close(self->listen_fd);
+        self->listen_fd = -1;
+    }
+    svc_loop_cancel(self->ctx->loop, self->pause_timer);
+    self->pause_timer = 0;
+    while (self->lists[CONN_GATE].first != NULL)
+        close_conn(self->lists[CONN_GATE].first);
+    for (conn_t *conn = self->lists[CONN_IDLE].first; conn != NULL; conn = conn->next)
+        shutdown(conn->fd, SHUT_RDWR);
+}
+
+void
+conns_destroy(conns_t **self_p)
+{
+    conns_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    conns_stop_accepting(self);
+    while (self->lists[CONN_LINGER].first != NULL)
+        close_conn(self->lists[CONN_LINGER].first);
+    for (conn_phase phase = CONN_GATE; phase < CONN_PHASES; phase++)
+        while (self->lists[phase].first != NULL)
+            conns_closed(self, self->lists[phase].first);
+    svc_loop_cancel(self->ctx->loop, self->sweep_timer);
+    svc_loop_remove_fd(self->ctx->loop, self->epoll_fd);
+    close(self->epoll_fd);
+    free(self->by_fd);
+    free(self->peeked);
+    free(self);
+    *self_p = NULL;
+}

@@ -1,0 +1,155 @@
+/* gateway.c - the service as svc_main runs it: reactors on threads, and a main thread that waits for signals.
+ *
+ * Opens the port once for each reactor, starts them, and on SIGTERM asks each to drain; when all
+ * have said (through an eventfd) that no request is left, the process ends. Streams that are
+ * still open then are ended by svc_main's own deadline. */
+#include "gateway.h"
+#include "listener.h"
+#include "reactor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define WORKERS_MAX 64
+
+typedef struct {
+    svc_ctx_t *ctx;                         /* of the process */
+    client_trust_t *trust;                  /* owned */
+    conn_limit_t *limit;                    /* owned */
+    readiness_t readiness;                  /* written by the reactors */
+    reactor_thread_t *reactors[WORKERS_MAX]; /* owned */
+    size_t n;                               /* of them */
+    int drained_fd;                         /* owned eventfd: counts reactors that have drained */
+    uint64_t n_drained;                     /* so far */
+} gateway_t;
+
+/* The address to tell people: "127.0.0.1" for all addresses, IPv6 in brackets. */
+static void
+print_url(const svc_config_t *config, uint16_t port, char *out, size_t n)
+{
+    const char *host = config->server_host[0] != '\0' ? config->server_host : "127.0.0.1";
+    bool is_v6 = strchr(host, ':') != NULL;
+
+    snprintf(out, n, "http://%s%s%s:%u", is_v6 ? "[" : "", host, is_v6 ? "]" : "", port);
+}
+
+void
+gateway_print_config(const svc_config_t *config)
+{
+    char url[300];
+
+    print_url(config, config->server_port, url, sizeof url);
+    printf("config ok: listens on %s\n", url);
+}
+
+/* Any reactor's thread. */
+static void
+on_reactor_drained(void *arg)
+{
+    const gateway_t *self = arg;
+    uint64_t once = 1;
+    ssize_t n = write(self->drained_fd, &once, sizeof once);
+
+    SVC_ASSERT(n == sizeof once);
+}
+
+static void
+on_drained(void *arg, short events)
+{
+    gateway_t *self = arg;
+    uint64_t times = 0;
+
+    (void)events;
+    if (read(self->drained_fd, &times, sizeof times) != sizeof times)
+        return;
+    self->n_drained += times;
+    if (self->n_drained == self->n)
+        svc_loop_stop(self->ctx->loop);
+}
+
+static size_t
+count_workers(const svc_config_t *config)
+{
+    long n = config->gateway_workers > 0 ? (long)config->gateway_workers : sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (size_t)n;
+}
+
+/* Starts a reactor on each socket; those it could not give away are closed. */
+static bool
+start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
+{
+    reactor_setup_t setup = {
+        .ctx = self->ctx,
+        .trust = self->trust,
+        .limit = self->limit,
+        .readiness = &self->readiness,
+        .max_connections = (self->ctx->config->server_max_connections + (uint32_t)n - 1) / (uint32_t)n,
+        .drained = on_reactor_drained,
+        .arg = self,
+    };
+
+    for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
+        atomic_init(&self->readiness.missing[peer], (unsigned)n);
+    for (self->n = 0; self->n < n; self->n++) {
+        self->reactors[self->n] = reactor_start(&setup, fds[self->n], error);
+        if (self->reactors[self->n] != NULL)
+            continue;
+        for (size_t i = self->n + 1; i < n; i++)
+            close(fds[i]);
+        return false;
+    }
+    return true;
+}
+
+void *
+gateway_start(svc_ctx_t *ctx, char **error)
+{
+    gateway_t *self = svc_alloc(sizeof *self);
+    size_t n = count_workers(ctx->config);
+    int fds[WORKERS_MAX];
+    uint16_t port = 0;
+    char url[300];
+
+    self->ctx = ctx;
+    self->drained_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    SVC_ASSERT(self->drained_fd >= 0);
+    self->limit = conn_limit_new(ctx->config->server_max_connections_per_address);
+    self->trust = client_trust_new(&ctx->config->server_trusted_proxies, error);
+    if (self->trust == NULL ||
+        listener_open(ctx->config->server_host, ctx->config->server_port, fds, n, &port, error) != RC_OK ||
+        !start_reactors(self, fds, n, error)) {
+        gateway_stop(self);
+        return NULL;
+    }
+    svc_loop_add_fd(ctx->loop, self->drained_fd, ZMQ_POLLIN, on_drained, self);
+    print_url(ctx->config, port, url, sizeof url);
+    svc_log_info(ctx->log, "listens on %s with %zu reactors", url, n);
+    return self;
+}
+
+void
+gateway_drain(void *service)
+{
+    gateway_t *self = service;
+
+    for (size_t i = 0; i < self->n; i++)
+        reactor_drain(self->reactors[i]);
+}
+
+void
+gateway_stop(void *service)
+{
+    gateway_t *self = service;
+
+    for (size_t i = 0; i < self->n; i++)
+        reactor_stop(&self->reactors[i]);
+    svc_loop_remove_fd(self->ctx->loop, self->drained_fd);
+    close(self->drained_fd);
+    client_trust_destroy(&self->trust);
+    conn_limit_destroy(&self->limit);
+    free(self);
+}

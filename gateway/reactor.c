@@ -1,0 +1,398 @@
+/* reactor.c - one thread of the gateway: its own loop, HTTP server, connections to the services, and feeds.
+ *
+ * libmicrohttpd runs with external epoll and no socket of its own to accept on: conns.c hands it connections.
+ * It is run once at the end of every turn, after all that resumes connections, since its time-out does
+ * not know of resumed ones. Everything is made, used and closed on the reactor's own thread; the
+ * main thread waits until it stands. */
+#include "reactor.h"
+#include "request.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define RUNS_PER_TURN 8      /* of libmicrohttpd, while its handlers resume connections */
+#define MODELS_RETRY_MS 1000
+#define STOP_MS 1000         /* for the last responses to leave */
+
+const char *const reactor_peer_names[REACTOR_PEERS] = {"auth-svc", "convo-svc", "llm-svc"};
+
+typedef struct {
+    reactor_thread_t *thread; /* whose peer it is */
+    reactor_peer peer;        /* which */
+} peer_place_t;
+
+struct reactor_thread {
+    reactor_t reactor;              /* what the parts share */
+    reactor_setup_t setup;          /* as given */
+    int listen_fd;                  /* until conns has it */
+    int drain_fd;                   /* owned eventfd: somebody wants us to drain */
+    pthread_t thread;               /* joined by reactor_stop */
+    sem_t ready;                    /* posted when the thread has built everything, or failed */
+    char *error;                    /* why it failed; owned until handed to the caller */
+    bool failed;                    /* it did */
+    bool told_drained;              /* setup.drained was called */
+    bool is_ready[REACTOR_PEERS];   /* counted in setup.readiness */
+    peer_place_t places[REACTOR_PEERS]; /* for events */
+};
+
+/* --- services ----------------------------------------------------------------------------- */
+
+static void ask_models(void *arg, short events);
+
+static void
+set_ready(reactor_thread_t *self, reactor_peer peer, bool is_ready)
+{
+    if (self->is_ready[peer] == is_ready)
+        return;
+    self->is_ready[peer] = is_ready;
+    if (is_ready)
+        atomic_fetch_sub(&self->setup.readiness->missing[peer], 1);
+    else
+        atomic_fetch_add(&self->setup.readiness->missing[peer], 1);
+}
+
+static void
+on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+{
+    reactor_thread_t *self = arg;
+
+    (void)error;
+    if (kind == PROTO_ERROR) {
+        if (rc != RC_UNAVAILABLE)
+            svc_log_warn(self->reactor.ctx.log, "llm-svc tells no models: %s", svc_rc_info(rc)->wire);
+        svc_loop_after(self->reactor.ctx.loop, MODELS_RETRY_MS, ask_models, self);
+        return;
+    }
+    models_take(self->reactor.models, rep);
+    set_ready(self, REACTOR_LLM, true);
+}
+
+static void
+ask_models(void *arg, short events)
+{
+    reactor_thread_t *self = arg;
+    empty_t nothing = {0};
+    svc_peer_request_t request = {
+        .op = OP_LLM_MODELS,
+        .req_schema = &empty_schema,
+        .req = &nothing,
+        .rep_schema = &models_rep_schema,
+        .timeout_ms = 5000,
+        .on_reply = on_models,
+        .arg = self,
+    };
+
+    (void)events;
+    if (!svc_peer_is_up(self->reactor.peers[REACTOR_LLM]))
+        return; /* asked again when it is */
+    if (svc_peer_call(self->reactor.peers[REACTOR_LLM], &request, NULL) != RC_OK)
+        svc_loop_after(self->reactor.ctx.loop, MODELS_RETRY_MS, ask_models, self);
+}
+
+static void
+on_peer(void *arg, svc_peer_event event, uint64_t instance)
+{
+    const peer_place_t *place = arg;
+    reactor_thread_t *self = place->thread;
+
+    (void)instance;
+    if (event != SVC_PEER_UP) {
+        set_ready(self, place->peer, false);
+        return;
+    }
+    if (place->peer == REACTOR_LLM)
+        ask_models(self, 0);
+    else
+        set_ready(self, place->peer, true);
+    if (place->peer == REACTOR_CONVO)
+        feed_hub_reattach(self->reactor.hub);
+}
+
+static bool
+open_peers(reactor_thread_t *self)
+{
+    const svc_config_t *config = self->reactor.ctx.config;
+    const char *endpoints[REACTOR_PEERS] = {config->bus_auth.connect, config->bus_convo.connect,
+                                            config->bus_llm.connect};
+
+    for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++) {
+        self->places[peer] = (peer_place_t){self, peer};
+        self->reactor.peers[peer] = svc_peer_new(&self->reactor.ctx, reactor_peer_names[peer], endpoints[peer],
+                                                 on_peer, &self->places[peer], &self->error);
+        if (self->reactor.peers[peer] == NULL)
+            return false;
+    }
+    return true;
+}
+
+/* --- HTTP --------------------------------------------------------------------------------- */
+
+static bool
+on_hand_over(void *arg, int fd, const struct sockaddr *addr, socklen_t n)
+{
+    reactor_t *reactor = arg;
+
+    return MHD_add_connection(reactor->mhd, fd, addr, n) == MHD_YES;
+}
+
+static void
+on_connection(void *cls, struct MHD_Connection *mhd, void **conn_p, enum MHD_ConnectionNotificationCode what)
+{
+    reactor_t *reactor = cls;
+
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        *conn_p = conns_adopted(reactor->conns,
+                                MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+        SVC_ASSERT(*conn_p != NULL);
+    } else {
+        conns_closed(reactor->conns, *conn_p);
+        *conn_p = NULL;
+    }
+}
+
+/* A request line has come in: from here on its headers have a deadline. */
+static void *
+on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    (void)cls;
+    (void)uri;
+    conn_enter(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context, CONN_HEADERS);
+    return NULL;
+}
+
+/* Decodes %xx, but leaves text alone that would get a NUL: it would end the path early. */
+static size_t
+on_unescape(void *cls, struct MHD_Connection *mhd, char *text)
+{
+    (void)cls;
+    (void)mhd;
+    return strstr(text, "%00") != NULL ? strlen(text) : MHD_http_unescape(text);
+}
+
+/* What libmicrohttpd complains about is mostly what clients do. */
+static void __attribute__((format(printf, 2, 0)))
+on_mhd_log(void *cls, const char *fmt, va_list args)
+{
+    reactor_t *reactor = cls;
+    char text[512];
+
+    vsnprintf(text, sizeof text, fmt, args);
+    text[strcspn(text, "\r\n")] = '\0';
+    svc_log_debug(reactor->ctx.log, "libmicrohttpd: %s", text);
+}
+
+static void
+on_mhd_readable(void *arg, short events)
+{
+    (void)arg;
+    (void)events; /* every turn ends with MHD_run anyway */
+}
+
+static bool
+open_http(reactor_thread_t *self)
+{
+    reactor_t *reactor = &self->reactor;
+    const svc_config_t *config = reactor->ctx.config;
+
+    reactor->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        request_on_http, reactor,
+        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, reactor,
+        MHD_OPTION_CONNECTION_LIMIT, self->setup.max_connections + 1u,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_POOL_BYTES,
+        MHD_OPTION_CONNECTION_TIMEOUT, config->server_idle_timeout_s,
+        MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, reactor,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor,
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, reactor,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,
+        MHD_OPTION_END);
+    if (reactor->mhd == NULL) {
+        self->error = svc_str_dup(SVC_LIT("the HTTP server cannot start"));
+        return false;
+    }
+    int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    svc_loop_add_fd(reactor->ctx.loop, epoll_fd, ZMQ_POLLIN, on_mhd_readable, reactor);
+    reactor->conns = conns_new(&reactor->ctx, self->listen_fd, self->setup.max_connections, self->setup.limit,
+                               self->setup.trust, &(conns_hooks_t){on_hand_over, request_on_gone, reactor});
+    self->listen_fd = -1;
+    return true;
+}
+
+/* --- turns -------------------------------------------------------------------------------- */
+
+static int
+on_turn(void *arg)
+{
+    reactor_thread_t *self = arg;
+    reactor_t *reactor = &self->reactor;
+    MHD_UNSIGNED_LONG_LONG ms;
+
+    for (int i = 0; i < RUNS_PER_TURN; i++) {
+        reactor->resumed = false;
+        MHD_run(reactor->mhd);
+        if (!reactor->resumed)
+            break;
+    }
+    if (reactor->draining && reactor->n_requests == 0 && !self->told_drained) {
+        self->told_drained = true;
+        self->setup.drained(self->setup.arg);
+    }
+    if (reactor->resumed)
+        return 0;
+    if (MHD_get_timeout(reactor->mhd, &ms) != MHD_YES)
+        return -1;
+    return ms < 60000 ? (int)ms : 60000;
+}
+
+static void
+on_drain(void *arg, short events)
+{
+    reactor_thread_t *self = arg;
+    uint64_t times;
+
+    (void)events;
+    if (read(self->drain_fd, &times, sizeof times) != sizeof times)
+        return;
+    self->reactor.draining = true;
+    conns_stop_accepting(self->reactor.conns);
+}
+
+/* --- the thread --------------------------------------------------------------------------- */
+
+static bool
+build(reactor_thread_t *self)
+{
+    reactor_t *reactor = &self->reactor;
+
+    reactor->ctx = *self->setup.ctx;
+    reactor->ctx.loop = svc_loop_new();
+    reactor->trust = self->setup.trust;
+    reactor->readiness = self->setup.readiness;
+    reactor->verdicts = verdicts_new(1000ull * reactor->ctx.config->gateway_verify_cache_s);
+    reactor->models = models_new();
+    if (!open_peers(self))
+        return false;
+    reactor->hub = feed_hub_new(&reactor->ctx, reactor->peers[REACTOR_CONVO], reactor->peers[REACTOR_LLM],
+                                &self->error);
+    if (reactor->hub == NULL || !open_http(self))
+        return false;
+    svc_loop_add_fd(reactor->ctx.loop, self->drain_fd, ZMQ_POLLIN, on_drain, self);
+    svc_loop_on_turn(reactor->ctx.loop, on_turn, self);
+    return true;
+}
+
+/* Ends every request. A suspended connection must not outlive this: libmicrohttpd could not be stopped. */
+static void
+end_requests(reactor_t *reactor)
+{
+    int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+
+    reactor->stopping = true;
+    reactor->draining = true;
+    for (int waited_ms = 0; waited_ms < STOP_MS && (reactor->n_requests > 0 || waited_ms == 0); waited_ms += 10) {
+        struct pollfd wait = {.fd = epoll_fd, .events = POLLIN};
+        request_end_all(reactor);
+        MHD_run(reactor->mhd);
+        MHD_run(reactor->mhd); /* what the first one has resumed */
+        if (reactor->n_requests > 0)
+            poll(&wait, 1, 10);
+    }
+}
+
+static void
+tear_down(reactor_thread_t *self)
+{
+    reactor_t *reactor = &self->reactor;
+
+    if (reactor->conns != NULL)
+        conns_stop_accepting(reactor->conns);
+    if (reactor->mhd != NULL) {
+        int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        end_requests(reactor);
+        svc_loop_remove_fd(reactor->ctx.loop, epoll_fd);
+        MHD_stop_daemon(reactor->mhd);
+    }
+    conns_destroy(&reactor->conns);
+    feed_hub_destroy(&reactor->hub);
+    for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
+        svc_peer_destroy(&reactor->peers[peer]);
+    verdicts_destroy(&reactor->verdicts);
+    models_destroy(&reactor->models);
+    if (self->listen_fd >= 0)
+        close(self->listen_fd);
+    svc_loop_destroy(&reactor->ctx.loop);
+}
+
+static void *
+thread_main(void *arg)
+{
+    reactor_thread_t *self = arg;
+
+    self->failed = !build(self);
+    if (self->failed) {
+        tear_down(self);
+        sem_post(&self->ready);
+        return NULL;
+    }
+    sem_post(&self->ready);
+    svc_loop_run(self->reactor.ctx.loop);
+    tear_down(self);
+    return NULL;
+}
+
+static void
+free_thread(reactor_thread_t *self)
+{
+    sem_destroy(&self->ready);
+    close(self->drain_fd);
+    free(self);
+}
+
+reactor_thread_t *
+reactor_start(const reactor_setup_t *setup, int listen_fd, char **error)
+{
+    reactor_thread_t *self = svc_alloc(sizeof *self);
+
+    self->setup = *setup;
+    self->listen_fd = listen_fd;
+    self->drain_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    SVC_ASSERT(self->drain_fd >= 0 && sem_init(&self->ready, 0, 0) == 0);
+    SVC_ASSERT(pthread_create(&self->thread, NULL, thread_main, self) == 0);
+    while (sem_wait(&self->ready) != 0 && errno == EINTR)
+        continue;
+    if (!self->failed)
+        return self;
+    *error = self->error;
+    pthread_join(self->thread, NULL);
+    free_thread(self);
+    return NULL;
+}
+
+void
+reactor_drain(reactor_thread_t *self)
+{
+    uint64_t once = 1;
+    ssize_t n = write(self->drain_fd, &once, sizeof once);
+
+    SVC_ASSERT(n == sizeof once);
+}
+
+void
+reactor_stop(reactor_thread_t **self_p)
+{
+    reactor_thread_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    svc_loop_stop(self->reactor.ctx.loop);
+    pthread_join(self->thread, NULL);
+    free_thread(self);
+    *self_p = NULL;
+}

@@ -1,0 +1,671 @@
+/* request.c - the life of one HTTP request, from its headers to its log line.
+ *
+ * libmicrohttpd 0.9.75 calls request_on_http once when the headers are there, then for each piece of the
+ * body, then once more without one. A connection that was suspended in the first call gets that call
+ * again when it is resumed; one suspended in the last call gets the last one again. A response
+ * can be queued in the first or the last call only, so an early refusal waits while the body is
+ * read and dropped (closing on a client that still writes would destroy the refusal); only a
+ * body that is far too large, or that the client holds back (Expect), is refused in the first call. */
+#include "request.h"
+#include "svc/svc_secret.h"
+#include "svc/svc_time.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#define DROP_MAX_BYTES (8u << 20)   /* of a refused body that are read for politeness */
+#define FORWARDED_MAX_BYTES 4096    /* all lines of X-Forwarded-For together */
+#define OP_TEXT_BYTES 96            /* of a method and a route in the log */
+
+typedef enum {
+    AT_HEADERS, /* the token is being checked */
+    AT_BODY,    /* the body comes in */
+    AT_HANDLER, /* the handler has been called */
+    AT_ANSWER,  /* the response is queued */
+} stage;
+
+struct request {
+    reactor_t *reactor;          /* where it lives */
+    struct MHD_Connection *mhd;  /* its connection, as libmicrohttpd knows it */
+    conn_t *conn;                /* and as we do */
+    request_t *prev, *next;      /* in the reactor's list */
+    const route_t *route;        /* NULL: none fits */
+    char method[12];             /* for the log */
+    uint64_t id;                 /* ":id" */
+    bool id_is_bad;              /* ":id" is no integer */
+    text_language language;      /* of sentences */
+    uint8_t trace[PROTO_TRACE_BYTES]; /* random */
+    uint64_t began_us;           /* monotonic */
+    uint64_t deadline_ms;        /* loop time: for its calls, until a stream has begun */
+    uint64_t user;               /* 0: not known */
+    svc_buf_t body;              /* owned */
+    uint64_t body_seen;          /* bytes, dropped ones too */
+    stage at;                    /* see there */
+    bool suspended;              /* its connection is */
+    bool gone;                   /* the client has closed */
+    bool cut;                    /* its stream must end badly */
+    svc_peer_t *called;          /* whom it asked last */
+    uint64_t call;               /* outstanding; 0: none */
+    request_reply_fn *on_reply;  /* of that */
+    struct MHD_Response *response; /* owned until queued; NULL: not answered */
+    int status;                  /* of the answer; 0: none */
+    bool close_now;              /* queue the answer before the body is read */
+    request_read_fn *read;       /* body of a stream; NULL: none */
+    void *read_arg;              /* of read */
+    void *data;                  /* the handler's */
+    void (*drop)(void *data);    /* NULL: none */
+};
+
+/* --- what it says ------------------------------------------------------------------------- */
+
+reactor_t *
+request_reactor(const request_t *self)
+{
+    return self->reactor;
+}
+
+uint64_t
+request_user(const request_t *self)
+{
+    return self->user;
+}
+
+uint64_t
+request_id(const request_t *self)
+{
+    return self->id;
+}
+
+svc_str
+request_body(const request_t *self)
+{
+    return svc_buf_str(&self->body);
+}
+
+svc_str
+request_header(const request_t *self, const char *name)
+{
+    return svc_str_c(MHD_lookup_connection_value(self->mhd, MHD_HEADER_KIND, name));
+}
+
+text_language
+request_language(const request_t *self)
+{
+    return self->language;
+}
+
+svc_str
+request_trace(const request_t *self)
+{
+    return (svc_str){(const char *)self->trace, PROTO_TRACE_BYTES};
+}
+
+static enum MHD_Result
+add_forwarded(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    svc_buf_t *joined = cls;
+
+    (void)kind;
+    if (strcasecmp(key, "X-Forwarded-For") != 0 || value == NULL)
+        return MHD_YES;
+    bool fits = (joined->n == 0 || svc_buf_add_str(joined, SVC_LIT(",")) == RC_OK) &&
+                svc_buf_add_str(joined, svc_str_c(value)) == RC_OK;
+    if (!fits)
+        svc_buf_clear(joined); /* nobody sends that much in earnest: the proxy itself is the client then */
+    return fits ? MHD_YES : MHD_NO;
+}
+
+void
+request_client(const request_t *self, char out[CLIENT_ADDR_TEXT_BYTES])
+{
+    client_addr_t client = *conn_addr(self->conn);
+
+    if (client_trust_has(self->reactor->trust, &client)) {
+        svc_buf_t joined;
+        svc_buf_init(&joined, FORWARDED_MAX_BYTES);
+        MHD_get_connection_values(self->mhd, MHD_HEADER_KIND, add_forwarded, &joined);
+        client = client_addr_behind(self->reactor->trust, &client, svc_buf_str(&joined));
+        svc_buf_fini(&joined);
+    }
+    client_addr_text(&client, out);
+}
+
+/* --- waiting ------------------------------------------------------------------------------ */
+
+static void
+suspend(request_t *self)
+{
+    MHD_suspend_connection(self->mhd);
+    self->suspended = true;
+    if (self->route != NULL && self->route->streams)
+        conn_watch(self->conn, self);
+}
+
+void
+request_wake(request_t *self)
+{
+    if (!self->suspended)
+        return;
+    self->suspended = false;
+    self->reactor->resumed = true; /* libmicrohttpd applies it in MHD_run only */
+    MHD_resume_connection(self->mhd);
+}
+
+bool
+request_is_over(const request_t *self)
+{
+    return self->gone || self->reactor->stopping;
+}
+
+void
+request_on_gone(void *cls, void *request)
+{
+    request_t *self = request;
+
+    (void)cls;
+    self->gone = true;
+    request_wake(self);
+}
+
+void
+request_end_all(reactor_t *reactor)
+{
+    for (request_t *self = reactor->requests; self != NULL; self = self->next)
+        request_wake(self);
+}
+
+void
+request_cut(request_t *self)
+{
+    self->cut = true;
+    request_wake(self);
+}
+
+void
+request_keep(request_t *self, void *data, void (*drop)(void *data))
+{
+    self->data = data;
+    self->drop = drop;
+}
+
+void *
+request_data(const request_t *self)
+{
+    return self->data;
+}
+
+/* --- answering ---------------------------------------------------------------------------- */
+
+static response_context_t
+context_of(const request_t *self)
+{
+    return (response_context_t){
+        .config = self->reactor->ctx.config,
+        .origin = MHD_lookup_connection_value(self->mhd, MHD_HEADER_KIND, "Origin"),
+        .language = self->language,
+        .closes = self->reactor->draining || self->close_now,
+    };
+}
+
+/* Takes the response (NULL: no memory for one) as the answer, unless there is one. */
+static void
+answer_with(request_t *self, int status, struct MHD_Response *response)
+{
+    if (self->response != NULL || self->status != 0) {
+        if (response != NULL)
+            MHD_destroy_response(response);
+        return;
+    }
+    self->response = response;
+    self->status = status;
+    self->cut = response == NULL;
+    request_wake(self);
+}
+
+void
+request_answer(request_t *self, int status, svc_str json)
+{
+    response_context_t context = context_of(self);
+
+    answer_with(self, status, response_json(&context, json));
+}
+
+void
+request_answer_text(request_t *self, int status, text_id text)
+{
+    char json[256];
+    int n = snprintf(json, sizeof json, "{\"message\":\"%s\"}", text_of(self->language, text));
+
+    request_answer(self, status, (svc_str){json, (size_t)n});
+}
+
+void
+request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
+{
+    response_context_t context = context_of(self);
+    bool is_conversation = rc == RC_NOT_FOUND && self->route != NULL && self->route->takes_id;
+
+    answer_with(self, svc_rc_info(rc)->http,
+                is_conversation ? response_input_error(&context, rc, TEXT_NO_CONVERSATION, NULL)
+                                : response_error(&context, rc, told, retry_after_s));
+}
+
+void
+request_refuse_input(request_t *self, svc_rc rc, text_id text, const char *arg)
+{
+    response_context_t context = context_of(self);
+
+    answer_with(self, svc_rc_info(rc)->http, response_input_error(&context, rc, text, arg));
+}
+
+/* MHD_ContentReaderCallback of every stream. */
+static ssize_t
+on_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    request_t *self = cls;
+
+    (void)pos;
+    ssize_t n = self->cut || self->gone ? REQUEST_CUT : self->read(self->read_arg, buf, max);
+    if (n > 0)
+        return n;
+    if (n == REQUEST_WAIT && !self->cut && !self->reactor->stopping) {
+        suspend(self);
+        return 0;
+    }
+    return n == REQUEST_CUT || self->cut ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+void
+request_answer_stream(request_t *self, const char *type, bool is_events, request_read_fn *read, void *arg)
+{
+    response_context_t context = context_of(self);
+
+    self->read = read;
+    self->read_arg = arg;
+    if (is_events)
+        conn_prepare_stream(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
+    answer_with(self, MHD_HTTP_OK, response_stream(&context, type, is_events, on_read, self));
+}
+
+/* --- asking ------------------------------------------------------------------------------- */
+
+/* A call went wrong: that is the answer, or the end of an answer that has begun. */
+static void
+fail_call(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
+{
+    if (self->status != 0)
+        request_cut(self);
+    else
+        request_refuse(self, rc, told, retry_after_s);
+}
+
+static void
+on_call_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+{
+    request_t *self = arg;
+
+    self->call = 0;
+    if (kind == PROTO_ERROR)
+        fail_call(self, rc, error->text, error->retry_after_s);
+    else
+        self->on_reply(self, rep);
+}
+
+void
+request_call(request_t *self, const request_call_t *call)
+{
+    uint64_t now = svc_loop_now_ms(self->reactor->ctx.loop);
+    uint64_t timeout_ms = 1000ull * self->reactor->ctx.config->gateway_request_timeout_s;
+
+    if (self->status == 0) /* pages of a stream have a time each */
+        timeout_ms = self->deadline_ms > now ? self->deadline_ms - now : 1;
+    svc_peer_request_t request = {
+        .op = call->op,
+        .req_schema = call->req_schema,
+        .req = call->req,
+        .rep_schema = call->rep_schema,
+        .trace = request_trace(self),
+        .timeout_ms = timeout_ms,
+        .on_reply = on_call_reply,
+        .arg = self,
+    };
+    self->called = self->reactor->peers[call->peer];
+    self->on_reply = call->on_reply;
+    svc_rc rc = svc_peer_call(self->called, &request, &self->call);
+    if (rc != RC_OK) {
+        self->call = 0;
+        fail_call(self, rc, (svc_str){NULL, 0}, 0);
+    }
+}
+
+/* --- headers ------------------------------------------------------------------------------ */
+
+/* The token of "Authorization: Bearer <token>"; empty without one. */
+static svc_str
+token_of(const request_t *self)
+{
+    svc_str value = request_header(self, "Authorization");
+
+    if (value.n < 7 || strncasecmp(value.p, "Bearer ", 7) != 0)
+        return (svc_str){NULL, 0};
+    value = (svc_str){value.p + 7, value.n - 7};
+    while (value.n > 0 && value.p[0] == ' ')
+        value = (svc_str){value.p + 1, value.n - 1};
+    return value;
+}
+
+static void
+on_verified(request_t *self, const void *rep)
+{
+    const verify_rep_t *verdict = rep;
+
+    self->user = verdict->user;
+    verdicts_keep(self->reactor->verdicts, token_of(self), verdict->user, verdict->expires_s, svc_unix_ms());
+    request_wake(self);
+}
+
+static bool
+is_ascii(svc_str text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if ((unsigned char)text.p[i] >= 0x80)
+            return false;
+    return true;
+}
+
+/* Finds out who asks: at once, or by a call. */
+static void
+check_token(request_t *self)
+{
+    svc_str token = token_of(self);
+
+    if (token.n == 0) {
+        request_refuse_input(self, RC_UNAUTHORIZED, TEXT_NO_TOKEN, NULL);
+        return;
+    }
+    if (token.n > PROTO_TOKEN_MAX_BYTES || !is_ascii(token)) {
+        request_refuse(self, RC_UNAUTHORIZED, (svc_str){NULL, 0}, 0);
+        return;
+    }
+    self->user = verdicts_find(self->reactor->verdicts, token, svc_unix_ms());
+    if (self->user != 0)
+        return;
+    verify_req_t verify = {token};
+    request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_VERIFY, &verify_req_schema, &verify,
+                                         &verify_rep_schema, on_verified});
+}
+
+/* Reads ":id". An integer that no conversation can have becomes 0. */
+static void
+read_id(request_t *self, svc_str text)
+{
+    bool is_negative = text.n > 1 && text.p[0] == '-';
+    uint64_t id = 0;
+
+    for (size_t i = is_negative ? 1 : 0; i < text.n; i++) {
+        if (!isdigit((unsigned char)text.p[i])) {
+            self->id_is_bad = true;
+            return;
+        }
+        if (id <= PROTO_ID_MAX)
+            id = id * 10 + (uint64_t)(text.p[i] - '0');
+    }
+    self->id = is_negative || id > PROTO_ID_MAX ? 0 : id;
+}
+
+static void
+refuse_body(request_t *self)
+{
+    char limit[24];
+
+    snprintf(limit, sizeof limit, "%" PRIu64, self->reactor->ctx.config->server_max_body_bytes);
+    request_refuse_input(self, RC_TOO_BIG, TEXT_BODY_TOO_BIG, limit);
+}
+
+/* Refuses a body by its Content-Length. */
+static void
+check_length(request_t *self)
+{
+    svc_str length = request_header(self, "Content-Length");
+    uint64_t max = self->reactor->ctx.config->server_max_body_bytes;
+
+    if (length.n == 0 || strtoull(length.p, NULL, 10) <= max)
+        return;
+    self->close_now = strtoull(length.p, NULL, 10) > max + DROP_MAX_BYTES || request_header(self, "Expect").n > 0;
+    refuse_body(self);
+}
+
+static void
+refuse_route(request_t *self, const route_match_t *match)
+{
+    response_context_t context = context_of(self);
+
+    if (!match->path_known) {
+        request_refuse_input(self, RC_NOT_FOUND, TEXT_NO_PATH, NULL);
+        return;
+    }
+    struct MHD_Response *response = response_error(&context, RC_METHOD, (svc_str){NULL, 0}, 0);
+    if (response != NULL)
+        response_header(response, "Allow", match->allow);
+    answer_with(self, svc_rc_info(RC_METHOD)->http, response);
+}
+
+/* Decides, from the headers alone, what can be decided. */
+static void
+admit(request_t *self, const char *method, const char *url)
+{
+    route_match_t match;
+    response_context_t context = context_of(self);
+
+    routes_match(method, svc_str_c(url), &match);
+    self->route = match.route;
+    if (match.path_known && strcmp(method, "OPTIONS") == 0) {
+        answer_with(self, MHD_HTTP_NO_CONTENT, response_options(&context, match.allow));
+        return;
+    }
+    check_length(self);
+    if (match.route == NULL) {
+        refuse_route(self, &match);
+        return;
+    }
+    if (match.route->takes_id)
+        read_id(self, match.id);
+    if (match.route->needs_user && self->status == 0)
+        check_token(self);
+}
+
+static request_t *
+begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method)
+{
+    request_t *self = svc_alloc(sizeof *self);
+    const svc_config_t *config = reactor->ctx.config;
+
+    self->reactor = reactor;
+    self->mhd = mhd;
+    self->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    snprintf(self->method, sizeof self->method, "%s", method);
+    for (char *c = self->method; *c != '\0'; c++)
+        if (!isupper((unsigned char)*c))
+            *c = '?';
+    self->began_us = svc_mono_us();
+    self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) + 1000ull * config->gateway_request_timeout_s;
+    svc_random(self->trace, sizeof self->trace);
+    svc_buf_init(&self->body, (size_t)config->server_max_body_bytes);
+    self->language = text_language_of(request_header(self, "Accept-Language"));
+    self->next = reactor->requests;
+    if (self->next != NULL)
+        self->next->prev = self;
+    reactor->requests = self;
+    reactor->n_requests++;
+    svc_metrics_add(reactor->ctx.metrics, SVC_M_HTTP_REQUESTS, 1);
+    return self;
+}
+
+/* --- the calls of libmicrohttpd ----------------------------------------------------------- */
+
+static enum MHD_Result
+queue_answer(request_t *self)
+{
+    struct MHD_Response *response = self->response;
+
+    if (response == NULL)
+        return MHD_NO;
+    conn_enter(self->conn, CONN_BUSY);
+    self->response = NULL;
+    self->at = AT_ANSWER;
+    enum MHD_Result queued = MHD_queue_response(self->mhd, (unsigned)self->status, response);
+    MHD_destroy_response(response);
+    return queued;
+}
+
+/* The headers are judged, or are about to be: goes on, waits, or refuses at once. */
+static enum MHD_Result
+after_headers(request_t *self)
+{
+    if (self->call != 0) {
+        if (self->reactor->stopping)
+            return MHD_NO;
+        conn_enter(self->conn, CONN_BUSY);
+        suspend(self);
+        return MHD_YES;
+    }
+    if (self->status != 0 && (self->close_now || request_header(self, "Expect").n > 0))
+        return queue_answer(self);
+    self->at = AT_BODY;
+    conn_enter(self->conn, CONN_BODY);
+    return MHD_YES;
+}
+
+static void
+free_body(request_t *self)
+{
+    self->reactor->body_bytes -= self->body.n;
+    svc_buf_fini(&self->body);
+}
+
+static enum MHD_Result
+take_body(request_t *self, svc_str piece)
+{
+    uint64_t max = self->reactor->ctx.config->server_max_body_bytes;
+
+    self->body_seen += piece.n;
+    if (self->body_seen > max + DROP_MAX_BYTES)
+        return MHD_NO;
+    if (self->body_seen > max)
+        refuse_body(self);
+    if (self->status != 0 || self->route == NULL || !self->route->takes_body)
+        return MHD_YES;
+    if (self->reactor->body_bytes + piece.n > REACTOR_BODIES_MAX_BYTES || svc_buf_add_str(&self->body, piece) != RC_OK)
+        request_refuse(self, RC_BUSY, (svc_str){NULL, 0}, 0);
+    else
+        self->reactor->body_bytes += piece.n;
+    return MHD_YES;
+}
+
+/* Everything is here: calls the handler. */
+static void
+run_handler(request_t *self)
+{
+    self->at = AT_HANDLER;
+    self->deadline_ms = svc_loop_now_ms(self->reactor->ctx.loop) +
+                        1000ull * self->reactor->ctx.config->gateway_request_timeout_s;
+    conn_enter(self->conn, CONN_BUSY);
+    if (self->status != 0)
+        return;
+    if (self->id_is_bad)
+        request_refuse_input(self, RC_INVALID, TEXT_BAD_ID, NULL);
+    else
+        self->route->handler(self);
+    free_body(self); /* the answer may take minutes */
+}
+
+static enum MHD_Result
+last_call(request_t *self)
+{
+    if (self->at == AT_BODY)
+        run_handler(self);
+    if (self->status != 0)
+        return queue_answer(self);
+    if (self->reactor->stopping) {
+        request_refuse(self, RC_UNAVAILABLE, (svc_str){NULL, 0}, 0);
+        return queue_answer(self);
+    }
+    suspend(self);
+    return MHD_YES;
+}
+
+enum MHD_Result
+request_on_http(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                const char *version, const char *upload, size_t *upload_n, void **request_p)
+{
+    request_t *self = *request_p;
+
+    (void)version;
+    if (self == NULL) {
+        self = begin(cls, mhd, method);
+        *request_p = self;
+        admit(self, method, url);
+        return after_headers(self);
+    }
+    if (self->gone || self->at == AT_ANSWER)
+        return MHD_NO;
+    if (self->at == AT_HEADERS)
+        return after_headers(self);
+    if (*upload_n > 0) {
+        svc_str piece = {upload, *upload_n};
+        *upload_n = 0;
+        return take_body(self, piece);
+    }
+    return last_call(self);
+}
+
+static void
+log_request(const request_t *self)
+{
+    char op[OP_TEXT_BYTES];
+    char status[12];
+    char client[CLIENT_ADDR_TEXT_BYTES];
+
+    snprintf(op, sizeof op, "%s %s", self->method, self->route != NULL ? self->route->path : "(no route)");
+    snprintf(status, sizeof status, "%d", self->status != 0 ? self->status : 499);
+    request_client(self, client);
+    svc_log_request(self->reactor->ctx.log, &(svc_log_request_t){
+                                                .trace = request_trace(self),
+                                                .op = op,
+                                                .status = status,
+                                                .us = svc_mono_us() - self->began_us,
+                                                .peer = client,
+                                            });
+}
+
+void
+request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p,
+                     enum MHD_RequestTerminationCode why)
+{
+    reactor_t *reactor = cls;
+    request_t *self = *request_p;
+
+    (void)mhd;
+    (void)why;
+    if (self == NULL)
+        return;
+    *request_p = NULL;
+    if (self->drop != NULL)
+        self->drop(self->data);
+    if (self->call != 0)
+        svc_peer_forget(self->called, self->call);
+    conn_unwatch(self->conn);
+    log_request(self);
+    conn_enter(self->conn, CONN_IDLE);
+    *(self->prev != NULL ? &self->prev->next : &reactor->requests) = self->next;
+    if (self->next != NULL)
+        self->next->prev = self->prev;
+    reactor->n_requests--;
+    free_body(self);
+    if (self->response != NULL)
+        MHD_destroy_response(self->response);
+    free(self);
+}

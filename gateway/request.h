@@ -1,0 +1,116 @@
+/* request.h - the life of one HTTP request, from its headers to its log line.
+ *
+ *   headers -> token (auth.verify, or a verdict kept from a moment ago) -> body -> handler
+ *           -> suspended until a service replies -> answer, or a stream that is fed until it ends
+ *
+ * A connection is suspended whenever it waits; nobody else waits with it. Replies find their
+ * request as long as it lives: when it ends, its call is forgotten. Every call has a deadline, so
+ * that no request hangs. Thread: its reactor's. */
+#ifndef GATEWAY_REQUEST_H
+#define GATEWAY_REQUEST_H
+
+#include "reactor.h"
+#include "response.h"
+#include "routes.h"
+#include <sys/types.h>
+
+typedef struct request request_t;
+
+/* --- what it says ------------------------------------------------------------------------- */
+
+/* The reactor it lives on. */
+reactor_t *request_reactor(const request_t *self);
+
+/* Whose token it carried; 0 on routes without one. */
+uint64_t request_user(const request_t *self);
+
+/* The ":id" in its path. An integer past PROTO_ID_MAX is 0, which nothing has. */
+uint64_t request_id(const request_t *self);
+
+/* The body, whole. Only until the handler returns. */
+svc_str request_body(const request_t *self);
+
+/* A header's value, empty without it; as long as the request. */
+svc_str request_header(const request_t *self, const char *name);
+
+/* The language of its sentences. */
+text_language request_language(const request_t *self);
+
+/* Its trace id, PROTO_TRACE_BYTES. */
+svc_str request_trace(const request_t *self);
+
+/* Writes the client's address, believing trusted proxies. */
+void request_client(const request_t *self, char out[CLIENT_ADDR_TEXT_BYTES]);
+
+/* --- answering it ------------------------------------------------------------------------- */
+
+/* Answers with JSON (copied). Only the first answer counts. */
+void request_answer(request_t *self, int status, svc_str json);
+
+/* Answers {"message": sentence}. */
+void request_answer_text(request_t *self, int status, text_id text);
+
+/* Answers with the error of a result; `told` and `retry_after_s` as of response_error. */
+void request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s);
+
+/* Answers with an error whose sentence is `text` with `arg`. */
+void request_refuse_input(request_t *self, svc_rc rc, text_id text, const char *arg);
+
+#define REQUEST_WAIT 0 /* nothing now: the connection is suspended until request_wake */
+#define REQUEST_END -1 /* that was all */
+#define REQUEST_CUT -2 /* close the connection, so that the client sees that something is missing */
+
+/* Fills `buf` with 1..max bytes, or gives one of the above. */
+typedef ssize_t request_read_fn(void *arg, char *buf, size_t max);
+
+/* Answers with a body that `read` makes. `is_events`: a chat stream: the client is watched, the socket's buffers are kept small. */
+void request_answer_stream(request_t *self, const char *type, bool is_events, request_read_fn *read, void *arg);
+
+/* There may be something to read: resumes the connection if it waits. */
+void request_wake(request_t *self);
+
+/* True when its client has closed the connection, or the process stops: no answer will be read. */
+bool request_is_over(const request_t *self);
+
+/* Ends a stream that has begun badly: the client shall see that something is missing. */
+void request_cut(request_t *self);
+
+/* Keeps a handler's data with the request: drop(data) is called once when it ends, for whatever reason, the last moment to use it. */
+void request_keep(request_t *self, void *data, void (*drop)(void *data));
+
+/* What request_keep was given; NULL before. */
+void *request_data(const request_t *self);
+
+/* --- asking a service --------------------------------------------------------------------- */
+
+/* Receives the reply of a call that went well. */
+typedef void request_reply_fn(request_t *self, const void *rep);
+
+typedef struct {
+    reactor_peer peer;                /* whom */
+    const char *op;                   /* OP_… */
+    const proto_schema_t *req_schema; /* of req */
+    const void *req;                  /* borrowed for the call */
+    const proto_schema_t *rep_schema; /* of the reply */
+    request_reply_fn *on_reply;       /* else the request is refused with the error, or cut if its stream has begun */
+} request_call_t;
+
+/* Asks a service, once at a time. What goes wrong, now or later, answers the request. */
+void request_call(request_t *self, const request_call_t *call);
+
+/* --- libmicrohttpd's callbacks; cls is the reactor_t ---------------------------------------- */
+
+/* MHD_AccessHandlerCallback. */
+enum MHD_Result request_on_http(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                                const char *version, const char *upload, size_t *upload_n, void **request_p);
+
+/* MHD_RequestCompletedCallback: logs and frees. */
+void request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p, enum MHD_RequestTerminationCode why);
+
+/* The client of a watched request (`request`) has gone. */
+void request_on_gone(void *cls, void *request);
+
+/* The reactor stops: wakes every request, so that each can end. */
+void request_end_all(reactor_t *reactor);
+
+#endif

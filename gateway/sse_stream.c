@@ -1,0 +1,345 @@
+/* sse_stream.c - one client that is listening to one answer: what it has, and the events it gets next.
+ *
+ * The state machine stands in sse_stream_next; each state appends one event or one piece of
+ * full_response, which is a single event however long the answer is. Text is cut at whole
+ * characters only. The formatting works on any buffer, so the tests need no connection. */
+#include "sse_stream.h"
+#include "proto/utf8.h"
+#include "svc/svc_text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+typedef enum { AT_TEXT, AT_DONE, AT_FULL_BEGIN, AT_FULL, AT_ERROR, AT_END } phase;
+
+struct sse_stream {
+    char stream[2 * PROTO_STREAM_BYTES + 1]; /* hex */
+    sse_framing framing;                     /* of all its events */
+    text_language language;                  /* of the error event */
+    phase at;                                /* see the drawing in the header */
+    uint64_t offset;                         /* text: next byte to send */
+    uint64_t full;                           /* full_response: next byte to send */
+    svc_buf_t page;                          /* owned; text older than the feed's window */
+    uint64_t page_from;                      /* offset of its first byte */
+};
+
+/* --- Accept ------------------------------------------------------------------------------- */
+
+/* Reads ";q=0.5" in a media range, in thousandths. */
+static unsigned
+read_quality(svc_str range)
+{
+    for (size_t i = 0; i + 2 < range.n; i++) {
+        if (range.p[i] != ';')
+            continue;
+        size_t k = i + 1;
+        while (k < range.n && range.p[k] == ' ')
+            k++;
+        if (k + 2 >= range.n || (range.p[k] | 0x20) != 'q' || range.p[k + 1] != '=')
+            continue;
+        unsigned quality = range.p[k + 2] == '1' ? 1000 : 0;
+        unsigned scale = 100;
+        for (k += 4; k < range.n && range.p[k] >= '0' && range.p[k] <= '9' && quality < 1000;
+             k++) {
+            quality += (unsigned)(range.p[k] - '0') * scale;
+            scale /= 10;
+        }
+        return quality;
+    }
+    return 1000;
+}
+
+static bool
+names_type(svc_str range, const char *type)
+{
+    size_t n = strlen(type);
+
+    return range.n >= n && strncasecmp(range.p, type, n) == 0 &&
+           (range.n == n || range.p[n] == ';' || range.p[n] == ' ');
+}
+
+sse_framing
+sse_framing_of(svc_str accept, sse_framing fallback)
+{
+    sse_framing framing = fallback;
+    unsigned best = 0;
+    size_t at = 0;
+
+    while (at < accept.n) {
+        size_t end = at;
+        while (end < accept.n && accept.p[end] != ',')
+            end++;
+        while (at < end && accept.p[at] == ' ')
+            at++;
+        svc_str range = {accept.p + at, end - at};
+        bool events = names_type(range, "text/event-stream");
+        bool lines = names_type(range, "application/x-ndjson");
+        if ((events || lines) && read_quality(range) > best) {
+            best = read_quality(range);
+            framing = events ? SSE_FRAMING_EVENTS : SSE_FRAMING_LINES;
+        }
+        at = end + 1;
+    }
+    return framing;
+}
+
+const char *
+sse_framing_type(sse_framing framing)
+{
+    return framing == SSE_FRAMING_LINES ? "application/x-ndjson" : "text/event-stream";
+}
+
+/* --- one event ---------------------------------------------------------------------------- */
+
+/* Appends everything of an event that stands before its text. `mark`: "", ":d" or ":e" behind the offset. */
+static svc_rc
+begin_event(const sse_stream_t *self, svc_buf_t *out, const char *event, uint64_t offset,
+            const char *mark)
+{
+    svc_rc rc = RC_OK;
+
+    if (self->framing == SSE_FRAMING_EVENTS)
+        rc = svc_buf_printf(out, "id: %s:%" PRIu64 "%s\nevent: %s\ndata: ", self->stream, offset,
+                            mark, event);
+    if (rc == RC_OK)
+        rc = svc_buf_printf(out, "{\"event\":\"%s\",\"data\":\"", event);
+    return rc;
+}
+
+/* Appends what stands behind the text's quote: "}" and the framing's end of an event. */
+static svc_rc
+end_event(const sse_stream_t *self, svc_buf_t *out)
+{
+    return svc_buf_add_str(out, self->framing == SSE_FRAMING_LINES ? SVC_LIT("}\n")
+                                                                   : SVC_LIT("}\n\n"));
+}
+
+static svc_rc
+add_message(const sse_stream_t *self, svc_buf_t *out, uint64_t after, svc_str text)
+{
+    svc_rc rc = begin_event(self, out, "message", after, "");
+
+    if (rc == RC_OK)
+        rc = svc_json_escape(out, text);
+    if (rc == RC_OK)
+        rc = svc_buf_add_str(out, SVC_LIT("\""));
+    return rc == RC_OK ? end_event(self, out) : rc;
+}
+
+static svc_rc
+add_done(const sse_stream_t *self, svc_buf_t *out, const feed_status_t *status)
+{
+    svc_rc rc = begin_event(self, out, "done", status->length, ":d");
+
+    if (rc == RC_OK)
+        rc = svc_buf_printf(out, "Stream finished\",\"message_id\":%" PRIu64 ",\"finish_reason\":",
+                            status->message);
+    if (rc == RC_OK)
+        rc = svc_json_string(out, status->finish);
+    const usage_t *usage = &status->usage;
+    if (rc == RC_OK && (usage->prompt | usage->completion | usage->total) != 0)
+        rc = svc_buf_printf(out,
+                            ",\"usage\":{\"prompt_tokens\":%" PRIu64
+                            ",\"completion_tokens\":%" PRIu64 ",\"total_tokens\":%" PRIu64 "}",
+                            usage->prompt, usage->completion, usage->total);
+    return rc == RC_OK ? end_event(self, out) : rc;
+}
+
+/* Appends the error event: of a failed feed, or of an interrupted answer. */
+static svc_rc
+add_error(const sse_stream_t *self, svc_buf_t *out, const feed_t *feed)
+{
+    const feed_status_t *status = feed_status(feed);
+    svc_rc failed = feed_failed(feed);
+    svc_rc reason = failed != RC_OK ? failed : status->reason;
+    svc_buf_t text;
+    svc_buf_init(&text, 2 * PROTO_ERROR_TEXT_MAX_BYTES);
+    svc_rc rc = begin_event(self, out, "error", self->offset, ":e");
+
+    if (rc == RC_OK && failed == RC_UNAVAILABLE)
+        rc = text_add(&text, self->language, TEXT_STORED_ANYWAY, NULL);
+    else if (rc == RC_OK)
+        rc = text_add_rc(&text, self->language, reason, status->text, 0);
+    if (rc == RC_OK)
+        rc = svc_json_escape(out, svc_buf_str(&text));
+    if (rc == RC_OK)
+        rc = svc_buf_printf(out, "\",\"code\":\"%s\"", svc_rc_info(reason)->wire);
+    svc_buf_fini(&text);
+    return rc == RC_OK ? end_event(self, out) : rc;
+}
+
+svc_rc
+sse_stream_comment(const sse_stream_t *self, svc_buf_t *out)
+{
+    return svc_buf_add_str(out, self->framing == SSE_FRAMING_EVENTS ? SVC_LIT(": keep-alive\n\n")
+                                                                    : SVC_LIT("\n"));
+}
+
+/* --- the viewer --------------------------------------------------------------------------- */
+
+sse_stream_t *
+sse_stream_new(const uint8_t stream[PROTO_STREAM_BYTES], sse_framing framing,
+               text_language language, uint64_t offset)
+{
+    sse_stream_t *self = svc_alloc(sizeof *self);
+
+    svc_hex(stream, PROTO_STREAM_BYTES, self->stream);
+    self->framing = framing;
+    self->language = language;
+    self->offset = offset;
+    svc_buf_init(&self->page, PROTO_PAGE_MAX_BYTES);
+    return self;
+}
+
+void
+sse_stream_destroy(sse_stream_t **self_p)
+{
+    sse_stream_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    svc_buf_fini(&self->page);
+    free(self);
+    *self_p = NULL;
+}
+
+uint64_t
+sse_stream_offset(const sse_stream_t *self)
+{
+    return self->at == AT_FULL ? self->full : self->offset;
+}
+
+bool
+sse_stream_is_between_events(const sse_stream_t *self)
+{
+    return self->at != AT_FULL;
+}
+
+void
+sse_stream_page(sse_stream_t *self, uint64_t from, svc_str bytes)
+{
+    if (from != sse_stream_offset(self))
+        return;
+    svc_buf_clear(&self->page);
+    self->page_from = from;
+    if (svc_buf_add_str(&self->page, bytes) != RC_OK)
+        svc_buf_clear(&self->page); /* asked for again */
+}
+
+/* The text at `offset`, from the window if it is there, else from the page (which may end in half a character); never past `limit`. */
+static svc_str
+text_at(const sse_stream_t *self, const feed_t *feed, uint64_t offset, uint64_t limit)
+{
+    svc_str text = feed_text(feed, offset);
+
+    if (text.n == 0 && offset >= self->page_from && offset < self->page_from + self->page.n) {
+        size_t skip = (size_t)(offset - self->page_from);
+        text = (svc_str){self->page.p + skip, self->page.n - skip};
+    }
+    if (text.n > limit - offset)
+        text.n = (size_t)(limit - offset);
+    if (text.n > SSE_TEXT_MAX_BYTES)
+        text.n = SSE_TEXT_MAX_BYTES;
+    return text;
+}
+
+/* Cuts *text_p to whole characters. False: there is not even one, though four bytes are enough for any. */
+static bool
+cut_to_characters(svc_str *text_p, bool is_last)
+{
+    size_t had = text_p->n;
+
+    text_p->n = svc_utf8_valid(text_p->p, text_p->n);
+    return text_p->n > 0 || (had < 4 && !is_last);
+}
+
+static sse_result
+send_text(sse_stream_t *self, const feed_t *feed, svc_buf_t *out, uint64_t limit)
+{
+    svc_str text = text_at(self, feed, self->offset, limit);
+    bool is_last = feed_is_settled(feed) && self->offset + text.n == limit;
+
+    if (text.n == 0)
+        return self->offset < feed_base(feed) ? SSE_NEED_PAGE : SSE_IDLE;
+    if (!cut_to_characters(&text, is_last))
+        return SSE_BROKEN;
+    if (text.n == 0) { /* half a character: at the end of a page the next page begins with it */
+        return self->offset < feed_base(feed) ? SSE_NEED_PAGE : SSE_IDLE;
+    }
+    if (add_message(self, out, self->offset + text.n, text) != RC_OK)
+        return SSE_BROKEN;
+    self->offset += text.n;
+    return SSE_SENT;
+}
+
+/* What follows when the client has all text that there is. */
+static phase
+after_text(const feed_t *feed)
+{
+    const feed_status_t *status = feed_status(feed);
+
+    if (feed_failed(feed) != RC_OK)
+        return AT_ERROR;
+    if (!status->heard || !answer_state_is_terminal((int)status->state) || feed_has_gap(feed))
+        return AT_TEXT;
+    return status->state == ANSWER_INTERRUPTED ? AT_ERROR : AT_DONE;
+}
+
+static sse_result
+send_full(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
+{
+    uint64_t length = feed_status(feed)->length;
+
+    if (self->full >= length) {
+        self->at = AT_END;
+        bool ended = svc_buf_add_str(out, SVC_LIT("\"")) == RC_OK && end_event(self, out) == RC_OK;
+        return ended ? SSE_SENT : SSE_BROKEN;
+    }
+    svc_str text = text_at(self, feed, self->full, length);
+    if (text.n == 0)
+        return SSE_NEED_PAGE;
+    bool is_last = self->full + text.n == length;
+    if (!cut_to_characters(&text, is_last))
+        return SSE_BROKEN;
+    if (text.n == 0)
+        return SSE_NEED_PAGE;
+    if (svc_json_escape(out, text) != RC_OK)
+        return SSE_BROKEN;
+    self->full += text.n;
+    return SSE_SENT;
+}
+
+/* Takes the step from `at` to `next` when the event was written. */
+static sse_result
+step(sse_stream_t *self, svc_rc rc, phase next)
+{
+    if (rc != RC_OK)
+        return SSE_BROKEN;
+    self->at = next;
+    return SSE_SENT;
+}
+
+sse_result
+sse_stream_next(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
+{
+    const feed_status_t *status = feed_status(feed);
+
+    if (self->at == AT_TEXT) {
+        uint64_t limit = feed_limit(feed);
+        if (self->offset < limit)
+            return send_text(self, feed, out, limit);
+        self->at = after_text(feed);
+    }
+    switch (self->at) {
+    case AT_TEXT: return SSE_IDLE;
+    case AT_DONE: return step(self, add_done(self, out, status), AT_FULL_BEGIN);
+    case AT_FULL_BEGIN:
+        return step(self, begin_event(self, out, "full_response", status->length, ":e"), AT_FULL);
+    case AT_FULL: return send_full(self, feed, out);
+    case AT_ERROR: return step(self, add_error(self, out, feed), AT_END);
+    case AT_END: break;
+    }
+    return SSE_END;
+}
