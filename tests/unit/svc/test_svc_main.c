@@ -1,0 +1,292 @@
+/* test_svc_main.c - a process from options to exit code: one service of the test's own, in a child.
+ *
+ * The child's output goes through a pipe; the parent reads until a wanted text has come or the
+ * child has ended, so nothing waits for a fixed time. */
+#include "svc/svc_main.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PATIENCE_MS 20000
+
+static char config_path[] = "/tmp/test_svc_main.XXXXXX";
+static svc_ctx_t *service_ctx; /* in the child */
+
+typedef struct {
+    pid_t pid;        /* of the child */
+    int out;          /* its stdout and stderr */
+    char text[65536]; /* what it said so far */
+    size_t n;         /* bytes of it */
+} child_t;
+
+/* --- the service in the child ----------------------------------------------------------------- */
+
+static void *
+start(svc_ctx_t *ctx, char **error)
+{
+    struct rlimit limit;
+
+    (void)error;
+    service_ctx = ctx;
+    assert_non_null(ctx->zmq);
+    assert_true(ctx->instance != 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(limit.rlim_cur, limit.rlim_max);
+    return ctx;
+}
+
+static void *
+fail_to_start(svc_ctx_t *ctx, char **error)
+{
+    (void)ctx;
+    *error = svc_str_dup(SVC_LIT("no luck today"));
+    return NULL;
+}
+
+static void
+drain(void *service)
+{
+    (void)service;
+    svc_loop_stop(service_ctx->loop);
+}
+
+static void
+drain_forever(void *service)
+{
+    (void)service;
+}
+
+static void
+stop(void *service)
+{
+    svc_log_info(((svc_ctx_t *)service)->log, "stop was called");
+}
+
+static const svc_service_t good = {.name = "test-svc",
+                                   .summary = "a test",
+                                   .start = start,
+                                   .drain = drain,
+                                   .stop = stop};
+static const svc_service_t unlucky = {
+    .name = "test-svc", .summary = "a test", .start = fail_to_start, .stop = stop};
+static const svc_service_t stubborn = {.name = "test-svc",
+                                       .summary = "a test",
+                                       .start = start,
+                                       .drain = drain_forever,
+                                       .stop = stop};
+
+/* --- the child -------------------------------------------------------------------------------- */
+
+static void
+launch(child_t *child, const svc_service_t *service, const char *a, const char *b,
+       const char *c)
+{
+    char *argv[] = {(char *)"test-svc", (char *)a, (char *)b, (char *)c, NULL};
+    int argc = a == NULL ? 1 : b == NULL ? 2 : c == NULL ? 3 : 4;
+    int fds[2];
+
+    memset(child, 0, sizeof(*child));
+    assert_int_equal(pipe(fds), 0);
+    fflush(NULL);
+    child->pid = fork();
+    assert_true(child->pid >= 0);
+    if (child->pid == 0) {
+        dup2(fds[1], STDOUT_FILENO);
+        dup2(fds[1], STDERR_FILENO);
+        close(fds[0]);
+        close(fds[1]);
+        exit(svc_main(service, argc, argv));
+    }
+    close(fds[1]);
+    child->out = fds[0];
+}
+
+/* Reads until `wanted` has come (NULL: until the child has closed its output). */
+static void
+read_until(child_t *child, const char *wanted)
+{
+    struct pollfd ready = {.fd = child->out, .events = POLLIN};
+
+    while (wanted == NULL || strstr(child->text, wanted) == NULL) {
+        ssize_t n;
+
+        if (poll(&ready, 1, PATIENCE_MS) <= 0)
+            fail_msg("waited in vain; it said: %s", child->text);
+        n = read(child->out, child->text + child->n, sizeof(child->text) - 1 - child->n);
+        if (n <= 0) {
+            if (wanted != NULL)
+                fail_msg("it ended, having said: %s", child->text);
+            return;
+        }
+        child->n += (size_t)n;
+    }
+}
+
+/* Waits for the end; gives the exit code, or -signal. */
+static int
+finish(child_t *child)
+{
+    int status = 0;
+
+    read_until(child, NULL);
+    assert_int_equal(waitpid(child->pid, &status, 0), child->pid);
+    close(child->out);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void
+write_config(const char *yaml)
+{
+    FILE *file = fopen(config_path, "w");
+
+    assert_non_null(file);
+    fputs(yaml, file);
+    fclose(file);
+}
+
+/* --- tests ------------------------------------------------------------------------------------ */
+
+static void
+runs_until_a_signal_and_ends_with_zero(void **state)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    child_t child;
+
+    (void)state;
+    write_config("test: {drop_token_frames: 0.5}");
+    for (size_t i = 0; i < SVC_COUNT(signals); i++) {
+        launch(&child, &good, "--config", config_path, NULL);
+        read_until(&child, "started: version");
+        assert_non_null(
+            strstr(child.text, "warn  test-svc test.drop_token_frames is on"));
+        assert_int_equal(kill(child.pid, signals[i]), 0);
+        assert_int_equal(finish(&child), 0);
+        assert_non_null(strstr(child.text, "stop was called"));
+        assert_non_null(strstr(child.text, "stopped\n"));
+    }
+}
+
+static void
+a_service_that_does_not_finish_is_stopped_after_drain_s(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("server: {drain_s: 0}");
+    launch(&child, &stubborn, "--config", config_path, NULL);
+    read_until(&child, "started: version");
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    assert_int_equal(finish(&child), 0);
+    assert_non_null(strstr(child.text, "not finished within server.drain_s"));
+    assert_non_null(strstr(child.text, "stop was called"));
+}
+
+static void
+a_second_signal_ends_it_at_once(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("server: {drain_s: 600}");
+    launch(&child, &stubborn, "--config", config_path, NULL);
+    read_until(&child, "started: version");
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    read_until(&child, "got SIGTERM");
+    assert_int_equal(kill(child.pid, SIGINT), 0);
+    assert_int_equal(finish(&child), 128 + SIGINT);
+    assert_null(strstr(child.text, "stop was called"));
+}
+
+static void
+assert_refused(const svc_service_t *service, const char *a, const char *b,
+               const char *wanted)
+{
+    child_t child;
+
+    launch(&child, service, a, b, NULL);
+    assert_int_equal(finish(&child), 1);
+    assert_true(child.n > 0);
+    if (strstr(child.text, wanted) != child.text ||
+        strchr(child.text, '\n') != child.text + child.n - 1)
+        fail_msg("said: %s", child.text);
+}
+
+static void
+what_keeps_it_from_starting_is_one_line(void **state)
+{
+    (void)state;
+    write_config("");
+    assert_refused(&unlucky, "--config", config_path, "test-svc: no luck today\n");
+    assert_refused(&good, "--config", "/nonexistent.yaml",
+                   "test-svc: /nonexistent.yaml: cannot be read: No such file");
+    assert_refused(&good, "--nonsense", NULL, "test-svc: unknown or incomplete option");
+    assert_refused(&good, "--config", NULL, "test-svc: unknown or incomplete option");
+    assert_refused(&good, "surplus", NULL, "test-svc: unknown or incomplete option");
+    write_config("server: {port: x}");
+    assert_refused(&good, "--config", config_path, "test-svc: /tmp/test_svc_main.");
+}
+
+static void
+options_that_only_print_do_so(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("jwt: {secret: sixteen-bytes-xx}");
+    launch(&child, &unlucky, "--config", config_path, "--check-config");
+    assert_int_equal(finish(&child), 0);
+    assert_true(strncmp(child.text, "config ok\nwarning: jwt.secret is short", 38) == 0);
+    launch(&child, &unlucky, "--version", NULL, NULL);
+    assert_int_equal(finish(&child), 0);
+    assert_true(strncmp(child.text, "test-svc ", 9) == 0);
+    launch(&child, &unlucky, "--help", NULL, NULL);
+    assert_int_equal(finish(&child), 0);
+    assert_non_null(strstr(child.text, "test-svc - a test"));
+    assert_non_null(strstr(child.text, "--check-config"));
+    assert_non_null(strstr(child.text, "server.port"));
+    launch(&child, &unlucky, "--config-table", NULL, NULL);
+    assert_int_equal(finish(&child), 0);
+    assert_true(strncmp(child.text, "| key |", 7) == 0);
+}
+
+static int
+make_config(void **state)
+{
+    int fd = mkstemp(config_path);
+
+    (void)state;
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int
+remove_config(void **state)
+{
+    (void)state;
+    return unlink(config_path);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_until_a_signal_and_ends_with_zero),
+        cmocka_unit_test(a_service_that_does_not_finish_is_stopped_after_drain_s),
+        cmocka_unit_test(a_second_signal_ends_it_at_once),
+        cmocka_unit_test(what_keeps_it_from_starting_is_one_line),
+        cmocka_unit_test(options_that_only_print_do_so),
+    };
+
+    return cmocka_run_group_tests(tests, make_config, remove_config);
+}

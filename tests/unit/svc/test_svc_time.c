@@ -1,0 +1,49 @@
+/* test_svc_time.c - clocks run forward and agree with the system's.
+ *
+ * Nothing here sleeps: the clocks are only compared. */
+#include "svc/svc_time.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static void
+the_wall_clock_is_the_systems(void **state)
+{
+    time_t before = time(NULL);
+    uint64_t now_ms = svc_unix_ms();
+
+    (void)state;
+    assert_in_range(now_ms / 1000, (uint64_t)before - 1, (uint64_t)time(NULL) + 1);
+}
+
+static void
+the_monotonic_clock_never_goes_back(void **state)
+{
+    uint64_t last_us = svc_mono_us();
+
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        uint64_t now_us = svc_mono_us();
+
+        assert_true(now_us >= last_us);
+        last_us = now_us;
+    }
+    assert_true(svc_mono_ms() >= last_us / 1000);
+    assert_true(svc_mono_ms() - last_us / 1000 < 60000);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_wall_clock_is_the_systems),
+        cmocka_unit_test(the_monotonic_clock_never_goes_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
