@@ -642,6 +642,29 @@ help_and_table_name_every_key(void **state)
     free(text);
 }
 
+/* Whoever runs the tests may have variables of ours set: they are not for these tests. */
+static void
+clear_environment(void)
+{
+    for (char **entry = environ; *entry != NULL;) {
+        char name[128];
+
+        (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(*entry, "="), *entry);
+        if (strncmp(name, "LLMB_", 5) == 0 && unsetenv(name) == 0)
+            entry = environ;
+        else
+            entry++;
+    }
+}
+
+static int
+prepare(void **state)
+{
+    (void)state;
+    clear_environment();
+    return 0;
+}
+
 static int
 free_last_error(void **state)
 {
@@ -678,5 +701,5 @@ main(void)
         cmocka_unit_test(help_and_table_name_every_key),
     };
 
-    return cmocka_run_group_tests(tests, NULL, free_last_error);
+    return cmocka_run_group_tests(tests, prepare, free_last_error);
 }
