@@ -25,7 +25,7 @@ function cleanEnv() {
 }
 
 export const BIN_DIR = path.resolve(ROOT, process.env.LLMB_BIN_DIR ?? 'build/release');
-const LOG_LINES_SHOWN = 25;
+const LOG_LINES_SHOWN = 12;
 const SANITIZER = /(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime error: |ERROR: LeakSanitizer)/;
 
 /** This process's environment without the stories' own LLMB_ variables, which a service would refuse. */
