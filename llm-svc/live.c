@@ -249,7 +249,8 @@ flush(void *arg)
         uint64_t due = generation_step(entry->generation, now);
 
         update_call(entry);
-        entry->dirty = false; /* not before: what it sends may touch it, and it may be freed here */
+        entry->dirty =
+            false; /* not before: what it sends may touch it, and it may be freed here */
         if (generation_is_over(entry->generation, now))
             free_entry(entry);
         else

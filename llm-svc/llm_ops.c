@@ -237,6 +237,18 @@ fail:
     return NULL;
 }
 
+const char *
+llm_bus_endpoint(const llm_t *self)
+{
+    return svc_server_endpoint(self->server);
+}
+
+const char *
+llm_tokens_endpoint(const llm_t *self)
+{
+    return token_pub_endpoint(self->pub);
+}
+
 void
 llm_drain(llm_t *self)
 {

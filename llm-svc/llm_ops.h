@@ -12,6 +12,10 @@ typedef struct llm llm_t;
 /* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Keeps ctx. */
 llm_t *llm_new(svc_ctx_t *ctx, char **error);
 
+/* Where it is bound, real ports and all: the bus and the token frames. Live as long as self. */
+const char *llm_bus_endpoint(const llm_t *self);
+const char *llm_tokens_endpoint(const llm_t *self);
+
 /* Takes no new work, ends what is there within server.drain_s and stops the loop when nothing is left. */
 void llm_drain(llm_t *self);
 

@@ -10,10 +10,9 @@
 #include "provider.h"
 #include "svc/svc_loop.h"
 
-#define PROVIDER_ECHO_MODEL   "echo"
-#define PROVIDER_ECHO_STEP_MS 15 /* between two pieces */
-#define PROVIDER_ECHO_STEPS_MAX \
-    400 /* pieces of one answer, about 6 s; longer texts have longer pieces */
+#define PROVIDER_ECHO_MODEL     "echo"
+#define PROVIDER_ECHO_STEP_MS   15  /* between two pieces */
+#define PROVIDER_ECHO_STEPS_MAX 200 /* pieces of one answer: 3 s, or longer pieces */
 
 /* Gives the provider. Keeps `loop`. */
 provider_t *provider_echo_new(svc_loop_t *loop);

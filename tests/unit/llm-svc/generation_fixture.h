@@ -15,7 +15,7 @@
 #include "llm-svc/generation.h"
 
 #define FENCE 42u
-#define CALL 7u
+#define CALL  7u
 
 typedef struct {
     generation_t *generation; /* under test */

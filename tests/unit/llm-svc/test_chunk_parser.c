@@ -25,8 +25,9 @@ static void
 reads_the_text_of_a_chunk(void **state)
 {
     (void)state;
-    chunk_t c = parse("{\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\","
-                      "\"content\":\"Hi\\n\"},\"finish_reason\":null}]}");
+    chunk_t c = parse(
+        "{\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\","
+        "\"content\":\"Hi\\n\"},\"finish_reason\":null}]}");
     assert_str(c.content, "Hi\\n");
     assert_str(c.finish, "");
     assert_false(c.is_error || c.done || c.has_usage);
@@ -55,10 +56,17 @@ takes_null_and_absence_as_nothing(void **state)
 {
     (void)state;
     static const char *const empty[] = {
-        "{}", "[]", "null", "7", "{\"choices\":[]}", "{\"choices\":null}", "{\"choices\":[null]}",
+        "{}",
+        "[]",
+        "null",
+        "7",
+        "{\"choices\":[]}",
+        "{\"choices\":null}",
+        "{\"choices\":[null]}",
         "{\"choices\":[{\"delta\":null,\"finish_reason\":\"\"}],\"error\":null,\"usage\":null}",
         "{\"choices\":[{\"delta\":{\"content\":null,\"reasoning_content\":\"hm\"}}]}",
-        "{\"choices\":{\"delta\":1},\"error\":false}", "{\"choices\":[{\"delta\":{\"content\":7}}]}",
+        "{\"choices\":{\"delta\":1},\"error\":false}",
+        "{\"choices\":[{\"delta\":{\"content\":7}}]}",
     };
 
     for (size_t i = 0; i < SVC_COUNT(empty); i++) {
@@ -72,8 +80,9 @@ static void
 reads_usage_and_its_odd_numbers(void **state)
 {
     (void)state;
-    chunk_t c = parse("{\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7.0,"
-                      "\"total_tokens\":99999999999999999999999,\"details\":{\"total_tokens\":1}}}");
+    chunk_t c = parse(
+        "{\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7.0,"
+        "\"total_tokens\":99999999999999999999999,\"details\":{\"total_tokens\":1}}}");
     assert_true(c.has_usage);
     assert_int_equal(c.usage.prompt, 11);
     assert_int_equal(c.usage.completion, 7);
@@ -85,8 +94,9 @@ static void
 reads_an_answer_that_is_no_stream(void **state)
 {
     (void)state;
-    chunk_t c = parse("{\"object\":\"chat.completion\",\"choices\":[{\"message\":{\"content\":\"all\"},"
-                      "\"finish_reason\":\"length\"}]}");
+    chunk_t c = parse(
+        "{\"object\":\"chat.completion\",\"choices\":[{\"message\":{\"content\":\"all\"},"
+        "\"finish_reason\":\"length\"}]}");
     assert_str(c.content, "all");
     assert_str(c.finish, "length");
 }
@@ -129,8 +139,11 @@ refuses_a_broken_chunk_as_a_whole(void **state)
 {
     (void)state;
     static const char *const broken[] = {
-        "{\"choices\":[{\"delta\":{\"content\":\"x\"", "{\"choices\":[{\"delta\":{\"content\":\"lost",
-        "hello", "[DONE", "{\"choices\":[{\"delta\":{\"content\":\"\\q\"}}]}",
+        "{\"choices\":[{\"delta\":{\"content\":\"x\"",
+        "{\"choices\":[{\"delta\":{\"content\":\"lost",
+        "hello",
+        "[DONE",
+        "{\"choices\":[{\"delta\":{\"content\":\"\\q\"}}]}",
     };
 
     for (size_t i = 0; i < SVC_COUNT(broken); i++) {
@@ -147,10 +160,13 @@ passes_on_the_message_of_an_error_body(void **state)
     svc_buf_t out;
 
     svc_buf_init(&out, 100);
-    assert_true(chunk_error_text(SVC_LIT("{\"error\":{\"message\":\"a\\u4f60b\"}}"), 50, &out));
-    assert_str(svc_buf_str(&out), "a\xE4\xBD\xA0" "b");
+    assert_true(
+        chunk_error_text(SVC_LIT("{\"error\":{\"message\":\"a\\u4f60b\"}}"), 50, &out));
+    assert_str(svc_buf_str(&out), "a\xE4\xBD\xA0"
+                                  "b");
     svc_buf_clear(&out);
-    assert_true(chunk_error_text(SVC_LIT("{\"error\":{\"message\":\"a\\u4f60b\"}}"), 3, &out));
+    assert_true(
+        chunk_error_text(SVC_LIT("{\"error\":{\"message\":\"a\\u4f60b\"}}"), 3, &out));
     assert_str(svc_buf_str(&out), "a");
     svc_buf_clear(&out);
     assert_true(chunk_error_text(SVC_LIT("{\"detail\":\"Not Found\"}"), 50, &out));

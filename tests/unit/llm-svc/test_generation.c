@@ -3,7 +3,8 @@
  * What holds under any interleaving is in test_generation_property.c. */
 #include "generation_fixture.h"
 
-#define assert_bytes(buf, text) assert_true(svc_str_eq(svc_buf_str(&(buf)), svc_str_c(text)))
+#define assert_bytes(buf, text) \
+    assert_true(svc_str_eq(svc_buf_str(&(buf)), svc_str_c(text)))
 
 /* --- the journal ------------------------------------------------------------------------------ */
 
@@ -96,7 +97,8 @@ sends_pieces_of_at_most_1_mb_and_whole_characters(void **state)
     append(&c, "\xE4\xBD\xA0");
     after(&c, 0);
     assert_int_equal(c.bytes.n, PROTO_PIECE_MAX_BYTES - 1);
-    assert_int_equal(ack(&c, 100, false), RC_OK); /* a part: the rest is repeated, in short pieces */
+    assert_int_equal(ack(&c, 100, false),
+                     RC_OK); /* a part: the rest is repeated, in short pieces */
     after(&c, GENERATION_REPEAT_MS);
     assert_int_equal(c.pieces, 2);
     assert_int_equal(c.from, 100);
@@ -178,7 +180,8 @@ refuses_offsets_that_never_were_or_are_no_more(void **state)
     assert_int_equal(generation_attach(c.generation, 1, 0, 9, c.now), RC_TOO_OLD);
     assert_int_equal(
         generation_attach(c.generation, 1,
-                          generation_length(c.generation) - GENERATION_KEEP_BYTES, 9, c.now),
+                          generation_length(c.generation) - GENERATION_KEEP_BYTES, 9,
+                          c.now),
         RC_OK);
     after(&c, 0);
     assert_int_equal(c.bytes.n, GENERATION_KEEP_BYTES);
@@ -202,7 +205,8 @@ ends_with_final_that_carries_the_rest(void **state)
     after(&c, 0);
     assert_int_equal(c.pieces, 2);
     assert_true(c.final);
-    assert_int_equal(c.from, 0); /* overlap with the piece in flight is skipped by the owner */
+    assert_int_equal(c.from,
+                     0); /* overlap with the piece in flight is skipped by the owner */
     assert_bytes(c.bytes, "Hello world");
     assert_string_equal(c.finish, "stop");
     assert_int_equal(c.total_tokens, 3);

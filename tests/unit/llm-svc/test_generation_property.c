@@ -17,11 +17,11 @@
 #include "llm-svc/generation.h"
 #include "proto/utf8.h"
 
-#define RUNS 400
-#define STEPS 400
+#define RUNS         400
+#define STEPS        400
 #define ARRIVALS_MAX (STEPS + 1)
-#define ACKS_MAX 8
-#define FENCE 99u
+#define ACKS_MAX     8
+#define FENCE        99u
 
 typedef struct {
     uint64_t seed, dice;      /* of this run; state of the random numbers */
@@ -29,17 +29,17 @@ typedef struct {
     uint64_t now;             /* the clock */
     svc_buf_t truth;          /* all text that was appended and taken */
     uint64_t came[ARRIVALS_MAX], came_end[ARRIVALS_MAX]; /* when text came, and its end */
-    size_t n_came;            /* rows in use */
-    svc_buf_t journal;        /* what the owner has committed */
-    uint64_t term, call;      /* of the owner; its latest call */
-    bool call_works;          /* pieces reach the owner */
-    uint64_t acks[ACKS_MAX];  /* on their way, in order */
-    size_t n_acks;            /* rows in use */
-    uint64_t acked;           /* what the generation must know to be committed */
-    bool opened;              /* it has heard of journaled > 0 */
-    svc_buf_t shown;          /* text of all frames */
-    bool has_final;           /* the owner has had FINAL */
-    bool wants_attach;        /* the owner saw a gap */
+    size_t n_came;                                       /* rows in use */
+    svc_buf_t journal;       /* what the owner has committed */
+    uint64_t term, call;     /* of the owner; its latest call */
+    bool call_works;         /* pieces reach the owner */
+    uint64_t acks[ACKS_MAX]; /* on their way, in order */
+    size_t n_acks;           /* rows in use */
+    uint64_t acked;          /* what the generation must know to be committed */
+    bool opened;             /* it has heard of journaled > 0 */
+    svc_buf_t shown;         /* text of all frames */
+    bool has_final;          /* the owner has had FINAL */
+    bool wants_attach;       /* the owner saw a gap */
 } world_t;
 
 #define check(w, cond) check_that((w), (cond), #cond, __LINE__)
@@ -63,7 +63,8 @@ roll(world_t *w, uint64_t sides)
 static bool
 is_prefix(svc_str part, const svc_buf_t *of, uint64_t from)
 {
-    return from + part.n <= of->n && (part.n == 0 || memcmp(of->p + from, part.p, part.n) == 0);
+    return from + part.n <= of->n &&
+           (part.n == 0 || memcmp(of->p + from, part.p, part.n) == 0);
 }
 
 /* --- what the generation sends ---------------------------------------------------------------- */
@@ -138,8 +139,8 @@ static const generation_out_t out = {.journal = on_piece, .publish = on_frame};
 static void
 do_append(world_t *w)
 {
-    static const char *const characters[] = {"a", " ", "\n", "\xC3\xA9", "\xE4\xBD\xA0",
-                                             "\xF0\x9F\x98\x80"};
+    static const char *const characters[] = {
+        "a", " ", "\n", "\xC3\xA9", "\xE4\xBD\xA0", "\xF0\x9F\x98\x80"};
     char text[40000];
     size_t n = 0, want = roll(w, 10) == 0 ? roll(w, sizeof(text) - 4) : roll(w, 40);
 
@@ -296,7 +297,9 @@ finish_well(world_t *w)
         w->n_acks = 0;
         w->now += 50;
         generation_step(w->generation, w->now);
-        ack_req_t ack = {.fence = FENCE, .term = w->term, .journaled = w->journal.n,
+        ack_req_t ack = {.fence = FENCE,
+                         .term = w->term,
+                         .journaled = w->journal.n,
                          .stored = w->has_final};
         know_committed(w, w->journal.n);
         check(w, generation_ack(w->generation, &ack, w->now) == RC_OK);
@@ -326,8 +329,8 @@ run_world(uint64_t seed)
     svc_buf_init(&w->truth, PROTO_ANSWER_MAX_BYTES);
     svc_buf_init(&w->journal, PROTO_ANSWER_MAX_BYTES);
     svc_buf_init(&w->shown, PROTO_ANSWER_MAX_BYTES);
-    w->generation =
-        generation_new(&req, w->call, maxima[roll(w, SVC_COUNT(maxima))], &out, w, w->now);
+    w->generation = generation_new(&req, w->call, maxima[roll(w, SVC_COUNT(maxima))],
+                                   &out, w, w->now);
     for (int i = 0; i < STEPS; i++) {
         do_something(w);
         if (roll(w, 4) == 0)

@@ -23,9 +23,20 @@ takes_what_is_json(void **state)
 {
     (void)state;
     static const char *const good[] = {
-        "{}", "[]", " [ ] ", "null", "true", "false", "0", "-1.5e+10", "\"\"", "\"a\\u00e9\\n\"",
-        "{\"a\":[1,{\"b\":null}],\"c\":\"d\"}", "[NaN,-Infinity,Infinity]",
-        "{ \"a\" : 1 , \"b\" : [ 1 , 2 ] }\r\n", "\"tab\there\"",
+        "{}",
+        "[]",
+        " [ ] ",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1.5e+10",
+        "\"\"",
+        "\"a\\u00e9\\n\"",
+        "{\"a\":[1,{\"b\":null}],\"c\":\"d\"}",
+        "[NaN,-Infinity,Infinity]",
+        "{ \"a\" : 1 , \"b\" : [ 1 , 2 ] }\r\n",
+        "\"tab\there\"",
     };
 
     for (size_t i = 0; i < SVC_COUNT(good); i++)
@@ -37,9 +48,12 @@ refuses_what_is_none(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", " ", "{", "}", "[", "]", "{]", "[}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "[1,]",
-        "[,1]", "[1 2]", "{\"a\" 1}", "{a:1}", "\"abc", "\"a\\\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12\"", "tru",
-        "nulL", "-", "+1", ".5", "e5", "N", "NaX", "I", "--1", "{\"a\":1}}", "1 2", "'a'", "[1",
+        "",        " ",       "{",           "}",         "[",          "]",
+        "{]",      "[}",      "{\"a\"}",     "{\"a\":}",  "{\"a\":1,}", "{,}",
+        "[1,]",    "[,1]",    "[1 2]",       "{\"a\" 1}", "{a:1}",      "\"abc",
+        "\"a\\\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12\"", "tru",        "nulL",
+        "-",       "+1",      ".5",          "e5",        "N",          "NaX",
+        "I",       "--1",     "{\"a\":1}}",  "1 2",       "'a'",        "[1",
     };
 
     for (size_t i = 0; i < SVC_COUNT(bad); i++)
@@ -52,10 +66,12 @@ stops_at_the_depth_it_is_bounded_to(void **state)
     (void)state;
     char text[4 * JSON_CURSOR_DEPTH_MAX];
 
-    for (size_t depth = JSON_CURSOR_DEPTH_MAX; depth <= JSON_CURSOR_DEPTH_MAX + 1; depth++) {
+    for (size_t depth = JSON_CURSOR_DEPTH_MAX; depth <= JSON_CURSOR_DEPTH_MAX + 1;
+         depth++) {
         memset(text, '[', depth);
         memset(text + depth, ']', depth);
-        assert_int_equal(is_json((svc_str){text, 2 * depth}), depth <= JSON_CURSOR_DEPTH_MAX);
+        assert_int_equal(is_json((svc_str){text, 2 * depth}),
+                         depth <= JSON_CURSOR_DEPTH_MAX);
     }
 }
 

@@ -29,9 +29,10 @@ writes_model_messages_and_options(void **state)
     assert_int_equal(openai_request_write(&request, &body), RC_OK);
     assert_true(svc_str_eq(
         svc_buf_str(&body),
-        SVC_LIT("{\"model\":\"gpt-4\",\"messages\":[{\"role\":\"system\",\"content\":\"Be \\\"kind\\\"\"},"
-                "{\"role\":\"user\",\"content\":\"a\\n\xE4\xBD\xA0\"},{\"role\":\"assistant\",\"content\":\"\"}],"
-                "\"stream\":true,\"stream_options\":{\"include_usage\":true}}")));
+        SVC_LIT(
+            "{\"model\":\"gpt-4\",\"messages\":[{\"role\":\"system\",\"content\":\"Be \\\"kind\\\"\"},"
+            "{\"role\":\"user\",\"content\":\"a\\n\xE4\xBD\xA0\"},{\"role\":\"assistant\",\"content\":\"\"}],"
+            "\"stream\":true,\"stream_options\":{\"include_usage\":true}}")));
     svc_buf_fini(&body);
 }
 

@@ -5,19 +5,19 @@
 #include "tiny_server.h"
 
 typedef struct {
-    fixture_t fixture;            /* loop and counters */
-    tiny_server_t server;         /* the provider */
-    relay_t *relay;               /* under test */
-    relay_transfer_t *transfer;   /* the one in hand */
-    svc_buf_t body;               /* of the response */
-    bool done;                    /* the result has come */
-    relay_outcome outcome;        /* of it */
-    long status;                  /* of it */
-    uint64_t retry_after_s;       /* of it */
-    char error[1000];             /* its body */
-    char why[300];                /* of it */
-    bool cancel_in_body;          /* cancels when the first byte comes */
-    bool drain_in_body;           /* drains then */
+    fixture_t fixture;          /* loop and counters */
+    tiny_server_t server;       /* the provider */
+    relay_t *relay;             /* under test */
+    relay_transfer_t *transfer; /* the one in hand */
+    svc_buf_t body;             /* of the response */
+    bool done;                  /* the result has come */
+    relay_outcome outcome;      /* of it */
+    long status;                /* of it */
+    uint64_t retry_after_s;     /* of it */
+    char error[1000];           /* its body */
+    char why[300];              /* of it */
+    bool cancel_in_body;        /* cancels when the first byte comes */
+    bool drain_in_body;         /* drains then */
 } bench_t;
 
 static void
@@ -150,7 +150,8 @@ serve_after_two_failures(tiny_server_t *self, int fd, int nth)
 {
     (void)self;
     if (nth == 1) {
-        tiny_write_response(fd, "503 Service Unavailable", "Connection: close\r\n", "busy");
+        tiny_write_response(fd, "503 Service Unavailable", "Connection: close\r\n",
+                            "busy");
         return false;
     }
     if (nth == 2) {
@@ -271,7 +272,8 @@ says_that_nobody_can_be_reached(void **state)
 
     open_bench(&b, serve_nothing);
     int unused = socket(AF_INET, SOCK_STREAM, 0); /* bound, but nobody listens */
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(a);
     assert_int_equal(bind(unused, (struct sockaddr *)&a, n), 0);
     assert_int_equal(getsockname(unused, (struct sockaddr *)&a, &n), 0);
@@ -295,7 +297,8 @@ serve_cut(tiny_server_t *self, int fd, int nth)
 {
     (void)self;
     (void)nth;
-    tiny_write(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ndata: \r\n");
+    tiny_write(fd,
+               "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ndata: \r\n");
     return false;
 }
 
@@ -335,7 +338,8 @@ limits_the_wait_for_the_first_byte_and_between_bytes(void **state)
     assert_int_equal(b.outcome, RELAY_TIMEOUT);
     assert_int_equal(b.body.n, 0);
     fixture_run_until(&b.fixture, has_client_left, &b);
-    start(&b, b.server.url, 20000, 100); /* the idle time counts, though it ends earlier */
+    start(&b, b.server.url, 20000,
+          100); /* the idle time counts, though it ends earlier */
     fixture_run_until(&b.fixture, is_done, &b);
     assert_int_equal(b.outcome, RELAY_TIMEOUT);
     assert_int_equal(b.body.n, 9);

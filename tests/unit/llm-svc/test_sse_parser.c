@@ -111,7 +111,8 @@ feed_long(sse_parser_t *parser, size_t n)
 
     memset(block, 'x', sizeof(block));
     for (; n > 0 && rc == RC_OK; n -= n < sizeof(block) ? n : sizeof(block))
-        rc = sse_parser_feed(parser, (svc_str){block, n < sizeof(block) ? n : sizeof(block)});
+        rc = sse_parser_feed(parser,
+                             (svc_str){block, n < sizeof(block) ? n : sizeof(block)});
     return rc;
 }
 

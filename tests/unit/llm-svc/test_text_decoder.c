@@ -106,7 +106,8 @@ takes_a_backslash_literally_in_plain_text(void **state)
 
     svc_buf_init(&out, 100);
     assert_int_equal(text_decoder_plain(&decoder, (svc_str){"a\\n\0b", 5}, &out), RC_OK);
-    assert_true(svc_str_eq(svc_buf_str(&out), SVC_LIT("a\\n\xEF\xBF\xBD" "b")));
+    assert_true(svc_str_eq(svc_buf_str(&out), SVC_LIT("a\\n\xEF\xBF\xBD"
+                                                      "b")));
     svc_buf_fini(&out);
 }
 
@@ -121,7 +122,8 @@ refuses_escapes_that_are_none(void **state)
         svc_buf_t out;
 
         svc_buf_init(&out, 100);
-        assert_int_equal(text_decoder_json(&decoder, svc_str_c(wrong[i]), &out), RC_INVALID);
+        assert_int_equal(text_decoder_json(&decoder, svc_str_c(wrong[i]), &out),
+                         RC_INVALID);
         svc_buf_fini(&out);
     }
 }

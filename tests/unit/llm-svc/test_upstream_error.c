@@ -37,7 +37,8 @@ static void
 passes_on_the_providers_own_words(void **state)
 {
     (void)state;
-    check_sentence(404, "{\"error\":{\"message\":\"no such model\"}}", "", "no such model");
+    check_sentence(404, "{\"error\":{\"message\":\"no such model\"}}", "",
+                   "no such model");
     check_sentence(500, "{\"error\":\"broken\\nline\"}", "", "broken line");
     check_sentence(500, "<html>", "", "The provider answered with status 500.");
     check_sentence(302, "", "key!", "The provider answered with status 302.");
@@ -47,9 +48,10 @@ static void
 masks_the_key_wherever_it_stands(void **state)
 {
     (void)state;
-    check_sentence(401, "{\"error\":{\"message\":\"bad key sk-12345, sk-12345!\"}}", "sk-12345",
-                   "bad key ***, ***!");
-    check_sentence(401, "{\"error\":{\"message\":\"s\\u006b-12345\"}}", "sk-12345", "***");
+    check_sentence(401, "{\"error\":{\"message\":\"bad key sk-12345, sk-12345!\"}}",
+                   "sk-12345", "bad key ***, ***!");
+    check_sentence(401, "{\"error\":{\"message\":\"s\\u006b-12345\"}}", "sk-12345",
+                   "***");
     check_sentence(401, "{\"error\":{\"message\":\"a banana\"}}", "a", "a banana");
 }
 

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define TINY_REQUEST_MAX_BYTES 65536
-#define TINY_PATIENCE_MS 20000
+#define TINY_PATIENCE_MS       20000
 
 typedef struct tiny_server tiny_server_t;
 
@@ -25,15 +25,15 @@ typedef struct tiny_server tiny_server_t;
 typedef bool tiny_serve_fn(tiny_server_t *self, int fd, int nth);
 
 struct tiny_server {
-    int listener;                          /* 127.0.0.1, a free port */
-    int port;                              /* of it */
-    pthread_t thread;                      /* serves */
-    tiny_serve_fn *serve;                  /* of the test */
-    atomic_int requests;                   /* read so far */
-    atomic_int connections;                /* accepted so far */
-    atomic_bool client_left;               /* tiny_wait_for_close saw it */
-    char request[TINY_REQUEST_MAX_BYTES];  /* the latest, head and body; NUL-terminated */
-    char url[64];                          /* "http://127.0.0.1:<port>/v1" */
+    int listener;                         /* 127.0.0.1, a free port */
+    int port;                             /* of it */
+    pthread_t thread;                     /* serves */
+    tiny_serve_fn *serve;                 /* of the test */
+    atomic_int requests;                  /* read so far */
+    atomic_int connections;               /* accepted so far */
+    atomic_bool client_left;              /* tiny_wait_for_close saw it */
+    char request[TINY_REQUEST_MAX_BYTES]; /* the latest, head and body; NUL-terminated */
+    char url[64];                         /* "http://127.0.0.1:<port>/v1" */
 };
 
 /* Writes a string, whole. */
@@ -66,8 +66,8 @@ tiny_write_response(int fd, const char *status, const char *headers, const char 
 {
     char head[1024];
 
-    snprintf(head, sizeof(head), "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n", status, headers,
-             strlen(body));
+    snprintf(head, sizeof(head), "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n", status,
+             headers, strlen(body));
     tiny_write(fd, head);
     tiny_write(fd, body);
 }

@@ -1,0 +1,431 @@
+/* test_llm_ops.c - the service over a real bus: each operation, who may call it, and the PUB socket.
+ *
+ * convo-svc and a gateway are two peers in the same loop; the model is echo. */
+#include "tests/unit/svc/bus_fixture.h"
+
+#include "llm-svc/llm_ops.h"
+#include "svc/svc_msg.h"
+#include "svc/svc_peer.h"
+
+#define STREAM   "0123456789abcdef"
+#define FENCE    77u
+#define QUESTION "one two three four five six seven eight"
+
+typedef struct {
+    fixture_t fixture;   /* of llm-svc; loop and context of all */
+    svc_config_t config; /* of llm-svc */
+    llm_t *llm;          /* under test */
+    svc_ctx_t convo_ctx, gateway_ctx;
+    svc_peer_t *convo, *gateway; /* who calls */
+    void *sub;                   /* SUB, of the gateway */
+    /* the journal, as convo-svc would keep it */
+    svc_buf_t journal;
+    bool ack_pieces; /* acknowledge each */
+    int parts;       /* PARTIAL replies */
+    bool final;      /* FINAL came */
+    char finish[80]; /* of it */
+    svc_buf_t shown; /* text of all frames */
+    /* the latest reply of any other call */
+    int replies;
+    proto_kind kind;
+    svc_rc rc;
+    svc_buf_t bytes;   /* of a replay */
+    uint64_t released; /* of a replay */
+    size_t patterns;   /* of models */
+} bench_t;
+
+static void
+on_event(void *arg, svc_peer_event event, uint64_t instance)
+{
+    (void)arg;
+    (void)event;
+    (void)instance;
+}
+
+static svc_peer_t *
+connect_as(bench_t *b, svc_ctx_t *ctx, const char *service)
+{
+    char *error = NULL;
+
+    *ctx = b->fixture.ctx;
+    ctx->service = service;
+    ctx->instance = 5;
+    svc_peer_t *peer = svc_peer_new(ctx, "llm-svc", llm_bus_endpoint(b->llm), on_event, b,
+                                    &error);
+    assert_non_null(peer);
+    return peer;
+}
+
+static bool
+are_peers_up(void *arg)
+{
+    bench_t *b = arg;
+
+    return svc_peer_is_up(b->convo) && svc_peer_is_up(b->gateway);
+}
+
+static void
+open_bench(bench_t *b)
+{
+    char *error = NULL;
+
+    memset(b, 0, sizeof(*b));
+    fixture_open(&b->fixture, "llm-svc");
+    b->config.bus_llm.bind = (char *)(uintptr_t) "tcp://127.0.0.1:0";
+    b->config.bus_tokens.bind = (char *)(uintptr_t) "tcp://127.0.0.1:0";
+    b->config.llm_max_answer_bytes = PROTO_ANSWER_MAX_BYTES;
+    b->config.server_drain_s = 5;
+    b->fixture.ctx.config = &b->config;
+    b->llm = llm_new(&b->fixture.ctx, &error);
+    assert_non_null(b->llm);
+    b->convo = connect_as(b, &b->convo_ctx, "convo-svc");
+    b->gateway = connect_as(b, &b->gateway_ctx, "gateway");
+    b->sub = svc_msg_socket(b->fixture.ctx.zmq, ZMQ_SUB, 0);
+    zmq_setsockopt(b->sub, ZMQ_SUBSCRIBE, STREAM, PROTO_STREAM_BYTES);
+    assert_int_equal(zmq_connect(b->sub, llm_tokens_endpoint(b->llm)), 0);
+    svc_buf_init(&b->journal, 100000);
+    svc_buf_init(&b->shown, 100000);
+    svc_buf_init(&b->bytes, 100000);
+    b->ack_pieces = true;
+    fixture_run_until(&b->fixture, are_peers_up, b);
+    fixture_run_for(&b->fixture, 50); /* the subscription has no answer to wait for */
+}
+
+static void
+close_bench(bench_t *b)
+{
+    svc_peer_destroy(&b->convo);
+    svc_peer_destroy(&b->gateway);
+    zmq_close(b->sub);
+    llm_destroy(&b->llm);
+    llm_destroy(&b->llm);
+    svc_buf_fini(&b->journal);
+    svc_buf_fini(&b->shown);
+    svc_buf_fini(&b->bytes);
+    fixture_close(&b->fixture);
+}
+
+/* --- convo-svc ---------------------------------------------------------------------------------- */
+
+static void
+send_ack(bench_t *b, bool stored)
+{
+    ack_req_t ack = {.stream = SVC_LIT(STREAM),
+                     .fence = FENCE,
+                     .term = 1,
+                     .journaled = b->journal.n,
+                     .stored = stored};
+
+    assert_int_equal(svc_peer_post(b->convo, OP_LLM_ACK, &ack_req_schema, &ack), RC_OK);
+}
+
+static void
+on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+           const error_rep_t *error)
+{
+    bench_t *b = arg;
+    const journal_rep_t *piece = rep;
+    (void)error;
+
+    b->kind = kind;
+    b->rc = rc;
+    b->replies++;
+    if (rc != RC_OK)
+        return;
+    assert_true(piece->from <= b->journal.n);
+    size_t known = b->journal.n - (size_t)piece->from;
+    if (piece->bytes.n > known)
+        assert_int_equal(
+            svc_buf_add(&b->journal, piece->bytes.p + known, piece->bytes.n - known),
+            RC_OK);
+    if (kind == PROTO_PARTIAL)
+        b->parts++;
+    if (kind == PROTO_FINAL) {
+        b->final = true;
+        snprintf(b->finish, sizeof(b->finish), "%.*s", (int)piece->finish.n,
+                 piece->finish.p);
+    }
+    if (b->ack_pieces)
+        send_ack(b, kind == PROTO_FINAL);
+}
+
+static void
+ask(bench_t *b, svc_peer_t *peer, const char *op, const proto_schema_t *schema,
+    const void *req)
+{
+    svc_peer_request_t request = {
+        .op = op,
+        .req_schema = schema,
+        .req = req,
+        .rep_schema = &journal_rep_schema,
+        .timeout_ms = 10000,
+        .on_reply = on_journal,
+        .arg = b,
+    };
+
+    assert_int_equal(svc_peer_call(peer, &request, NULL), RC_OK);
+}
+
+static void
+generate(bench_t *b, svc_peer_t *peer, const char *model)
+{
+    prompt_message_t message = {ROLE_USER, SVC_LIT(QUESTION)};
+    generate_req_t req = {
+        .stream = SVC_LIT(STREAM),
+        .fence = FENCE,
+        .term = 1,
+        .model = svc_str_c(model),
+        .messages = {&message, 1},
+    };
+
+    ask(b, peer, OP_LLM_GENERATE, &generate_req_schema, &req);
+}
+
+static bool
+is_final(void *arg)
+{
+    return ((bench_t *)arg)->final;
+}
+
+static bool
+has_part(void *arg)
+{
+    return ((bench_t *)arg)->parts > 0;
+}
+
+static bool
+has_reply(void *arg)
+{
+    return ((bench_t *)arg)->replies > 0;
+}
+
+/* --- the gateway ----------------------------------------------------------------------------------- */
+
+static void
+on_replay(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+          const error_rep_t *error)
+{
+    bench_t *b = arg;
+    const replay_rep_t *page = rep;
+    (void)error;
+
+    b->kind = kind;
+    b->rc = rc;
+    b->replies++;
+    if (rc != RC_OK)
+        return;
+    svc_buf_clear(&b->bytes);
+    if (page->bytes.n > 0)
+        assert_int_equal(svc_buf_add_str(&b->bytes, page->bytes), RC_OK);
+    b->released = page->released;
+}
+
+static void
+replay(bench_t *b)
+{
+    replay_req_t req = {.stream = SVC_LIT(STREAM), .fence = FENCE};
+    svc_peer_request_t request = {
+        .op = OP_LLM_REPLAY,
+        .req_schema = &replay_req_schema,
+        .req = &req,
+        .rep_schema = &replay_rep_schema,
+        .timeout_ms = 10000,
+        .on_reply = on_replay,
+        .arg = b,
+    };
+
+    b->replies = 0;
+    assert_int_equal(svc_peer_call(b->gateway, &request, NULL), RC_OK);
+    fixture_run_until(&b->fixture, has_reply, b);
+}
+
+/* Reads the frames that are there; true when the end frame was among them. */
+static bool
+has_end_frame(void *arg)
+{
+    bench_t *b = arg;
+    zmq_msg_t topic, frame;
+    bool end = false;
+
+    zmq_msg_init(&topic);
+    zmq_msg_init(&frame);
+    while (svc_msg_recv(b->sub, &topic, ZMQ_DONTWAIT) &&
+           svc_msg_recv(b->sub, &frame, 0)) {
+        proto_token_t token;
+
+        assert_int_equal(proto_token_decode(svc_msg_str(&frame), &token), RC_OK);
+        assert_int_equal(token.fence, FENCE);
+        assert_int_equal(token.offset, b->shown.n);
+        if (token.bytes.n > 0)
+            assert_int_equal(svc_buf_add_str(&b->shown, token.bytes), RC_OK);
+        end = end || token.kind == PROTO_TOKEN_END;
+    }
+    zmq_msg_close(&topic);
+    zmq_msg_close(&frame);
+    return end;
+}
+
+/* --- tests ----------------------------------------------------------------------------------------- */
+
+static void
+generates_journals_and_publishes(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    open_bench(&b);
+    generate(&b, b.convo, "echo");
+    fixture_run_until(&b.fixture, is_final, &b);
+    assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT(QUESTION)));
+    assert_true(b.parts > 0);
+    assert_string_equal(b.finish, "stop");
+    fixture_run_until(&b.fixture, has_end_frame, &b);
+    assert_true(svc_str_eq(svc_buf_str(&b.shown), SVC_LIT(QUESTION)));
+    replay(&b);
+    assert_int_equal(b.rc, RC_NOT_FOUND); /* stored, so forgotten */
+    close_bench(&b);
+}
+
+static void
+attaches_acks_replays_and_stops(void **state)
+{
+    (void)state;
+    static bench_t b;
+    attach_req_t attach = {.stream = SVC_LIT(STREAM), .fence = FENCE, .term = 1};
+    llm_stop_req_t stop = {.stream = SVC_LIT(STREAM), .fence = FENCE, .term = 1};
+
+    open_bench(&b);
+    b.ack_pieces = false;
+    generate(&b, b.convo, "echo");
+    fixture_run_until(&b.fixture, has_part, &b);
+    replay(&b);
+    assert_int_equal(b.rc, RC_OK);
+    assert_int_equal(b.released, 0);
+    send_ack(&b, false);
+    while (b.released == 0)
+        replay(&b);
+    assert_memory_equal(b.bytes.p, QUESTION, b.bytes.n);
+    assert_int_equal(svc_peer_post(b.convo, OP_LLM_STOP, &llm_stop_req_schema, &stop),
+                     RC_OK);
+    fixture_run_until(&b.fixture, is_final, &b);
+    assert_string_equal(b.finish, "stopped");
+    b.final = false;
+    attach.from = b.journal.n;
+    ask(&b, b.convo, OP_LLM_ATTACH, &attach_req_schema, &attach);
+    fixture_run_until(&b.fixture, is_final, &b); /* again, since it was not stored */
+    close_bench(&b);
+}
+
+static void
+on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+          const error_rep_t *error)
+{
+    bench_t *b = arg;
+    const models_rep_t *models = rep;
+    const model_pattern_t *patterns;
+    (void)kind;
+    (void)error;
+
+    assert_int_equal(rc, RC_OK);
+    patterns = models->patterns.items;
+    b->patterns = models->patterns.n;
+    b->replies++;
+    assert_true(svc_str_eq(patterns[b->patterns - 1].pattern, SVC_LIT("echo")));
+}
+
+static void
+tells_the_models(void **state)
+{
+    (void)state;
+    static bench_t b;
+    static const empty_t nothing;
+
+    open_bench(&b);
+    svc_peer_request_t request = {
+        .op = OP_LLM_MODELS,
+        .req_schema = &empty_schema,
+        .req = &nothing,
+        .rep_schema = &models_rep_schema,
+        .timeout_ms = 10000,
+        .on_reply = on_models,
+        .arg = &b,
+    };
+    assert_int_equal(svc_peer_call(b.gateway, &request, NULL), RC_OK);
+    fixture_run_until(&b.fixture, has_reply, &b);
+    assert_int_equal(b.patterns, 1);
+    close_bench(&b);
+}
+
+static void
+refuses_wrong_callers_and_unknown_streams(void **state)
+{
+    (void)state;
+    static bench_t b;
+    attach_req_t attach = {.stream = SVC_LIT(STREAM), .fence = FENCE, .term = 1};
+
+    open_bench(&b);
+    generate(&b, b.gateway, "echo");
+    fixture_run_until(&b.fixture, has_reply, &b);
+    assert_int_equal(b.rc, RC_FORBIDDEN);
+    b.replies = 0;
+    generate(&b, b.convo, "no-such-model");
+    fixture_run_until(&b.fixture, has_reply, &b);
+    assert_int_equal(b.rc, RC_UNKNOWN_MODEL);
+    b.replies = 0;
+    ask(&b, b.convo, OP_LLM_ATTACH, &attach_req_schema, &attach);
+    fixture_run_until(&b.fixture, has_reply, &b);
+    assert_int_equal(b.rc, RC_NOT_FOUND);
+    close_bench(&b);
+}
+
+static void
+ends_its_loop_when_the_last_answer_is_stored(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    open_bench(&b);
+    generate(&b, b.convo, "echo");
+    fixture_run_until(&b.fixture, has_part, &b);
+    llm_drain(b.llm);
+    svc_loop_run(b.fixture.ctx.loop); /* returns since the drain has ended */
+    assert_true(b.final);
+    assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT(QUESTION)));
+    close_bench(&b);
+}
+
+static void
+says_why_it_cannot_start(void **state)
+{
+    (void)state;
+    static bench_t b;
+    char *error = NULL;
+    char endpoint[256];
+
+    open_bench(&b);
+    snprintf(endpoint, sizeof(endpoint), "%s", llm_bus_endpoint(b.llm));
+    b.config.bus_llm.bind = endpoint;
+    assert_null(llm_new(&b.fixture.ctx, &error));
+    assert_non_null(strstr(error, endpoint));
+    free(error);
+    svc_peer_destroy(&b.convo);
+    svc_peer_destroy(&b.gateway);
+    b.convo = connect_as(&b, &b.convo_ctx, "convo-svc");
+    b.gateway = connect_as(&b, &b.gateway_ctx, "gateway");
+    close_bench(&b);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(generates_journals_and_publishes),
+        cmocka_unit_test(attaches_acks_replays_and_stops),
+        cmocka_unit_test(tells_the_models),
+        cmocka_unit_test(refuses_wrong_callers_and_unknown_streams),
+        cmocka_unit_test(ends_its_loop_when_the_last_answer_is_stored),
+        cmocka_unit_test(says_why_it_cannot_start),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

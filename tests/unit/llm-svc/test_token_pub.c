@@ -1,0 +1,141 @@
+/* test_token_pub.c - frames reach who subscribed to their stream, and are dropped when told to. */
+#include "tests/unit/svc/bus_fixture.h"
+
+#include "llm-svc/token_pub.h"
+#include "svc/svc_msg.h"
+
+#define FRAMES 2000
+
+typedef struct {
+    fixture_t fixture;   /* context and counters */
+    svc_config_t config; /* where to bind, what to drop */
+    token_pub_t *pub;    /* under test */
+    void *sub;           /* SUB, of the test */
+} bench_t;
+
+static const proto_token_t hello = {
+    .version = PROTO_VERSION,
+    .stream = {"0123456789abcdef", PROTO_STREAM_BYTES},
+    .fence = 5,
+    .offset = 7,
+    .kind = PROTO_TOKEN_TEXT,
+    .bytes = {"hello", 5},
+};
+
+static void
+open_bench(bench_t *b, double drop)
+{
+    char *error = NULL;
+    const int patience = FIXTURE_PATIENCE_MS, no_limit = 0;
+
+    memset(b, 0, sizeof(*b));
+    fixture_open(&b->fixture, "llm-svc");
+    b->config.bus_tokens.bind = (char *)(uintptr_t) "tcp://127.0.0.1:0";
+    b->config.test_drop_token_frames = drop;
+    b->fixture.ctx.config = &b->config;
+    b->pub = token_pub_new(&b->fixture.ctx, &error);
+    assert_non_null(b->pub);
+    b->sub = zmq_socket(b->fixture.ctx.zmq, ZMQ_SUB);
+    zmq_setsockopt(b->sub, ZMQ_RCVTIMEO, &patience, sizeof(patience));
+    zmq_setsockopt(b->sub, ZMQ_RCVHWM, &no_limit, sizeof(no_limit));
+    zmq_setsockopt(b->sub, ZMQ_SUBSCRIBE, hello.stream.p, hello.stream.n);
+    assert_int_equal(zmq_connect(b->sub, token_pub_endpoint(b->pub)), 0);
+}
+
+static void
+close_bench(bench_t *b)
+{
+    zmq_close(b->sub);
+    token_pub_destroy(&b->pub);
+    token_pub_destroy(&b->pub);
+    fixture_close(&b->fixture);
+}
+
+/* Receives one part; false when there is none (flags ZMQ_DONTWAIT), or nobody sent for long. */
+static bool
+receive(bench_t *b, zmq_msg_t *msg, int flags)
+{
+    zmq_msg_init(msg);
+    return svc_msg_recv(b->sub, msg, flags);
+}
+
+static void
+sends_topic_and_frame(void **state)
+{
+    (void)state;
+    bench_t b;
+    zmq_msg_t topic, frame;
+    proto_token_t other = hello, got;
+    bool is_here = false;
+
+    open_bench(&b, 0);
+    other.stream = SVC_LIT("another stream..");
+    for (uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+         !is_here && svc_mono_ms() < until;) {
+        token_pub_send(b.pub, &other);
+        token_pub_send(b.pub, &hello); /* until the subscription has arrived */
+        is_here = receive(&b, &topic, ZMQ_DONTWAIT);
+    }
+    assert_true(is_here);
+    assert_true(svc_str_eq(svc_msg_str(&topic), hello.stream));
+    assert_true(zmq_msg_more(&topic));
+    assert_true(receive(&b, &frame, 0));
+    assert_int_equal(proto_token_decode(svc_msg_str(&frame), &got), RC_OK);
+    assert_int_equal(got.fence, 5);
+    assert_int_equal(got.offset, 7);
+    assert_true(svc_str_eq(got.bytes, SVC_LIT("hello")));
+    zmq_msg_close(&topic);
+    zmq_msg_close(&frame);
+    close_bench(&b);
+}
+
+static void
+drops_the_share_that_it_was_told_to(void **state)
+{
+    (void)state;
+    static const struct {
+        double share;
+        uint64_t least, most;
+    } rows[] = {{0, 0, 0}, {0.3, FRAMES / 5, FRAMES * 2 / 5}, {1, FRAMES, FRAMES}};
+
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        bench_t b;
+
+        open_bench(&b, rows[i].share);
+        for (int n = 0; n < FRAMES; n++)
+            token_pub_send(b.pub, &hello);
+        uint64_t dropped = fixture_count(&b.fixture, SVC_M_TOKENS_DROPPED);
+        assert_in_range(dropped, rows[i].least, rows[i].most);
+        assert_int_equal(fixture_count(&b.fixture, SVC_M_TOKENS_PUBLISHED),
+                         FRAMES - dropped);
+        close_bench(&b);
+    }
+}
+
+static void
+says_why_it_cannot_listen(void **state)
+{
+    (void)state;
+    bench_t b;
+    char *error = NULL;
+
+    open_bench(&b, 0);
+    b.config.bus_tokens.bind = (char *)(uintptr_t)token_pub_endpoint(b.pub);
+    assert_null(token_pub_new(&b.fixture.ctx, &error));
+    assert_non_null(strstr(error, "bus.tokens.bind"));
+    assert_non_null(strstr(error, "in use"));
+    free(error);
+    close_bench(&b);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sends_topic_and_frame),
+        cmocka_unit_test(drops_the_share_that_it_was_told_to),
+        cmocka_unit_test(says_why_it_cannot_listen),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
