@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define THROTTLED_TEXT "too many wrong passwords"
+
 #define USERNAME_MAX_CHARS 64
 #define SLOW_BUDGET_MS     10000 /* a full queue at the default cost takes 7 s on two cores */
 #define VERIFY_BUDGET_MS   2000
@@ -164,6 +166,16 @@ finish_login(auth_t *self, svc_call_t *call, uint64_t user)
     free(token);
 }
 
+/* Answers a kept login (NULL: nobody waits) that came among too many wrong ones. */
+static void
+refuse_throttled(svc_call_t *call, uint64_t wait_s)
+{
+    if (call == NULL)
+        return;
+    svc_call_explain(call, THROTTLED_TEXT, wait_s);
+    svc_call_finish(call, RC_THROTTLED, NULL);
+}
+
 static void
 on_checked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
@@ -171,15 +183,20 @@ on_checked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     svc_call_t *call = svc_server_call(self->server, tag);
     proto_arena_t *arena = proto_arena_new();
     auth_verdict_t verdict = {.user = 0};
+    uint64_t wait_s = 0;
     bool right;
 
     SVC_ASSERT(proto_decode(&auth_verdict_schema, result, arena, &verdict) == RC_OK);
     proto_arena_destroy(&arena);
     right = rc == RC_OK && verdict.user != 0;
-    throttle_end(self->throttle, verdict.attempt,
-                 rc != RC_OK ? THROTTLE_UNDECIDED
-                             : (right ? THROTTLE_RIGHT : THROTTLE_WRONG),
-                 svc_mono_ms());
+    if (throttle_end(self->throttle, verdict.attempt,
+                     rc != RC_OK ? THROTTLE_UNDECIDED
+                                 : (right ? THROTTLE_RIGHT : THROTTLE_WRONG),
+                     svc_mono_ms(), &wait_s) == RC_THROTTLED) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_LOGINS_THROTTLED, 1);
+        refuse_throttled(call, wait_s);
+        return;
+    }
     if (rc == RC_OK)
         svc_metrics_add(self->ctx->metrics, right ? SVC_M_LOGINS : SVC_M_LOGINS_REFUSED,
                         1);
@@ -204,13 +221,14 @@ on_login(void *arg, svc_call_t *call, const void *request, void *reply)
     (void)reply;
     if (rc != RC_OK) {
         svc_metrics_add(self->ctx->metrics, SVC_M_LOGINS_THROTTLED, 1);
-        svc_call_explain(call, "too many wrong passwords", wait_s);
+        svc_call_explain(call, THROTTLED_TEXT, wait_s);
         return rc;
     }
     rc = submit_check(self, call, AUTH_JOB_CHECK, &check, on_checked);
     if (rc == RC_OK)
         return RC_LATER;
-    throttle_end(self->throttle, check.attempt, THROTTLE_UNDECIDED, svc_mono_ms());
+    (void)throttle_end(self->throttle, check.attempt, THROTTLE_UNDECIDED, svc_mono_ms(),
+                       &wait_s);
     return rc;
 }
 

@@ -190,13 +190,20 @@ count_failure(throttle_t *self, pair_t *pair, uint64_t now_ms)
     append_pair(self, pair);
 }
 
-void
-throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome, uint64_t now_ms)
+svc_rc
+throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome, uint64_t now_ms,
+             uint64_t *wait_s_out)
 {
     pair_t *pair = (pair_t *)svc_table_get(&self->pairs, key);
+    uint64_t wait_ms;
 
     SVC_ASSERT(pair != NULL && pair->running > 0);
     pair->running--;
+    wait_ms = now_ms < pair->paused_until_ms ? pair->paused_until_ms - now_ms : 0;
+    if (wait_ms > 0 && outcome != THROTTLE_UNDECIDED) {
+        *wait_s_out = (wait_ms + 999) / 1000;
+        return RC_THROTTLED;
+    }
     if (outcome == THROTTLE_WRONG) {
         count_failure(self, pair, now_ms);
     } else if (outcome == THROTTLE_RIGHT) {
@@ -206,6 +213,7 @@ throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome, uint64_t 
     }
     if (pair->failures == 0 && pair->running == 0)
         forget_pair(self, pair);
+    return RC_OK;
 }
 
 size_t

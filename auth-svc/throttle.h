@@ -33,9 +33,10 @@ svc_rc throttle_begin(throttle_t *self, svc_str username, svc_str address,
 /* How an attempt ended. UNDECIDED: the password was never looked at (a full queue, a fault of ours). */
 typedef enum { THROTTLE_RIGHT, THROTTLE_WRONG, THROTTLE_UNDECIDED } throttle_outcome;
 
-/* Ends an attempt that began with RC_OK. */
-void throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome,
-                  uint64_t now_ms);
+/* Ends an attempt that began with RC_OK. RC_THROTTLED and *wait_s_out: so many that ran beside it were wrong that a pause has
+ * begun meanwhile; its outcome counts for nothing and must not be told, or a burst would be that many free guesses. */
+svc_rc throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome,
+                    uint64_t now_ms, uint64_t *wait_s_out);
 
 /* How many pairs are remembered. */
 size_t throttle_size(const throttle_t *self);

@@ -32,7 +32,7 @@ attempt(throttle_t *throttle, const char *user, const char *address,
     if (throttle_begin(throttle, svc_str_c(user), svc_str_c(address), now_ms, &key,
                        &wait_s) != RC_OK)
         return wait_s;
-    throttle_end(throttle, key, outcome, now_ms);
+    assert_int_equal(throttle_end(throttle, key, outcome, now_ms, &wait_s), RC_OK);
     return 0;
 }
 
@@ -146,7 +146,8 @@ right_passwords_alone_are_never_paused(void **state)
                                         now_ms, &keys[i], &wait_s),
                          RC_OK);
     for (size_t i = 0; i < SVC_COUNT(keys); i++)
-        throttle_end(throttle, keys[i], THROTTLE_RIGHT, now_ms);
+        assert_int_equal(throttle_end(throttle, keys[i], THROTTLE_RIGHT, now_ms, &wait_s),
+                         RC_OK);
     assert_int_equal(throttle_size(throttle), 0);
     throttle_destroy(&throttle);
 }
@@ -168,14 +169,40 @@ parallel_guesses_count_while_they_run(void **state)
                      RC_THROTTLED);
     assert_int_equal(wait_s, 1);
     for (size_t i = 0; i < LIMIT - 1; i++)
-        throttle_end(throttle, keys[i], THROTTLE_WRONG, now_ms);
+        assert_int_equal(throttle_end(throttle, keys[i], THROTTLE_WRONG, now_ms, &wait_s),
+                         RC_OK);
     now_ms += 1000;
     assert_int_equal(throttle_begin(throttle, SVC_LIT("ann"), SVC_LIT("1.1.1.1"), now_ms,
                                     &key, &wait_s),
                      RC_OK);
     assert_int_equal(attempt(throttle, "ann", "1.1.1.1", THROTTLE_RIGHT), 1);
-    throttle_end(throttle, key, THROTTLE_WRONG, now_ms);
+    assert_int_equal(throttle_end(throttle, key, THROTTLE_WRONG, now_ms, &wait_s), RC_OK);
     assert_int_equal(attempt(throttle, "ann", "1.1.1.1", THROTTLE_RIGHT), 2);
+    throttle_destroy(&throttle);
+}
+
+static void
+a_burst_of_first_guesses_learns_no_more_than_the_limit(void **state)
+{
+    throttle_t *throttle = make();
+    uint64_t keys[LIMIT + 2], wait_s = 0;
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(keys); i++)
+        assert_int_equal(throttle_begin(throttle, SVC_LIT("ann"), SVC_LIT("1.1.1.1"),
+                                        now_ms, &keys[i], &wait_s),
+                         RC_OK);
+    for (size_t i = 0; i < LIMIT; i++)
+        assert_int_equal(throttle_end(throttle, keys[i], THROTTLE_WRONG, now_ms, &wait_s),
+                         RC_OK);
+    assert_int_equal(throttle_end(throttle, keys[LIMIT], THROTTLE_WRONG, now_ms, &wait_s),
+                     RC_THROTTLED);
+    assert_int_equal(wait_s, 1);
+    wait_s = 0;
+    assert_int_equal(
+        throttle_end(throttle, keys[LIMIT + 1], THROTTLE_RIGHT, now_ms, &wait_s),
+        RC_THROTTLED);
+    assert_int_equal(wait_s, 1);
     throttle_destroy(&throttle);
 }
 
@@ -246,6 +273,7 @@ main(void)
         cmocka_unit_test(wrong_passwords_are_forgotten_after_the_window),
         cmocka_unit_test(right_passwords_alone_are_never_paused),
         cmocka_unit_test(parallel_guesses_count_while_they_run),
+        cmocka_unit_test(a_burst_of_first_guesses_learns_no_more_than_the_limit),
         cmocka_unit_test(attempts_that_were_not_looked_at_do_not_count),
         cmocka_unit_test(the_table_is_bounded_and_forgets_the_quietest),
         cmocka_unit_test(names_of_any_bytes_and_length_are_taken),
