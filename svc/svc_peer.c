@@ -135,8 +135,11 @@ send_ping(svc_peer_t *self)
         .op = SVC_LIT(OP_SVC_PING),
         .expires_ms = svc_unix_ms() + SVC_PEER_DOWN_MS,
     };
-    (void)svc_peer_send(self, &envelope, &empty_schema,
-                        &nothing); /* no room: it is busy with us */
+    /* No room for it: then it is asked by what fills the room. */
+    (void)svc_peer_send(self, &envelope, &empty_schema, &nothing);
+    if (!self->is_asked)
+        self->asked_ms = svc_loop_now_ms(self->ctx->loop);
+    self->is_asked = true;
 }
 
 static void
