@@ -1,8 +1,8 @@
 /* chunk_parser.c - walks a chunk once and picks the few fields that matter.
  *
- * Only exact places count: a "content" inside logprobs, or beside choices, is not the answer's.
- * Where a key comes twice the last one wins, as in every JSON library. Of several choices only the
- * first is read, since only one was asked for. */
+ * Only exact places count: a "content" inside logprobs, or beside choices, is not the
+ * answer's. Where a key comes twice the last one wins, as in every JSON library. Of
+ * several choices only the first is read, since only one was asked for. */
 #include "chunk_parser.h"
 
 #include "json_cursor.h"
@@ -40,7 +40,8 @@ key_is(svc_str raw, const char *name)
     return same;
 }
 
-/* Takes the value: a string into *out, anything else leaves it empty (null unsets it, too). */
+/* Takes the value: a string into *out, anything else leaves it empty (null unsets it,
+ * too). */
 static void
 take_string(json_cursor_t *c, svc_str *out)
 {

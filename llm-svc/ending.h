@@ -1,15 +1,15 @@
 /* ending.h - how an answer ended: what a provider reports and the journal's FINAL carries.
  *
- * A plain value of views; who keeps one copies what it points to. Shared by providers (which
- * make endings), by generations (which keep one) and by the relay's tests. Decides nothing. */
+ * A plain value of views; who keeps one copies what it points to. Made by providers,
+ * kept by generations, sent by the journal. A problem has a code for programs and a
+ * sentence for people; nothing here decides what either means. Thread: any. */
 #ifndef LLM_SVC_ENDING_H
 #define LLM_SVC_ENDING_H
 
 #include "proto/proto.h"
 
-#define ENDING_FINISH_MAX_BYTES \
-    PROTO_WORD_MAX_BYTES          /* finish_reason; a longer one is cut */
-#define ENDING_TEXT_MAX_BYTES 500 /* the sentence, a provider's own message included */
+#define ENDING_FINISH_MAX_BYTES PROTO_WORD_MAX_BYTES /* a longer one is cut */
+#define ENDING_TEXT_MAX_BYTES   500 /* the sentence, a provider's own message included */
 
 typedef struct {
     svc_rc error;           /* RC_OK: it ended well */

@@ -1,16 +1,16 @@
 /* generation.c - the journal, the gate and the replay window over one log of bytes.
  *
  * Rules that hold after every call (the property test checks them):
- *   base <= acked, released <= total                what is kept covers all that is needed
- *   released == 0 until an ack of journaled > 0     nothing is shown before the journal began
- *   released grows only to <= acked + AHEAD, and never while an unacked byte is older than HOLD
+ *   base <= acked, released <= total               what is kept covers all that is needed
+ *   released == 0 until an ack of journaled > 0    nothing is shown before the journal began
+ *   released grows only to <= acked + AHEAD, never while an unacked byte is older than HOLD
  * An attach says what is committed, so it counts as an ack of `from`. If it goes back (an owner
  * that lost more than it knew), `acked` goes back with it; `released` never does. */
 #include "generation.h"
 
 #include <stdlib.h>
 
-#define MARKS_MAX        32 /* of arrival times; enough for 3 s of steady text, more is merged */
+#define MARKS_MAX        32          /* of arrivals: 3 s of steady text, more is merged */
 #define REPEAT_MAX_BYTES (64u << 10) /* of a piece that is sent again */
 #define MARK_MERGE_MS    100 /* text that came within this counts as one arrival */
 
@@ -116,7 +116,7 @@ slice(const generation_t *self, uint64_t from, uint64_t max)
     return (svc_str){self->log.p + (from - self->base), (size_t)(end - from)};
 }
 
-/* --- from the provider -------------------------------------------------------------------- */
+/* --- from the provider ------------------------------------------------------------- */
 
 static void
 note_arrival(generation_t *self, uint64_t now_ms)
@@ -188,7 +188,7 @@ generation_end(generation_t *self, const ending_t *ending)
     self->ending.text = copy_cut(self->sentence, sizeof(self->sentence), ending->text);
 }
 
-/* --- from the owner ------------------------------------------------------------------------- */
+/* --- from the owner ---------------------------------------------------------------- */
 
 /* Everything before `offset` is committed. */
 static void
@@ -197,7 +197,8 @@ move_acked(generation_t *self, uint64_t offset)
     size_t gone = 0;
 
     if (offset < self->acked) {
-        /* when that text came is forgotten: old enough to hold the show until it is safe again */
+        /* when that text came is forgotten: old enough to hold the show until it is safe
+         * again */
         self->arrivals[0] = (arrival_t){total(self), 0};
         self->n_arrivals = 1;
         self->acked = offset;
@@ -278,9 +279,10 @@ generation_call_gone(generation_t *self, uint64_t call, uint64_t now_ms)
     self->owner_ms = now_ms;
 }
 
-/* --- the journal ------------------------------------------------------------------------------ */
+/* --- the journal ------------------------------------------------------------------- */
 
-/* Sends the bytes from acked up to the length of `bytes`; the call may be gone afterwards. */
+/* Sends the bytes from acked up to the length of `bytes`; the call may be gone
+ * afterwards. */
 static void
 send_piece(generation_t *self, svc_str bytes, bool final, uint64_t now_ms)
 {
@@ -345,7 +347,7 @@ step_journal(generation_t *self, uint64_t now_ms)
     send_piece(self, slice(self, self->acked, max), final, now_ms);
 }
 
-/* --- the gate ------------------------------------------------------------------------------- */
+/* --- the gate ---------------------------------------------------------------------- */
 
 static void
 publish(generation_t *self, proto_token_kind kind, uint64_t offset, svc_str bytes,
@@ -390,7 +392,8 @@ step_gate(generation_t *self, uint64_t now_ms)
     }
 }
 
-/* Marks tell a silent viewer how much it should have; the end frame that a status will come. */
+/* Marks tell a silent viewer how much it should have; the end frame that a status will
+ * come. */
 static void
 step_hints(generation_t *self, uint64_t now_ms)
 {
@@ -427,7 +430,7 @@ trim(generation_t *self)
     self->base = keep;
 }
 
-/* --- time --------------------------------------------------------------------------------- */
+/* --- time -------------------------------------------------------------------------- */
 
 static uint64_t
 next_due(const generation_t *self)
@@ -467,7 +470,7 @@ generation_has_ended(const generation_t *self)
     return self->ended;
 }
 
-/* --- from a viewer's gateway ------------------------------------------------------------------ */
+/* --- from a viewer's gateway ------------------------------------------------------- */
 
 svc_rc
 generation_replay(const generation_t *self, uint64_t from, replay_rep_t *out)
@@ -487,7 +490,7 @@ generation_replay(const generation_t *self, uint64_t from, replay_rep_t *out)
     return RC_OK;
 }
 
-/* --- what it is ----------------------------------------------------------------------------- */
+/* --- what it is -------------------------------------------------------------------- */
 
 svc_str
 generation_stream(const generation_t *self)

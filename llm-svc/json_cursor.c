@@ -1,8 +1,8 @@
 /* json_cursor.c - see json_cursor.h; recursive descent, one function per kind of value.
  *
- * Only json_cursor_skip recurses, at most JSON_CURSOR_DEPTH_MAX levels deep. Checking happens
- * while skipping, too: a chunk is either JSON from end to end or refused as a whole, so that no half of a
- * broken piece is ever shown. */
+ * Only json_cursor_skip recurses, at most JSON_CURSOR_DEPTH_MAX levels deep. Checking
+ * happens while skipping, too: a chunk is either JSON from end to end or refused as a
+ * whole, so that no half of a broken piece is ever shown. */
 #include "json_cursor.h"
 
 static bool

@@ -1,10 +1,11 @@
 /* json_cursor.h - reads JSON in one pass, in place: no tree, no allocation, bounded depth.
  *
- * Made for the chunks of a provider's stream, thousands a second, of which a few fields in any
- * order are wanted: the caller walks objects key by key, takes what it knows and skips the rest.
- * Strings come out raw (escapes as sent, already checked); text_decoder.h makes text of them.
- * Strict in structure; NaN, Infinity and control characters in strings are let pass, since
- * real providers send them. After the first error every further call fails. Reentrant. */
+ * Made for the chunks of a provider's stream, thousands a second, of which a few fields
+ * in any order are wanted: the caller walks objects key by key, takes what it knows and
+ * skips the rest. Strings come out raw (escapes as sent, already checked);
+ * text_decoder.h makes text of them. Strict in structure; NaN, Infinity and control
+ * characters in strings are let pass, since real providers send them. After the first
+ * error every further call fails. Reentrant. */
 #ifndef LLM_SVC_JSON_CURSOR_H
 #define LLM_SVC_JSON_CURSOR_H
 
@@ -35,11 +36,13 @@ void json_cursor_init(json_cursor_t *self, svc_str text);
 /* What the next value is, by its first byte. Skips white space, takes nothing else. */
 json_kind json_cursor_peek(json_cursor_t *self);
 
-/* Takes the '{' or '[' of the next value; false (and failed) when it is something else or too deep. */
+/* Takes the '{' or '[' of the next value; false (and failed) when it is something else
+ * or too deep. */
 bool json_cursor_enter(json_cursor_t *self);
 
-/* Goes to the next member of the open object and takes its key and colon. `*first`: true before the first call, then kept here.
- * False: the object was closed, or failed. The caller takes the value before the next call. */
+/* Goes to the next member of the open object and takes its key and colon. `*first`: true
+ * before the first call, then kept here. False: the object was closed, or failed. The
+ * caller takes the value before the next call. */
 bool json_cursor_member(json_cursor_t *self, bool *first, svc_str *key);
 
 /* Goes to the next item of the open array, likewise. */

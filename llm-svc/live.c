@@ -1,8 +1,8 @@
 /* live.c - entries in two hash tables (by stream, by kept call) and one list of the touched.
  *
- *   provider --text, end--> +-------+ --touch--> [dirty] --end of turn--> generation_step --> out
- *   owner ----ack, stop --> | entry |                                         |
- *   timer ----------------> +-------+ <------------- next due time -----------+
+ *   provider -- text, end --> entry --touch--> dirty list --end of turn--> generation_step
+ *   owner ------ ack, stop -----^                                             |      |
+ *   timer -----------------------^----------------- next due time ------------'     out
  *
  * Generations only act in flush(), never inside a handler or a provider's callback, so nothing
  * re-enters. An entry is freed in flush() and in live_destroy() only. Its timer is moved only if
@@ -72,7 +72,8 @@ entry_of_call(svc_table_node_t *node)
     return node == NULL ? NULL : (entry_t *)((char *)node - offsetof(entry_t, by_call));
 }
 
-/* Streams are random: that two differ in their second half only is an attack, or a miracle. */
+/* Streams are random: that two differ in their second half only is an attack, or a
+ * miracle. */
 static uint64_t
 key_of(svc_str stream)
 {
@@ -107,7 +108,7 @@ update_call(entry_t *entry)
         svc_table_add(&entry->live->calls, &entry->by_call, call);
 }
 
-/* --- the provider --------------------------------------------------------------------------- */
+/* --- the provider ------------------------------------------------------------------ */
 
 static void
 cancel_provider(entry_t *entry)
@@ -174,7 +175,7 @@ start_provider(entry_t *entry, const generate_req_t *req)
     on_end(entry, &ending);
 }
 
-/* --- what generations send ---------------------------------------------------------------------- */
+/* --- what generations send --------------------------------------------------------- */
 
 static svc_rc
 send_piece(void *arg, uint64_t call, const journal_rep_t *piece, bool final)
@@ -196,7 +197,7 @@ send_token(void *arg, const proto_token_t *token)
 static const generation_out_t generation_out = {.journal = send_piece,
                                                 .publish = send_token};
 
-/* --- turns and timers --------------------------------------------------------------------------- */
+/* --- turns and timers -------------------------------------------------------------- */
 
 static void
 free_entry(entry_t *entry)
@@ -262,7 +263,7 @@ flush(void *arg)
     return -1;
 }
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------- */
 
 live_t *
 live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t *out, void *arg)
@@ -303,7 +304,7 @@ live_count(const live_t *self)
     return self->streams.n;
 }
 
-/* --- operations --------------------------------------------------------------------------------- */
+/* --- operations -------------------------------------------------------------------- */
 
 /* The call that the generation had until now is not answered any more. */
 static void
@@ -404,7 +405,8 @@ live_generate(live_t *self, const generate_req_t *req, uint64_t call)
     return RC_LATER;
 }
 
-/* The entry of this stream and fence. RC_NOT_FOUND: unknown, or known with an older text; RC_STALE: with a newer one. */
+/* The entry of this stream and fence. RC_NOT_FOUND: unknown, or known with an older
+ * text; RC_STALE: with a newer one. */
 static svc_rc
 find_text(const live_t *self, svc_str stream, uint64_t fence, entry_t **out)
 {
@@ -486,7 +488,7 @@ live_call_gone(live_t *self, uint64_t call)
     touch(entry);
 }
 
-/* --- the end of the process ------------------------------------------------------------------ */
+/* --- the end of the process -------------------------------------------------------- */
 
 /* The grace time is over: whoever still writes is cut off, with all its text. */
 static void

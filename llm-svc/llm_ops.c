@@ -1,8 +1,8 @@
 /* llm_ops.c - one table of operations, their handlers, and the ties between the parts.
  *
- * Handlers only pass on: what happens to a generation is live.c's and generation.c's. generate and attach keep
- * their call: it is answered by journal pieces, the last of which is FINAL. ack is sent
- * without wanting an answer. */
+ * Handlers only pass on: what happens to a generation is live.c's and generation.c's.
+ * generate and attach keep their call: it is answered by journal pieces, the last of
+ * which is FINAL. ack is sent without wanting an answer. */
 #include "llm_ops.h"
 
 #include "live.h"
@@ -18,8 +18,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define JOURNAL_BUDGET_MS \
-    900000 /* until the first piece: a model may think for long; the caller's deadline is shorter */
+/* Until the first piece: a model may think for long, and the caller's own deadline is shorter. */
+#define JOURNAL_BUDGET_MS 900000
+
 #define STORE_MS 1000 /* of the drain time is left for the last acks */
 
 struct llm {
@@ -38,7 +39,8 @@ static svc_handler_fn on_generate, on_attach, on_ack, on_stop, on_replay, on_mod
 
 // clang-format off
 static const svc_op_t llm_ops[] = {
-    /* op             request schema         reply schema         handler      who may                   budget_ms */
+    /* op             request schema         reply schema         handler      who may
+     * budget_ms */
     {OP_LLM_GENERATE, &generate_req_schema,  &journal_rep_schema, on_generate, SVC_CONVO | SVC_TOOL,   JOURNAL_BUDGET_MS},
     {OP_LLM_ATTACH,   &attach_req_schema,    &journal_rep_schema, on_attach,   SVC_CONVO | SVC_TOOL,   JOURNAL_BUDGET_MS},
     {OP_LLM_ACK,      &ack_req_schema,       &empty_schema,       on_ack,      SVC_CONVO | SVC_TOOL,   1000},
@@ -49,7 +51,7 @@ static const svc_op_t llm_ops[] = {
 };
 // clang-format on
 
-/* --- handlers --------------------------------------------------------------------------------- */
+/* --- handlers ---------------------------------------------------------------------- */
 
 static void
 on_call_gone(void *arg, uint64_t call_id)
@@ -128,7 +130,7 @@ on_models(void *arg, svc_call_t *call, const void *req, void *rep)
     return RC_OK;
 }
 
-/* --- what live generations send ------------------------------------------------------------------ */
+/* --- what live generations send ---------------------------------------------------- */
 
 static svc_rc
 reply(void *arg, uint64_t call_id, const journal_rep_t *piece, bool final)
@@ -177,9 +179,10 @@ on_drained(void *arg)
 static const live_out_t live_out = {
     .reply = reply, .release = release, .publish = publish, .drained = on_drained};
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------- */
 
-/* A ca_file that cannot be read would fail every request of its provider, late and far from its reason. */
+/* A ca_file that cannot be read would fail every request of its provider, late and far
+ * from its reason. */
 static bool
 has_readable_ca(const svc_provider_t *row, char **error)
 {

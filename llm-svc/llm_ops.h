@@ -1,7 +1,8 @@
 /* llm_ops.h - the operations that llm-svc serves on the bus, and the service that they belong to.
  *
- * Builds the parts (server, PUB socket, relay, providers, live generations) and takes them down in
- * the right order. Thread: the loop's. */
+ * Builds the parts (server, PUB socket, relay, providers, live generations) and takes
+ * them down in the right order. What an operation does to an answer is live.h's
+ * business; what it says on the wire is in proto/PROTOCOL.md. Thread: the loop's. */
 #ifndef LLM_SVC_LLM_OPS_H
 #define LLM_SVC_LLM_OPS_H
 
@@ -9,14 +10,17 @@
 
 typedef struct llm llm_t;
 
-/* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Keeps ctx. */
+/* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start.
+ * Keeps ctx. */
 llm_t *llm_new(svc_ctx_t *ctx, char **error);
 
-/* Where it is bound, real ports and all: the bus and the token frames. Live as long as self. */
+/* Where it is bound, real ports and all: the bus and the token frames. Live as long as
+ * self. */
 const char *llm_bus_endpoint(const llm_t *self);
 const char *llm_tokens_endpoint(const llm_t *self);
 
-/* Takes no new work, ends what is there within server.drain_s and stops the loop when nothing is left. */
+/* Takes no new work, ends what is there within server.drain_s and stops the loop when
+ * nothing is left. */
 void llm_drain(llm_t *self);
 
 /* Closes everything and sets *self_p to NULL. NULL-safe. */

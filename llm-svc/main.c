@@ -1,7 +1,8 @@
 /* main.c - llm-svc: relays live answers from providers.
  *
- * Wiring only: options, configuration, signals and the loop are svc_main's, the service itself is
- * built in llm_ops.c. */
+ * Wiring only: options, configuration, signals and the loop are svc_main's, the service
+ * itself is built in llm_ops.c. A first SIGTERM drains: answers that run are finished or
+ * journaled as interrupted within server.drain_s; a second one ends the process at once. */
 #include "llm_ops.h"
 
 #include "svc/svc_main.h"

@@ -1,6 +1,8 @@
 /* model_router.c - a list walked from the front: some dozen patterns at most, once a question.
  *
- * Patterns are kept in the shape in which llm.models answers with them. */
+ * Patterns are kept in the shape in which llm.models answers with them. A model's name
+ * comes from a user: it is copied into a bounded buffer for fnmatch, and one that does
+ * not fit or holds a NUL is served by nobody. */
 #include "model_router.h"
 
 #include <fnmatch.h>
@@ -54,6 +56,7 @@ model_router_find(const model_router_t *self, svc_str model)
 proto_list_t
 model_router_patterns(const model_router_t *self)
 {
-    /* the list is only read: proto_list_t serves decoding, too, and is not const for that */
+    /* the list is only read: proto_list_t serves decoding, too, and is not const for that
+     * */
     return (proto_list_t){(void *)(uintptr_t)self->patterns, self->n};
 }

@@ -1,8 +1,9 @@
 /* model_router.h - which provider serves a model.
  *
- * An ordered list of glob patterns (fnmatch: * ? [...]) over model names, compared byte by byte; the first match
- * wins, over all providers in the order of the configuration. The owner adds the built-in model last, so that a
- * provider may claim its name. No sockets. Thread: the loop's. */
+ * An ordered list of glob patterns (fnmatch: * ? [...]) over model names, compared byte
+ * by byte; the first match wins, over all providers in the order of the configuration.
+ * The owner adds the built-in model last, so that a provider may claim its name. No
+ * sockets. Thread: the loop's. */
 #ifndef LLM_SVC_MODEL_ROUTER_H
 #define LLM_SVC_MODEL_ROUTER_H
 
@@ -16,7 +17,8 @@ model_router_t *model_router_new(void);
 /* Frees it (not the providers) and sets *self_p to NULL. NULL-safe. */
 void model_router_destroy(model_router_t **self_p);
 
-/* Adds a pattern (borrowed for life) behind those already there. Patterns past PROTO_PATTERNS_MAX are RC_TOO_BIG. */
+/* Adds a pattern (borrowed for life) behind those already there. Patterns past
+ * PROTO_PATTERNS_MAX are RC_TOO_BIG. */
 svc_rc model_router_add(model_router_t *self, const char *pattern,
                         provider_t *provider) SVC_MUST_CHECK;
 

@@ -1,6 +1,8 @@
 /* openai_request.c - writes the request body straight into a buffer: no tree in between.
  *
- * All texts are UTF-8 already (the codec has checked them), so escaping is all there is to do. */
+ * All texts are UTF-8 already (the codec has checked them), so escaping is all there is
+ * to do. The wish for usage stands last, so that it can be cut off a body that has been
+ * refused without keeping a second copy of a prompt of up to 32 MB. */
 #include "openai_request.h"
 
 #include "svc/svc_text.h"

@@ -1,9 +1,10 @@
 /* provider.h - the seam between a live answer and whoever writes it.
  *
- * A provider takes a prompt and gives text, then one ending; what is behind it (HTTP, the
- * question itself, a script in a test) is its own business. Events come later from the loop, never inside
- * start or cancel. After its ending, or after cancel, a job is the provider's own: no more events, and its pointer means
- * nothing to the caller. Thread: the loop's. */
+ * A provider takes a prompt and gives text, then one ending; what is behind it (HTTP,
+ * the question itself, a script in a test) is its own business. Events come later from
+ * the loop, never inside start or cancel. After its ending, or after cancel, a job is
+ * the provider's own: no more events, and its pointer means nothing to the caller.
+ * Thread: the loop's. */
 #ifndef LLM_SVC_PROVIDER_H
 #define LLM_SVC_PROVIDER_H
 
@@ -24,15 +25,17 @@ typedef struct {
 struct provider {
     const char *name; /* for logs */
 
-    /* Begins to answer req (borrowed for the call); `sink` (borrowed for the job's life) gets `arg`. RC_OK: *out is the
-     * job. An error: the request cannot be made at all (too big). */
+    /* Begins to answer req (borrowed for the call); `sink` (borrowed for the job's life)
+     * gets `arg`. RC_OK: *out is the job. An error: the request cannot be made at all (it is
+     * too big, or its key is none). */
     svc_rc (*start)(provider_t *self, const generate_req_t *req,
                     const provider_sink_t *sink, void *arg, provider_job_t **out);
 
     /* Nobody wants the rest: closes the connection. Safe inside the sink's functions. */
     void (*cancel)(provider_job_t *job);
 
-    /* Frees the provider with all its jobs; their sinks hear nothing. Sets *self_p to NULL. */
+    /* Frees the provider with all its jobs; their sinks hear nothing. Sets *self_p to
+     * NULL. */
     void (*destroy)(provider_t **self_p);
 };
 

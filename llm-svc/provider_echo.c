@@ -1,7 +1,9 @@
 /* provider_echo.c - one timer per answer; each time it fires it gives the next word or more.
  *
- * A piece ends before a word: the white space after a word belongs to the word before it. Its usage counts pieces
- * of the answer as tokens, so that a client sees all fields filled. */
+ * A piece ends before a word: the white space after a word belongs to the word before
+ * it. Its usage counts pieces of the answer as tokens, so that a client sees all fields
+ * filled. What a huge question would take is bounded by longer pieces, not by faster
+ * ones. */
 #include "provider_echo.h"
 
 #include "text_decoder.h"

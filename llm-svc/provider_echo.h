@@ -1,9 +1,9 @@
 /* provider_echo.h - the built-in model "echo": answers with the question, word by word.
  *
- * So that the whole path can be tried with no key and no network. The pieces together are the last
- * user message exactly, white space and all (U+0000 becomes U+FFFD, as everywhere); a word comes
- * every few milliseconds, long texts in larger pieces, so that streaming is visible and a huge question does not take
- * for ever. Thread: the loop's. */
+ * So that the whole path can be tried with no key and no network. The pieces together
+ * are the last user message exactly, white space and all (U+0000 becomes U+FFFD, as
+ * everywhere); a word comes every few milliseconds, long texts in larger pieces, so that
+ * streaming is visible and a huge question does not take for ever. Thread: the loop's. */
 #ifndef LLM_SVC_PROVIDER_ECHO_H
 #define LLM_SVC_PROVIDER_ECHO_H
 

@@ -1,12 +1,15 @@
 /* provider_openai.c - one job is one answer: a request, its response, and what it says.
  *
- *   relay --bytes--> [event stream] sse_parser --data--> chunk_parser --raw--> text_decoder --> sink
+ *   relay --bytes--> [event stream] sse_parser --data--> chunk_parser --raw-->
+ * text_decoder --> sink
  *                    [whole JSON]   collected, parsed at the end -----^
  *                    [HTML]         an error
  *
- * What the body is shows in its first character, not in its Content-Type, which real providers get
+ * What the body is shows in its first character, not in its Content-Type, which real
+ * providers get
  * wrong. The text of one read is given as one piece. After [DONE] the ending is told at
- * once, and the rest of the response is read away, so that the connection can serve the next request. */
+ * once, and the rest of the response is read away, so that the connection can serve the
+ * next request. */
 #include "provider_openai.h"
 
 #include "chunk_parser.h"
@@ -20,10 +23,10 @@
 
 #define DRAIN_MS         2000        /* for what follows [DONE] */
 #define TEXT_FLUSH_BYTES (64u << 10) /* decoded text is given on when it is this long */
-#define TEXT_MAX_BYTES \
-    (3 * SSE_PARSER_MAX_BYTES + (1u << 20)) /* one event, each byte as U+FFFD, and more */
-#define WHOLE_MAX_BYTES (64u << 20) /* a body that is no stream: 16 MB of text, escaped */
-#define KEEP_BYTES      (256u << 10) /* a text buffer larger than this is freed when empty */
+/* One event with each byte as U+FFFD, and what was not flushed before it. */
+#define TEXT_MAX_BYTES   (3 * SSE_PARSER_MAX_BYTES + (1u << 20))
+#define WHOLE_MAX_BYTES  (64u << 20) /* a body that is no stream: 16 MB of text, escaped */
+#define KEEP_BYTES       (256u << 10) /* a text buffer larger than this is freed when empty */
 
 #define ENDED_EARLY "The provider's stream ended early."
 #define NOT_JSON    "The provider sent something that is no JSON."
@@ -76,7 +79,7 @@ free_job(provider_job_t *job)
     free(job);
 }
 
-/* --- the ending ------------------------------------------------------------------------------- */
+/* --- the ending -------------------------------------------------------------------- */
 
 static void
 give_text(provider_job_t *job)
@@ -123,7 +126,7 @@ end_badly(provider_job_t *job, svc_rc error, svc_str text, uint64_t retry_after_
     end_job(job, &ending);
 }
 
-/* --- what the body says --------------------------------------------------------------------- */
+/* --- what the body says ------------------------------------------------------------ */
 
 static void
 take_error(provider_job_t *job, const chunk_t *chunk)
@@ -196,7 +199,7 @@ take_data(void *arg, svc_str data)
         end_badly(job, RC_UPSTREAM, SVC_LIT(NOT_JSON), 0);
 }
 
-/* --- the response ---------------------------------------------------------------------------- */
+/* --- the response ------------------------------------------------------------------ */
 
 /* Finds out what the body is; skips what may stand before it. */
 static void
@@ -338,7 +341,7 @@ on_done(void *arg, const relay_result_t *result)
     leave(job);
 }
 
-/* --- jobs ----------------------------------------------------------------------------------- */
+/* --- jobs -------------------------------------------------------------------------- */
 
 static const relay_sink_t relay_sink = {.body = on_body, .done = on_done};
 

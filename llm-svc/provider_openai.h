@@ -1,8 +1,9 @@
 /* provider_openai.h - a provider that speaks OpenAI's POST …/chat/completions, over the relay.
  *
- * Which one (address, key, certificates, time-outs) is a row of the configuration. Answers come
- * as an event stream, or whole from those that do not stream. Whatever goes wrong becomes one ending:
- * a result code and one sentence, the provider's own where it has one, never a key. Thread: the loop's. */
+ * Which one (address, key, certificates, time-outs) is a row of the configuration.
+ * Answers come as an event stream, or whole from those that do not stream. Whatever goes
+ * wrong becomes one ending: a result code and one sentence, the provider's own where it
+ * has one, never a key. Thread: the loop's. */
 #ifndef LLM_SVC_PROVIDER_OPENAI_H
 #define LLM_SVC_PROVIDER_OPENAI_H
 

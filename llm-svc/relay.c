@@ -1,11 +1,15 @@
 /* relay.c - libcurl's multi_socket interface, driven by the loop.
  *
- *   loop --epoll fd--> on_sockets --> curl_multi_socket_action --> on_body (inside libcurl)
+ *   loop --epoll fd--> on_sockets --> curl_multi_socket_action --> on_body (inside
+ * libcurl)
  *   loop --timer-----> on_curl_timer ------^                       reap (outside of it)
  *
- * libcurl does not allow handles to be added or removed inside its callbacks: a transfer that is
- * cancelled there is only marked, and freed by reap(), which runs after each action. No time-out of
- * libcurl's but the connection's is used: the others count from the last byte of the body, so they are ours. */
+ * libcurl does not allow handles to be added or removed inside its callbacks: a transfer
+ * that is
+ * cancelled there is only marked, and freed by reap(), which runs after each action. No
+ * time-out of
+ * libcurl's but the connection's is used: the others count from the last byte of the
+ * body, so they are ours. */
 #include "relay.h"
 
 #include <curl/curl.h>
@@ -55,7 +59,7 @@ struct relay {
 static void reap(relay_t *self);
 static void on_deadline(void *arg, short events);
 
-/* --- transfers ------------------------------------------------------------------------------ */
+/* --- transfers --------------------------------------------------------------------- */
 
 static void
 close_easy(relay_transfer_t *t)
@@ -113,7 +117,8 @@ on_body(char *bytes, size_t size, size_t n, void *arg)
     }
     t->deadline_ms = svc_loop_now_ms(t->relay->ctx->loop) + t->idle_ms;
     if (!t->has_body) {
-        /* the timer stands at the end of the wait for this byte, which may be too late now */
+        /* the timer stands at the end of the wait for this byte, which may be too late
+         * now */
         svc_loop_cancel(t->relay->ctx->loop, t->timer);
         t->timer = svc_loop_after(t->relay->ctx->loop, t->idle_ms, on_deadline, t);
     }
@@ -151,7 +156,8 @@ set_options(relay_transfer_t *t, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
-    /* h2c is broken in libcurl 7.88.1 (second use of a connection fails): plain HTTP stays 1.1 */
+    /* h2c is broken in libcurl 7.88.1 (second use of a connection fails): plain HTTP
+     * stays 1.1 */
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -180,7 +186,7 @@ begin_attempt(void *arg, short events)
     SVC_ASSERT(curl_multi_add_handle(t->relay->multi, t->easy) == CURLM_OK);
 }
 
-/* --- the end of a transfer ---------------------------------------------------------------------- */
+/* --- the end of a transfer --------------------------------------------------------- */
 
 static void
 finish(relay_transfer_t *t, const relay_result_t *result)
@@ -305,7 +311,7 @@ reap(relay_t *self)
     }
 }
 
-/* --- libcurl on the loop -------------------------------------------------------------------- */
+/* --- libcurl on the loop ----------------------------------------------------------- */
 
 static void
 act(relay_t *self, curl_socket_t fd, int what)
@@ -384,7 +390,7 @@ set_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
     return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------- */
 
 relay_t *
 relay_new(svc_ctx_t *ctx)

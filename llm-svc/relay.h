@@ -1,25 +1,26 @@
 /* relay.h - HTTP POSTs whose responses are streams: many at once, on the service's own loop.
  *
- * One libcurl multi handle: connections are reused, HTTP/2 over TLS is multiplexed, names are resolved
- * on threads of libcurl's. Its sockets stand in one epoll descriptor of the loop. Knows HTTP, retries and
- * time-outs, but not what a body means: that is provider_openai.c's. Certificates are verified; redirects, cookies
- * and every protocol but http and https are refused.
+ * One libcurl multi handle: connections are reused, HTTP/2 over TLS is multiplexed,
+ * names are resolved on threads of libcurl's. Its sockets stand in one epoll descriptor
+ * of the loop. Knows HTTP, retries and time-outs, but not what a body means: that is
+ * provider_openai.c's. Certificates are verified; redirects, cookies and every protocol
+ * but http and https are refused.
  *
- * Retried, at most twice and before the first byte of a good response only: a connection that cannot be made or breaks,
- * and 502, 503, 504. Thread: the loop's. */
+ * Retried, at most twice and before the first byte of a good response only: a connection
+ * that cannot be made or breaks, and 502, 503, 504. Thread: the loop's. */
 #ifndef LLM_SVC_RELAY_H
 #define LLM_SVC_RELAY_H
 
 #include "svc/svc_ctx.h"
 
-#define RELAY_ERROR_BODY_MAX_BYTES \
-    (64u << 10)                   /* of an error response; the rest is dropped */
-#define RELAY_CONNECTIONS_MAX 256 /* idle connections kept for the next request */
+#define RELAY_ERROR_BODY_MAX_BYTES (64u << 10) /* of an error response; then cut */
+#define RELAY_CONNECTIONS_MAX      256 /* idle connections kept for the next request */
 
 typedef struct relay relay_t;
 typedef struct relay_transfer relay_transfer_t;
 
-/* What to send. Everything is borrowed for the call, but `body`, which is taken (and emptied). */
+/* What to send. Everything is borrowed for the call, but `body`, which is taken (and
+ * emptied). */
 typedef struct {
     const char *url;        /* http:// or https:// */
     const char *ca_file;    /* "" : the system's certificates */
@@ -62,15 +63,18 @@ relay_t *relay_new(svc_ctx_t *ctx);
 /* Closes all connections; transfers end without a call. Sets *self_p to NULL. NULL-safe. */
 void relay_destroy(relay_t **self_p);
 
-/* Begins a request; `sink` (borrowed for the transfer's life) gets `arg`, never inside this call. Gives the transfer. */
+/* Begins a request; `sink` (borrowed for the transfer's life) gets `arg`, never inside
+ * this call. Gives the transfer. */
 relay_transfer_t *relay_start(relay_t *self, const relay_request_t *request,
                               const relay_sink_t *sink, void *arg);
 
-/* Ends a transfer without another call. Safe inside the sink's functions, except after done. */
+/* Ends a transfer without another call. Safe inside the sink's functions, except after
+ * done. */
 void relay_cancel(relay_transfer_t *transfer);
 
-/* From now on at most `ms` until the end; what still comes is nobody's. Made for the rest behind [DONE]: read to the end
- * the connection can be used again. The sink gets no body any more, but done. */
+/* From now on at most `ms` until the end; what still comes is nobody's. Made for the
+ * rest behind [DONE]: read to the end the connection can be used again. The sink gets no
+ * body any more, but done. */
 void relay_drain(relay_transfer_t *transfer, uint64_t ms);
 
 #endif

@@ -2,7 +2,8 @@
  *
  *   bytes --lines--> "data: x" --fields--> data of the event --blank line--> on_event
  *
- * A line that lies whole in the bytes at hand is read in place; only the last, unfinished one
+ * A line that lies whole in the bytes at hand is read in place; only the last,
+ * unfinished one
  * is copied. The memory of a huge line is given back once it has been used. */
 #include "sse_parser.h"
 
@@ -63,8 +64,9 @@ end_event(sse_parser_t *self)
     self->has_data = false;
 }
 
-/* The value of a "data" line; false for every other line. A name without a colon is a field
- * with an empty value, and only one space after the colon is not part of the value. */
+/* The value of a "data" line; false for every other line. A name without a colon is a
+ * field with an empty value, and only one space after the colon is not part of the
+ * value. */
 static bool
 data_of_line(svc_str line, svc_str *out)
 {

@@ -1,7 +1,9 @@
 /* stop_list.c - a ring: the newest overwrites the oldest, time decides what still counts.
  *
- * Rows are in the order of time, so a search goes from the newest back and ends at the first one
- * that is too old: an idle list costs nothing. */
+ * Rows are in the order of time, so a search goes from the newest back and ends at the
+ * first one that is too old: an idle list costs nothing. Nothing is ever removed; a stop
+ * that has found its generation does no harm, since streams and fences are never used
+ * again. */
 #include "stop_list.h"
 
 #include <stdlib.h>

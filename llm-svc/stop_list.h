@@ -1,8 +1,9 @@
 /* stop_list.h - stops that came before the generation they are meant for.
  *
- * A stop and a generate may come by different connections, or the generate may still be on its way; so a stop
- * of what is unknown is remembered for STOP_LIST_MS. Bounded: the oldest is forgotten when
- * there are too many. Pure logic: told the time. Thread: the loop's. */
+ * A stop and a generate may come by different connections, or the generate may still be
+ * on its way; so a stop of what is unknown is remembered for STOP_LIST_MS. Bounded: the
+ * oldest is forgotten when there are too many. Pure logic: told the time. Thread: the
+ * loop's. */
 #ifndef LLM_SVC_STOP_LIST_H
 #define LLM_SVC_STOP_LIST_H
 

@@ -1,9 +1,9 @@
 /* text_decoder.c - escapes, surrogates and UTF-8, character by character where it must be.
  *
- * Plain valid text is copied in runs. Whatever is special goes through one state machine: the
- * UTF-8 decoder of the WHATWG encoding standard (a wrong byte ends the character before it,
- * which becomes U+FFFD, and is looked at again), and one waiting high surrogate. At most one
- * of the two is in waiting at any time. */
+ * Plain valid text is copied in runs. Whatever is special goes through one state
+ * machine: the UTF-8 decoder of the WHATWG encoding standard (a wrong byte ends the
+ * character before it, which becomes U+FFFD, and is looked at again), and one waiting
+ * high surrogate. At most one of the two is in waiting at any time. */
 #include "text_decoder.h"
 
 #include "proto/utf8.h"
@@ -137,7 +137,8 @@ read_hex4(const char *p, uint32_t *out)
     return true;
 }
 
-/* The escape at `p` (a backslash), `n` bytes to the end of the string. *used: bytes of it. */
+/* The escape at `p` (a backslash), `n` bytes to the end of the string. *used: bytes of
+ * it. */
 static svc_rc
 put_escape(text_decoder_t *self, const char *p, size_t n, size_t *used, svc_buf_t *out)
 {

@@ -1,9 +1,10 @@
 /* text_decoder.h - the text of an answer, out of the JSON strings that it comes in.
  *
- * A provider cuts its text where it likes: between the two \u escapes of one character, even
- * inside a UTF-8 sequence. The decoder gives whole characters only and keeps what is not yet
- * one for the next piece; what never becomes one is U+FFFD, as U+0000 is. How the text was cut
- * into pieces makes no difference to what comes out. A small value, one per answer. */
+ * A provider cuts its text where it likes: between the two \u escapes of one character,
+ * even inside a UTF-8 sequence. The decoder gives whole characters only and keeps what
+ * is not yet one for the next piece; what never becomes one is U+FFFD, as U+0000 is. How
+ * the text was cut into pieces makes no difference to what comes out. A small value, one
+ * per answer. */
 #ifndef LLM_SVC_TEXT_DECODER_H
 #define LLM_SVC_TEXT_DECODER_H
 
@@ -17,8 +18,8 @@ typedef struct {
     uint8_t need;    /* bytes of the whole character; 0: none is unfinished */
 } text_decoder_t;
 
-/* Appends the text of `raw`, the inside of a JSON string (escapes as they were sent), to `out`.
- * RC_INVALID: an escape is none; RC_TOO_BIG: `out` is full. */
+/* Appends the text of `raw`, the inside of a JSON string (escapes as they were sent), to
+ * `out`. RC_INVALID: an escape is none; RC_TOO_BIG: `out` is full. */
 svc_rc text_decoder_json(text_decoder_t *self, svc_str raw,
                          svc_buf_t *out) SVC_MUST_CHECK;
 

@@ -1,7 +1,8 @@
 /* token_pub.c - encodes a frame, sends topic and frame, and drops some when told to.
  *
- * The dice for dropping are a xorshift of our own: no lock, no system call, and they need not be
- * good, only fair. Sending never blocks: a PUB socket drops instead. */
+ * The dice for dropping are a xorshift of our own: no lock, no system call, and they
+ * need not be good, only fair. Text, marks and ends are dropped alike, since every one
+ * of them may be lost in earnest. Sending never blocks: a PUB socket drops instead. */
 #include "token_pub.h"
 
 #include "svc/svc_msg.h"

@@ -1,7 +1,8 @@
 /* upstream_error.c - turns statuses and error bodies into something a person can read.
  *
- * Providers repeat the key they refuse ("Incorrect API key provided: sk-…"), so the key is
- * looked for in all that is passed on. */
+ * Providers repeat the key they refuse ("Incorrect API key provided: sk-…"), so the key
+ * is looked for in all that is passed on. Line breaks become spaces: the sentence goes
+ * into logs and into one line of JSON. */
 #include "upstream_error.h"
 
 #include "chunk_parser.h"

@@ -1,4 +1,7 @@
-/* test_chunk_parser.c - chunks as providers really send them: decoys, nulls, errors, several in one event. */
+/* test_chunk_parser.c - chunks as providers really send them.
+ *
+ * Decoys around the text, nulls for nothing, errors in all their shapes, several in one
+ * event. */
 #include "llm-svc/chunk_parser.h"
 
 #include <setjmp.h>

@@ -6,7 +6,7 @@
 #define assert_bytes(buf, text) \
     assert_true(svc_str_eq(svc_buf_str(&(buf)), svc_str_c(text)))
 
-/* --- the journal ------------------------------------------------------------------------------ */
+/* --- the journal ------------------------------------------------------------------- */
 
 static void
 sends_the_first_piece_at_once_and_the_next_after_its_ack(void **state)
@@ -188,7 +188,7 @@ refuses_offsets_that_never_were_or_are_no_more(void **state)
     caught_close(&c);
 }
 
-/* --- the end ---------------------------------------------------------------------------------- */
+/* --- the end ----------------------------------------------------------------------- */
 
 static void
 ends_with_final_that_carries_the_rest(void **state)
@@ -344,7 +344,7 @@ stops_once_and_keeps_an_earlier_end(void **state)
     caught_close(&c);
 }
 
-/* --- the gate --------------------------------------------------------------------------------- */
+/* --- the gate ---------------------------------------------------------------------- */
 
 static void
 shows_nothing_before_the_journal_has_begun(void **state)
@@ -486,7 +486,7 @@ replays_released_text_page_by_page(void **state)
     caught_close(&c);
 }
 
-/* --- hints and retention --------------------------------------------------------------------------- */
+/* --- hints and retention ----------------------------------------------------------- */
 
 static void
 marks_silence_after_one_second_then_every_five(void **state)

@@ -1,10 +1,11 @@
 /* test_generation_property.c - random interleavings of everything that can happen to a generation.
  *
- * The world: a provider that appends random text, an owner with a durable journal whose acks get lost or
- * come late, calls that break, attaches (with new terms, too), viewers that replay, stops, and a
- * clock that jumps. After every step: the journal and what was shown are prefixes of the truth,
- * every piece and frame is whole UTF-8, and the gate's three rules hold. In the end an owner
- * that behaves gets all of it. A failure names the seed. */
+ * The world: a provider that appends random text, an owner with a durable journal whose
+ * acks get lost or come late, calls that break, attaches (with new terms, too), viewers
+ * that replay, stops, and a clock that jumps. After every step: the journal and what was
+ * shown are prefixes of the truth, every piece and frame is whole UTF-8, and the gate's
+ * three rules hold. In the end an owner that behaves gets all of it. A failure names the
+ * seed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +18,7 @@
 #include "llm-svc/generation.h"
 #include "proto/utf8.h"
 
-#define RUNS         400
+#define RUNS         200
 #define STEPS        400
 #define ARRIVALS_MAX (STEPS + 1)
 #define ACKS_MAX     8
@@ -67,7 +68,7 @@ is_prefix(svc_str part, const svc_buf_t *of, uint64_t from)
            (part.n == 0 || memcmp(of->p + from, part.p, part.n) == 0);
 }
 
-/* --- what the generation sends ---------------------------------------------------------------- */
+/* --- what the generation sends ----------------------------------------------------- */
 
 static svc_rc
 on_piece(void *arg, uint64_t call, const journal_rep_t *piece, bool final)
@@ -134,7 +135,7 @@ on_frame(void *arg, const proto_token_t *token)
 
 static const generation_out_t out = {.journal = on_piece, .publish = on_frame};
 
-/* --- what happens to it ------------------------------------------------------------------------- */
+/* --- what happens to it ------------------------------------------------------------ */
 
 static void
 do_append(world_t *w)

@@ -1,4 +1,6 @@
-/* test_json_cursor.c - what is JSON and what is not, in one pass and within bounds. */
+/* test_json_cursor.c - what is JSON and what is not, in one pass and within bounds.
+ *
+ * Both lists are walked by the same skip that a chunk's unknown fields go through. */
 #include "llm-svc/json_cursor.h"
 
 #include <setjmp.h>

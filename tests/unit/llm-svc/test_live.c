@@ -1,4 +1,6 @@
-/* test_live.c - generations, their calls and their provider, which is a puppet of the test. */
+/* test_live.c - generations, their calls and their provider, which is a puppet of the test.
+ *
+ * The loop is real, so that turns and timers are; what goes out is caught. */
 #include "tests/unit/svc/bus_fixture.h"
 
 #include "llm-svc/live.h"

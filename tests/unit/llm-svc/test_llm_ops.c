@@ -105,7 +105,7 @@ close_bench(bench_t *b)
     fixture_close(&b->fixture);
 }
 
-/* --- convo-svc ---------------------------------------------------------------------------------- */
+/* --- convo-svc --------------------------------------------------------------------- */
 
 static void
 send_ack(bench_t *b, bool stored)
@@ -199,7 +199,7 @@ has_reply(void *arg)
     return ((bench_t *)arg)->replies > 0;
 }
 
-/* --- the gateway ----------------------------------------------------------------------------------- */
+/* --- the gateway ------------------------------------------------------------------- */
 
 static void
 on_replay(void *arg, proto_kind kind, svc_rc rc, const void *rep,
@@ -265,7 +265,7 @@ has_end_frame(void *arg)
     return end;
 }
 
-/* --- tests ----------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------- */
 
 static void
 generates_journals_and_publishes(void **state)

@@ -1,4 +1,6 @@
-/* test_model_router.c - globs over model names, the first match wins. */
+/* test_model_router.c - globs over model names, the first match wins.
+ *
+ * The providers are only addresses here: nobody asks them anything. */
 #include "llm-svc/model_router.h"
 
 #include <setjmp.h>

@@ -1,4 +1,6 @@
-/* test_openai_request.c - the request body, byte by byte, with and without the wish for usage. */
+/* test_openai_request.c - the request body, byte by byte.
+ *
+ * With and without the wish for usage, and when it does not fit. */
 #include "llm-svc/openai_request.h"
 
 #include <setjmp.h>

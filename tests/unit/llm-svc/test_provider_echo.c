@@ -1,4 +1,6 @@
-/* test_provider_echo.c - the question comes back exactly, in pieces, and can be cancelled. */
+/* test_provider_echo.c - the question comes back exactly, in pieces, and can be cancelled.
+ *
+ * The loop and its timers are real: what is compared is the text, never the time. */
 #include "tests/unit/svc/bus_fixture.h"
 
 #include "llm-svc/provider_echo.h"

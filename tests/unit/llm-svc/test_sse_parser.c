@@ -1,7 +1,7 @@
 /* test_sse_parser.c - every line ending, every oddity of real providers, cut at every byte.
  *
- * Each stream is fed whole, byte by byte, and cut once at every place; the events must be the
- * same each time. */
+ * Each stream is fed whole, byte by byte, and cut once at every place; the events must
+ * be the same each time. */
 #include "llm-svc/sse_parser.h"
 
 #include <setjmp.h>

@@ -1,4 +1,6 @@
-/* test_stop_list.c - early stops are remembered for a minute, and only so many. */
+/* test_stop_list.c - early stops are remembered for a minute, and only so many.
+ *
+ * The clock is a number. */
 #include "llm-svc/stop_list.h"
 
 #include <setjmp.h>

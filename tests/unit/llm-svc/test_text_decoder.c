@@ -1,7 +1,8 @@
 /* test_text_decoder.c - escapes, halves of characters, and text cut anywhere.
  *
  * Every case is decoded whole and cut at every place, with the same result wanted: how a
- * provider cuts its text must not matter. (An escape itself is never cut: JSON strings are whole.) */
+ * provider cuts its text must not matter. (An escape itself is never cut: JSON strings
+ * are whole.) */
 #include "llm-svc/text_decoder.h"
 
 #include <setjmp.h>

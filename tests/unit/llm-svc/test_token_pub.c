@@ -1,4 +1,6 @@
-/* test_token_pub.c - frames reach who subscribed to their stream, and are dropped when told to. */
+/* test_token_pub.c - frames reach who subscribed to their stream, and are dropped when told to.
+ *
+ * The subscriber stands on a real SUB socket; dropping is counted. */
 #include "tests/unit/svc/bus_fixture.h"
 
 #include "llm-svc/token_pub.h"
@@ -51,7 +53,8 @@ close_bench(bench_t *b)
     fixture_close(&b->fixture);
 }
 
-/* Receives one part; false when there is none (flags ZMQ_DONTWAIT), or nobody sent for long. */
+/* Receives one part; false when there is none (flags ZMQ_DONTWAIT), or nobody sent for
+ * long. */
 static bool
 receive(bench_t *b, zmq_msg_t *msg, int flags)
 {

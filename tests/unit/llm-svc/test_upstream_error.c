@@ -1,4 +1,6 @@
-/* test_upstream_error.c - what people read when a provider fails: short, clean, without the key. */
+/* test_upstream_error.c - what people read when a provider fails.
+ *
+ * Short, clean, the provider's own words where there are any, and never the key. */
 #include "llm-svc/upstream_error.h"
 
 #include <setjmp.h>

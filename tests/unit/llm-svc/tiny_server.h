@@ -1,8 +1,8 @@
 /* tiny_server.h - a HTTP server on a thread, that answers with exactly the bytes a test wants.
  *
- * Serves one connection at a time. For each request it calls the test's function, which writes
- * to the socket and says whether the connection stays open. No asserts on its thread: what it
- * saw is compared by the test. Included by the tests that speak HTTP. */
+ * Serves one connection at a time. For each request it calls the test's function, which
+ * writes to the socket and says whether the connection stays open. No asserts on its
+ * thread: what it saw is compared by the test. Included by the tests that speak HTTP. */
 #ifndef TESTS_UNIT_LLM_SVC_TINY_SERVER_H
 #define TESTS_UNIT_LLM_SVC_TINY_SERVER_H
 
@@ -32,7 +32,9 @@ struct tiny_server {
     atomic_int requests;                  /* read so far */
     atomic_int connections;               /* accepted so far */
     atomic_bool client_left;              /* tiny_wait_for_close saw it */
-    char request[TINY_REQUEST_MAX_BYTES]; /* the latest, head and body; NUL-terminated */
+    char request[TINY_REQUEST_MAX_BYTES]; /* its thread's: the latest, NUL-terminated */
+    pthread_mutex_t lock;                 /* of seen */
+    char seen[TINY_REQUEST_MAX_BYTES];    /* copy of it for the test */
     char url[64];                         /* "http://127.0.0.1:<port>/v1" */
 };
 
@@ -114,7 +116,20 @@ tiny_read_request(tiny_server_t *self, int fd)
         want = (size_t)(end + 4 - self->request) +
                (length == NULL ? 0 : strtoul(length + 15, NULL, 10));
     }
+    pthread_mutex_lock(&self->lock);
+    memcpy(self->seen, self->request, n + 1);
+    pthread_mutex_unlock(&self->lock);
     return true;
+}
+
+/* True when the latest request contains `text`. For the test's thread. */
+static inline bool
+tiny_saw(tiny_server_t *self, const char *text)
+{
+    pthread_mutex_lock(&self->lock);
+    bool is_there = strstr(self->seen, text) != NULL;
+    pthread_mutex_unlock(&self->lock);
+    return is_there;
 }
 
 static inline void *
@@ -144,6 +159,7 @@ tiny_open(tiny_server_t *self, tiny_serve_fn *serve)
 
     memset(self, 0, sizeof(*self));
     self->serve = serve;
+    pthread_mutex_init(&self->lock, NULL);
     self->listener = socket(AF_INET, SOCK_STREAM, 0);
     assert_true(bind(self->listener, (struct sockaddr *)&address, n) == 0);
     assert_true(listen(self->listener, 16) == 0);
@@ -160,6 +176,7 @@ tiny_close(tiny_server_t *self)
     shutdown(self->listener, SHUT_RDWR);
     pthread_join(self->thread, NULL);
     close(self->listener);
+    pthread_mutex_destroy(&self->lock);
 }
 
 #endif
