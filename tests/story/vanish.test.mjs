@@ -13,7 +13,7 @@ let provider;
 let s;
 before(async () => {
     provider = await startProvider();
-    s = await start({ provider, config: { gateway: { keepalive_s: 1 } } });
+    s = await start({ provider, config: { gateway: { keepalive_s: 1 }, server: { header_timeout_s: 1, body_timeout_s: 1 } } });
 });
 after(async () => {
     await s.stopAll();
