@@ -1,7 +1,9 @@
-/* svc_heap.c - what is due next: an indexed binary heap of nodes that live inside other structs.
+/* svc_heap.c - what is due next: an indexed binary heap of embedded nodes.
  *
- * See svc_heap.h. Place 0 means "in no heap", so that a zeroed node can be removed safely;
- * nodes[place - 1] is the node itself. */
+ * For the timers of a loop and the deadlines of calls; svc_heap.h is the manual. The
+ * array doubles when full and never shrinks. Thread: the owner's. Place 0 means "in no
+ * heap", so that a zeroed node can be removed safely; nodes[place - 1] is the node
+ * itself. */
 #include "svc/svc_heap.h"
 
 #include <stdlib.h>

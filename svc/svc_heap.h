@@ -1,9 +1,10 @@
-/* svc_heap.h - what is due next: an indexed binary heap of nodes that live inside other structs.
+/* svc_heap.h - what is due next: an indexed binary heap of embedded nodes.
  *
- * Timers of the loop, kept calls of the server and outstanding calls of a peer all ask the same
- * question. A node knows its place, so moving or removing one costs O(log n). Among equal keys
- * the one that was put first is first. The heap never owns a node, only its array of pointers,
- * which grows with what is put; callers bound that. Thread: the owner's. */
+ * Timers of the loop, kept calls of the server and outstanding calls of a peer all ask
+ * the same question. A node knows its place, so moving or removing one costs O(log n).
+ * Among equal keys the one that was put first is first. The heap never owns a node,
+ * only its array of pointers, which grows with what is put; callers bound that.
+ * Thread: the owner's. */
 #ifndef SVC_SVC_HEAP_H
 #define SVC_SVC_HEAP_H
 

@@ -1,13 +1,14 @@
-/* svc_loop.c - the event loop of one thread: ZeroMQ sockets, file descriptors and timers in one zmq_poll.
+/* svc_loop.c - one thread's event loop: sockets, descriptors and timers in one zmq_poll.
  *
- * One turn: plan how long to block, poll, run the handlers of what is ready, run the timers that
- * are due, run the turn functions. What a handler adds or removes changes the watches at once;
- * the array for zmq_poll is made anew before the next poll, and a serial number keeps a handler
- * that was removed meanwhile (or whose slot has another owner) from being called.
+ * One turn: plan how long to block, poll, run the handlers of what is ready, run the
+ * timers that are due, run the turn functions. What a handler adds or removes changes
+ * the watches at once; the array for zmq_poll is made anew before the next poll, and a
+ * serial number keeps a handler that was removed meanwhile (or whose slot has another
+ * owner) from being called.
  *
- * Standing still: the time from poll to poll is compared with what was planned. After a stall the
- * sockets are read dry first, with a short wait, since libzmq's own thread stood still as well and
- * needs a moment to fetch what the kernel holds. */
+ * Standing still: the time from poll to poll is compared with what was planned. After
+ * a stall the sockets are read dry first, with a short wait, since libzmq's own thread
+ * stood still as well and needs a moment to fetch what the kernel holds. */
 #include "svc/svc_loop.h"
 
 #include "svc/svc_heap.h"
@@ -105,7 +106,7 @@ svc_loop_destroy(svc_loop_t **self_p)
     *self_p = NULL;
 }
 
-/* --- watches -------------------------------------------------------------------------------- */
+/* --- watches ------------------------------------------------------------------------ */
 
 static void
 add_watch(svc_loop_t *self, watch_t watch)
@@ -179,7 +180,7 @@ rebuild_items(svc_loop_t *self)
     self->changed = false;
 }
 
-/* --- timers --------------------------------------------------------------------------------- */
+/* --- timers ------------------------------------------------------------------------- */
 
 static uint64_t
 add_timer(svc_loop_t *self, uint64_t ms, uint64_t every_ms, svc_loop_fn *fn, void *arg)
@@ -189,7 +190,7 @@ add_timer(svc_loop_t *self, uint64_t ms, uint64_t every_ms, svc_loop_fn *fn, voi
     timer->fn = fn;
     timer->arg = arg;
     svc_table_add(&self->timers_by_id, &timer->by_id, ++self->timer_ids);
-    /* The clock itself, not now_ms: a handler that took long must not shorten what it waits for. */
+    /* The clock itself, not now_ms: a slow handler must not shorten what it waits for. */
     svc_heap_put(&self->timers, &timer->due, svc_mono_ms() + ms);
     return timer->by_id.key;
 }
@@ -246,7 +247,7 @@ run_timers(svc_loop_t *self)
     }
 }
 
-/* --- turns ---------------------------------------------------------------------------------- */
+/* --- turns -------------------------------------------------------------------------- */
 
 void
 svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg)
@@ -334,7 +335,8 @@ run_handlers(svc_loop_t *self)
     }
 }
 
-/* After a stall: reads everything that waits, so that nobody is judged by what we had not read yet. */
+/* After a stall: reads everything that waits, so that nobody is judged by what we had
+ * not read yet. */
 static void
 catch_up(svc_loop_t *self)
 {

@@ -1,8 +1,9 @@
-/* svc_msg.c - sending and receiving ZeroMQ messages: the only place that calls zmq_msg_send and zmq_msg_recv.
+/* svc_msg.c - the only place that sends and receives ZeroMQ messages.
  *
- * libzmq is not built with ThreadSanitizer, so the hand-over of a payload from thread to thread
- * looks like a race to it; the two annotations tell what the mailbox guarantees. A payload that
- * was taken from a buffer is freed by whichever thread drops it last (mostly libzmq's own). */
+ * libzmq is not built with ThreadSanitizer, so the hand-over of a payload from thread
+ * to thread looks like a race to it; the two annotations tell what the mailbox
+ * guarantees. A payload that was taken from a buffer is freed by whichever thread
+ * drops it last (mostly libzmq's own). */
 #include "svc/svc_msg.h"
 
 #include "proto/proto.h"

@@ -32,7 +32,7 @@
 
 static void open_socket(svc_peer_t *self);
 
-/* --- events ----------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------- */
 
 static void
 tell(svc_peer_t *self, svc_peer_event event, uint64_t instance)
@@ -59,7 +59,7 @@ tell_lost(svc_peer_t *self, const char *why)
     tell(self, SVC_PEER_LOST, self->instance);
 }
 
-/* --- sockets ---------------------------------------------------------------------------------- */
+/* --- sockets ------------------------------------------------------------------------ */
 
 static void
 close_socket(svc_peer_t *self)
@@ -85,7 +85,8 @@ on_open_timer(void *arg, short events)
     open_socket(self);
 }
 
-/* Leaves a connection for good; the next one is opened after `ms`. Callbacks run at the end. */
+/* Leaves a connection for good; the next one is opened after `ms`. Callbacks run at
+ * the end. */
 static void
 go_down(svc_peer_t *self, const char *why, uint64_t ms)
 {
@@ -103,7 +104,7 @@ go_down(svc_peer_t *self, const char *why, uint64_t ms)
     tell(self, SVC_PEER_DOWN, self->instance);
 }
 
-/* --- hello and ping --------------------------------------------------------------------------- */
+/* --- hello and ping ----------------------------------------------------------------- */
 
 static void
 send_hello(svc_peer_t *self)
@@ -120,7 +121,7 @@ send_hello(svc_peer_t *self)
         .op = SVC_LIT(OP_SVC_HELLO),
         .expires_ms = svc_unix_ms() + PEER_HELLO_LIMIT_MS,
     };
-    /* The connection may be known to the monitor a moment before it is to the socket: the tick tries again. */
+    /* The monitor may know of the connection before the socket does: the tick tries again. */
     self->hello_sent = svc_peer_send(self, &envelope, &hello_schema, &hello) == RC_OK;
 }
 
@@ -200,7 +201,7 @@ on_ping_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
     self->is_draining = rep.draining;
 }
 
-/* --- what comes in ---------------------------------------------------------------------------- */
+/* --- what comes in ------------------------------------------------------------------ */
 
 static void
 on_message(svc_peer_t *self, svc_str head, svc_str body)
@@ -301,7 +302,7 @@ on_monitor(void *arg, short events)
     }
 }
 
-/* --- time ------------------------------------------------------------------------------------- */
+/* --- time --------------------------------------------------------------------------- */
 
 static void
 on_tick(void *arg, short events)
@@ -340,9 +341,10 @@ on_stall(void *arg, short events)
         send_ping(self);
 }
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------- */
 
-/* Makes the socket, not connected yet, and its monitor. False: no descriptors left, errno tells. */
+/* Makes the socket, not connected yet, and its monitor. False: no descriptors left,
+ * errno tells. */
 static bool
 make_socket(svc_peer_t *self)
 {

@@ -1,9 +1,9 @@
 /* svc_peer_call.c - the calling side of the bus: the calls of one peer.
  *
- * A call is found by its id (hash table) when a reply comes and by its deadline (heap) when none
- * does; one timer of the loop stands at or before the earliest deadline. A call leaves the table
- * before its last callback runs, so the callback may call, post and forget as it likes.
- * Thread: the loop's. */
+ * A call is found by its id (hash table) when a reply comes and by its deadline (heap)
+ * when none does; one timer of the loop stands at or before the earliest deadline. A
+ * call leaves the table before its last callback runs, so the callback may call, post
+ * and forget as it likes. Thread: the loop's. */
 #include "svc/svc_peer_call.h"
 
 #include "svc/svc_msg.h"
@@ -25,7 +25,7 @@ typedef struct {
     void *arg;                        /* for on_reply */
 } peer_call_t;
 
-/* --- sending ---------------------------------------------------------------------------------- */
+/* --- sending ------------------------------------------------------------------------ */
 
 static bool
 send_body(void *socket, svc_buf_t *out)
@@ -66,7 +66,7 @@ svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
     return rc;
 }
 
-/* --- deadlines -------------------------------------------------------------------------------- */
+/* --- deadlines ---------------------------------------------------------------------- */
 
 static void
 remove_call(svc_peer_t *self, peer_call_t *call)
@@ -126,7 +126,7 @@ set_deadline(svc_peer_t *self, peer_call_t *call, uint64_t ms)
     set_timer(self);
 }
 
-/* --- calls ------------------------------------------------------------------------------------ */
+/* --- calls -------------------------------------------------------------------------- */
 
 svc_rc
 svc_peer_call(svc_peer_t *self, const svc_peer_request_t *request, uint64_t *id_out)
@@ -207,7 +207,7 @@ svc_peer_drop_calls(svc_peer_t *self)
     svc_heap_fini(&self->deadlines);
 }
 
-/* --- replies ---------------------------------------------------------------------------------- */
+/* --- replies ------------------------------------------------------------------------ */
 
 static void
 on_error_reply(svc_peer_t *self, peer_call_t *call, svc_str body)

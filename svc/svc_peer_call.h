@@ -1,7 +1,8 @@
 /* svc_peer_call.h - what a peer is made of: shared by the two halves of svc_peer only.
  *
  * svc_peer.c holds the connection: socket, monitor, hello, ping, up, down, lost.
- * svc_peer_call.c holds the calls: sent, answered, timed out, failed, forgotten. */
+ * svc_peer_call.c holds the calls: sent, answered, timed out, failed, forgotten.
+ * Nobody else includes this. Thread: the loop's. */
 #ifndef SVC_SVC_PEER_CALL_H
 #define SVC_SVC_PEER_CALL_H
 
@@ -31,29 +32,31 @@ struct svc_peer {
     bool is_draining;            /* as its last ping reply said */
     bool hello_sent;             /* on this connection */
     bool is_asked;               /* a ping went out, and nothing has come since */
-    bool complained;             /* about a wrong answer to hello, logged once until the next UP */
-    unsigned ticks;              /* to ping at every n-th */
-    uint64_t monitors;           /* source of names of monitor endpoints */
-    uint64_t instance;           /* that is or was up; 0: none yet */
-    uint64_t last_life_ms;       /* monotonic: when anything came from it */
-    uint64_t asked_ms;           /* monotonic: of the oldest ping since then, while is_asked */
-    uint64_t hello_ms;           /* monotonic: when the handshake succeeded */
-    proto_arena_t *arena;        /* of the reply in hand */
-    void *rep;                   /* room for the decoded reply in hand */
-    size_t rep_cap;              /* bytes of rep */
-    svc_buf_t out;               /* encoded body, between uses empty */
-    svc_table_t calls;           /* owns the outstanding calls */
-    svc_heap_t deadlines;        /* of them */
-    uint64_t ids;                /* source of call ids */
-    uint64_t call_timer;         /* fires at call_timer_ms or later; 0: none */
-    uint64_t call_timer_ms;      /* monotonic */
+    bool complained;   /* about a wrong answer to hello, logged once until the next UP */
+    unsigned ticks;    /* to ping at every n-th */
+    uint64_t monitors; /* source of names of monitor endpoints */
+    uint64_t instance; /* that is or was up; 0: none yet */
+    uint64_t last_life_ms;  /* monotonic: when anything came from it */
+    uint64_t asked_ms;      /* monotonic: of the oldest ping since then, while is_asked */
+    uint64_t hello_ms;      /* monotonic: when the handshake succeeded */
+    proto_arena_t *arena;   /* of the reply in hand */
+    void *rep;              /* room for the decoded reply in hand */
+    size_t rep_cap;         /* bytes of rep */
+    svc_buf_t out;          /* encoded body, between uses empty */
+    svc_table_t calls;      /* owns the outstanding calls */
+    svc_heap_t deadlines;   /* of them */
+    uint64_t ids;           /* source of call ids */
+    uint64_t call_timer;    /* fires at call_timer_ms or later; 0: none */
+    uint64_t call_timer_ms; /* monotonic */
 };
 
-#define SVC_PEER_OWN_IDS (1ull << 62) /* ids from here on are hello and ping, below are calls */
+#define SVC_PEER_OWN_IDS \
+    (1ull << 62) /* ids from here on are hello and ping, below are calls */
 #define SVC_PEER_HELLO_ID (SVC_PEER_OWN_IDS + 1)
-#define SVC_PEER_PING_ID (SVC_PEER_OWN_IDS + 2)
+#define SVC_PEER_PING_ID  (SVC_PEER_OWN_IDS + 2)
 
-/* Sends one message. `trace` empty: a fresh one. RC_BUSY: no room (or no connection); else what encoding says. */
+/* Sends one message. `trace` empty: a fresh one. RC_BUSY: no room (or no connection);
+ * else what encoding says. */
 svc_rc svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
                      const proto_schema_t *schema, const void *msg);
 

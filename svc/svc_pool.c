@@ -63,7 +63,7 @@ struct svc_job {
     zmq_msg_t result; /* head and result */
 };
 
-/* --- the worker's thread ------------------------------------------------------------------------ */
+/* --- the worker's thread ------------------------------------------------------------ */
 
 uint32_t
 svc_job_kind(const svc_job_t *job)
@@ -190,7 +190,7 @@ run_worker(void *arg)
     return NULL;
 }
 
-/* --- queue -------------------------------------------------------------------------------------- */
+/* --- queue -------------------------------------------------------------------------- */
 
 static worker_t *
 find_idle(svc_pool_t *self)
@@ -253,9 +253,10 @@ svc_pool_load(const svc_pool_t *self)
     return self->n_queued + self->n_running;
 }
 
-/* --- results ------------------------------------------------------------------------------------ */
+/* --- results ------------------------------------------------------------------------ */
 
-/* Reads the results of one batch into `finished` and `results`; gives how many, 0 when there are none. */
+/* Reads the results of one batch into `finished` and `results`; gives how many, 0 when
+ * there are none. */
 static size_t
 receive_results(svc_pool_t *self, int flags)
 {
@@ -303,7 +304,7 @@ on_readable(void *arg, short events)
     }
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------- */
 
 /* Waits for the first message of each worker. NULL, or the first error (free() it). */
 static char *
@@ -370,7 +371,8 @@ make_pool(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg)
     return self;
 }
 
-/* Sends home those who are there (a worker that could not open has left by itself) and joins all. */
+/* Sends home those who are there (a worker that could not open has left by itself) and
+ * joins all. */
 static void
 close_pool(svc_pool_t *self)
 {

@@ -1,9 +1,10 @@
 /* svc_pool.h - worker threads for what would block a loop: hashing, disk, Redis.
  *
- * The owner's loop submits jobs and gets results back as events on its own thread; only copied
- * bytes cross, over inproc ZeroMQ pairs. The queue is bounded and waits on the owner's side, so
- * a full queue refuses (RC_BUSY) and an idle worker gets the next job at once. A worker that
- * may hold several jobs gets them as one batch: that is group commit.
+ * The owner's loop submits jobs and gets results back as events on its own thread;
+ * only copied bytes cross, over inproc ZeroMQ pairs. The queue is bounded and waits on
+ * the owner's side, so a full queue refuses (RC_BUSY) and an idle worker gets the next
+ * job at once. A worker that may hold several jobs gets them as one batch: that is
+ * group commit.
  *
  * Thread: the loop's, except where an op says the worker's. */
 #ifndef SVC_SVC_POOL_H
@@ -16,28 +17,35 @@ typedef struct svc_pool svc_pool_t;
 typedef struct svc_job svc_job_t;
 
 typedef struct {
-    const char *name;   /* of the threads: "bcrypt"; at most 15 bytes */
-    size_t threads;     /* at least 1 */
-    size_t max_queued;  /* jobs that wait; one more is RC_BUSY */
-    size_t max_batch;   /* jobs handed to one worker at once (1: strictly one by one) */
-    void *(*open)(void *arg, char **error);  /* worker's thread, at start: gives its state; NULL with *error set: start-up fails */
-    void (*work)(void *state, svc_job_t *const *jobs, size_t n); /* worker's thread: answers each job by svc_job_done */
-    void (*close)(void *state); /* worker's thread, at the end */
+    const char *name;  /* of the threads: "bcrypt"; at most 15 bytes */
+    size_t threads;    /* at least 1 */
+    size_t max_queued; /* jobs that wait; one more is RC_BUSY */
+    size_t max_batch;  /* jobs handed to one worker at once (1: strictly one by one) */
+
+    /* Worker's thread, at start: gives its state. NULL with *error set: start-up fails. */
+    void *(*open)(void *arg, char **error);
+    /* Worker's thread: answers each job by svc_job_done. */
+    void (*work)(void *state, svc_job_t *const *jobs, size_t n);
+    /* Worker's thread, at the end. */
+    void (*close)(void *state);
 } svc_pool_config_t;
 
 /* Receives a job's result on the loop's thread. `result` dies on return. */
 typedef void svc_pool_done_fn(void *arg, uint64_t tag, svc_rc rc, svc_str result);
 
-/* Starts the threads; returns when all are open. NULL with *error (free() it) when one could not open. Keeps ctx, copies *config; `arg` goes to open. */
-svc_pool_t *svc_pool_new(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg, char **error);
+/* Starts the threads; returns when all are open. NULL with *error (free() it) when one
+ * could not open. Keeps ctx, copies *config; `arg` goes to open. */
+svc_pool_t *svc_pool_new(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg,
+                         char **error);
 
-/* Lets running and queued jobs finish (no done functions are called any more), joins the threads, sets *self_p to NULL. NULL-safe. */
+/* Lets running and queued jobs finish (no done functions are called any more), joins
+ * the threads, sets *self_p to NULL. NULL-safe. */
 void svc_pool_destroy(svc_pool_t **self_p);
 
-/* Queues a job: `kind` and a copy of `payload` reach the worker, (arg, tag) come back with the result.
- * RC_BUSY: the queue is full; RC_TOO_BIG: no memory. */
-svc_rc svc_pool_submit(svc_pool_t *self, uint32_t kind, svc_str payload, svc_pool_done_fn *done, void *arg,
-                       uint64_t tag) SVC_MUST_CHECK;
+/* Queues a job: `kind` and a copy of `payload` reach the worker, (arg, tag) come back
+ * with the result. RC_BUSY: the queue is full; RC_TOO_BIG: no memory. */
+svc_rc svc_pool_submit(svc_pool_t *self, uint32_t kind, svc_str payload,
+                       svc_pool_done_fn *done, void *arg, uint64_t tag) SVC_MUST_CHECK;
 
 /* Jobs that wait or run. */
 size_t svc_pool_load(const svc_pool_t *self);
@@ -46,7 +54,8 @@ size_t svc_pool_load(const svc_pool_t *self);
 uint32_t svc_job_kind(const svc_job_t *job);
 svc_str svc_job_payload(const svc_job_t *job);
 
-/* Worker's thread: answers a job, once. Copies `result`. Sent when work() returns; a job that work() did not answer is RC_INTERNAL. */
+/* Worker's thread: answers a job, once. Copies `result`. Sent when work() returns; a
+ * job that work() did not answer is RC_INTERNAL. */
 void svc_job_done(svc_job_t *job, svc_rc rc, svc_str result);
 
 #endif

@@ -1,9 +1,10 @@
-/* svc_server.c - the serving side of the bus: a ROUTER socket and one table of operations.
+/* svc_server.c - the serving side of the bus: a ROUTER socket and one table of
+ * operations.
  *
- * One request: [route, envelope, body]. Its way: envelope -> expired? -> who is it (hello) ->
- * operation -> who may -> body -> handler -> reply. Whatever cannot be read is counted, and
- * answered RC_INVALID if at least the id could be. Calls live in svc_server_call.c, who said
- * hello in svc_server_clients.c. Thread: the loop's. */
+ * One request: [route, envelope, body]. Its way: envelope -> expired? -> who is it
+ * (hello) -> operation -> who may -> body -> handler -> reply. Whatever cannot be read
+ * is counted, and answered RC_INVALID if at least the id could be. Calls live in
+ * svc_server_call.c, who said hello in svc_server_clients.c. Thread: the loop's. */
 #include "svc/svc_server.h"
 
 #include "svc/svc_msg.h"
@@ -21,7 +22,7 @@
 /* So that the last replies before an orderly end get out. */
 #define SERVER_LINGER_MS 200
 
-/* --- what every service answers ----------------------------------------------------------- */
+/* --- what every service answers ----------------------------------------------------- */
 
 typedef svc_rc builtin_fn(svc_server_t *self, svc_call_t *call, svc_str body);
 
@@ -106,7 +107,7 @@ run_builtin(svc_server_t *self, const builtin_t *builtin, svc_call_t *call, svc_
     svc_call_free(call);
 }
 
-/* --- requests --------------------------------------------------------------------------------- */
+/* --- requests ----------------------------------------------------------------------- */
 
 static const svc_op_t *
 find_op(const svc_server_t *self, svc_str name)
@@ -276,7 +277,7 @@ on_stall(void *arg, short events)
     svc_metrics_add(((svc_server_t *)arg)->ctx->metrics, SVC_M_LOOP_STALLS, 1);
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------- */
 
 static bool
 bind_socket(svc_server_t *self, const char *endpoint, char **error)

@@ -1,9 +1,10 @@
 /* svc_server_call.c - the calls of a server: kept, answered, cancelled.
  *
- * A call is found by its handle (hash table) and by its deadline (heap); one timer of the loop
- * stands at or before the earliest deadline. It is set only when an earlier one comes, so that
- * thousands of calls whose deadlines move with every part cost no timer work: a timer that fires
- * too early finds nothing due and is set again. Thread: the loop's. */
+ * A call is found by its handle (hash table) and by its deadline (heap); one timer of
+ * the loop stands at or before the earliest deadline. It is set only when an earlier
+ * one comes, so that thousands of calls whose deadlines move with every part cost no
+ * timer work: a timer that fires too early finds nothing due and is set again. Thread:
+ * the loop's. */
 #include "svc/svc_server_call.h"
 
 #include "proto/utf8.h"
@@ -16,7 +17,7 @@
 #define REPLY_COPY_MAX_BYTES \
     (64u << 10) /* smaller bodies are copied, and the buffer is used again */
 
-/* --- life ----------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------- */
 
 svc_call_t *
 svc_call_new(svc_server_t *server)
@@ -106,7 +107,7 @@ svc_server_drop_calls(svc_server_t *self)
     svc_heap_fini(&self->deadlines);
 }
 
-/* --- deadlines ------------------------------------------------------------------------------ */
+/* --- deadlines ---------------------------------------------------------------------- */
 
 static void set_timer(svc_server_t *self);
 
@@ -152,7 +153,7 @@ svc_call_keep_until(svc_call_t *call, uint64_t deadline_ms)
     set_timer(call->server);
 }
 
-/* --- replies -------------------------------------------------------------------------------- */
+/* --- replies ------------------------------------------------------------------------ */
 
 /* Sends [route, envelope, body]. Once the route is accepted ZeroMQ takes the rest. */
 static svc_rc
@@ -293,7 +294,7 @@ svc_call_partial(svc_call_t *call, const void *rep, uint64_t hold_ms)
     return rc;
 }
 
-/* --- what handlers ask ---------------------------------------------------------------------- */
+/* --- what handlers ask -------------------------------------------------------------- */
 
 uint64_t
 svc_call_id(const svc_call_t *call)

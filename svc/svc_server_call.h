@@ -1,8 +1,9 @@
-/* svc_server_call.h - what a call is made of: shared by the two halves of the server only.
+/* svc_server_call.h - what a call is made of: for the halves of the server only.
  *
- * svc_server.c receives, checks and dispatches; svc_server_call.c keeps, answers and cancels.
- * Every request is a call from receipt to its last answer. While its handler runs it is never
- * freed, whatever the handler does with it: it is marked done, and freed on the way out. */
+ * svc_server.c receives, checks and dispatches; svc_server_call.c keeps, answers and
+ * cancels. Every request is a call from receipt to its last answer. While its handler
+ * runs it is never freed, whatever the handler does with it: it is marked done, and
+ * freed on the way out. */
 #ifndef SVC_SVC_SERVER_CALL_H
 #define SVC_SVC_SERVER_CALL_H
 
@@ -10,7 +11,8 @@
 #include "svc/svc_server.h"
 #include "svc/svc_table.h"
 
-#define SVC_ROUTE_MAX_BYTES 16 /* of a routing id: ZeroMQ makes 5; longer ones are nobody of ours */
+#define SVC_ROUTE_MAX_BYTES \
+    16 /* of a routing id: ZeroMQ makes 5; longer ones are nobody of ours */
 #define SVC_FREE_CALLS_MAX 256 /* kept for the next requests instead of freed */
 
 typedef struct {
@@ -21,21 +23,21 @@ typedef struct {
 typedef struct svc_clients svc_clients_t;
 
 struct svc_call {
-    svc_table_node_t by_handle;       /* first: cast from table nodes; key is the handle */
-    svc_heap_node_t deadline;         /* key: monotonic ms */
-    svc_server_t *server;             /* borrowed */
-    const svc_op_t *op;               /* borrowed; NULL for what the server answers itself */
-    const char *op_name;              /* static text, for the log */
-    const char *peer;                 /* static text, for the log */
-    svc_route_t route;                /* to the caller */
-    uint64_t id;                      /* of the caller; 0: wants no reply */
-    uint64_t expires_ms;              /* Unix */
-    uint64_t began_us;                /* monotonic */
-    uint64_t retry_after_s;           /* of an error answer */
-    char *text;                       /* of an error answer; owned, may be NULL */
-    svc_call_cancel_fn *on_cancel;    /* may be NULL */
-    void *on_cancel_arg;              /* for on_cancel */
-    svc_str body;                     /* view, while the handler runs */
+    svc_table_node_t by_handle;    /* first: cast from table nodes; key is the handle */
+    svc_heap_node_t deadline;      /* key: monotonic ms */
+    svc_server_t *server;          /* borrowed */
+    const svc_op_t *op;            /* borrowed; NULL for what the server answers itself */
+    const char *op_name;           /* static text, for the log */
+    const char *peer;              /* static text, for the log */
+    svc_route_t route;             /* to the caller */
+    uint64_t id;                   /* of the caller; 0: wants no reply */
+    uint64_t expires_ms;           /* Unix */
+    uint64_t began_us;             /* monotonic */
+    uint64_t retry_after_s;        /* of an error answer */
+    char *text;                    /* of an error answer; owned, may be NULL */
+    svc_call_cancel_fn *on_cancel; /* may be NULL */
+    void *on_cancel_arg;           /* for on_cancel */
+    svc_str body;                  /* view, while the handler runs */
     uint8_t trace[PROTO_TRACE_BYTES]; /* of the request */
     bool in_handler;                  /* must not be freed now */
     bool done;                        /* answered or cancelled while in_handler */
@@ -43,23 +45,23 @@ struct svc_call {
 };
 
 struct svc_server {
-    svc_ctx_t *ctx;             /* borrowed */
-    const svc_op_t *ops;        /* borrowed */
-    void *handler_self;         /* passed to handlers, borrowed */
-    void *socket;               /* ROUTER, owned */
-    char endpoint[256];         /* where it is bound */
-    proto_arena_t *arena;       /* of the request in hand */
-    void *req, *rep;            /* room for the largest request and reply struct */
-    svc_clients_t *clients;     /* who said hello */
-    svc_buf_t out;              /* encoded body, between uses empty */
-    svc_table_t calls;          /* owns the calls */
-    svc_heap_t deadlines;       /* svc_call.deadline of kept ones */
-    svc_call_t *free_calls;     /* linked by by_handle.next */
-    size_t n_free_calls;        /* at most SVC_FREE_CALLS_MAX */
-    uint64_t handles;           /* source of handles */
-    uint64_t timer;             /* fires at timer_ms or later; 0: none */
-    uint64_t timer_ms;          /* monotonic */
-    bool draining;              /* told in ping replies */
+    svc_ctx_t *ctx;         /* borrowed */
+    const svc_op_t *ops;    /* borrowed */
+    void *handler_self;     /* passed to handlers, borrowed */
+    void *socket;           /* ROUTER, owned */
+    char endpoint[256];     /* where it is bound */
+    proto_arena_t *arena;   /* of the request in hand */
+    void *req, *rep;        /* room for the largest request and reply struct */
+    svc_clients_t *clients; /* who said hello */
+    svc_buf_t out;          /* encoded body, between uses empty */
+    svc_table_t calls;      /* owns the calls */
+    svc_heap_t deadlines;   /* svc_call.deadline of kept ones */
+    svc_call_t *free_calls; /* linked by by_handle.next */
+    size_t n_free_calls;    /* at most SVC_FREE_CALLS_MAX */
+    uint64_t handles;       /* source of handles */
+    uint64_t timer;         /* fires at timer_ms or later; 0: none */
+    uint64_t timer_ms;      /* monotonic */
+    bool draining;          /* told in ping replies */
 };
 
 /* Gives a call of this server, in its table under a fresh handle. */
@@ -74,8 +76,10 @@ void svc_call_keep_until(svc_call_t *call, uint64_t deadline_ms);
 /* Cancels all calls and frees everything that calls need. */
 void svc_server_drop_calls(svc_server_t *self);
 
-/* Sends one reply: `schema` and `msg` are the body. RC_OK, RC_BUSY (dropped), RC_UNAVAILABLE (peer gone), or what encoding says. */
-svc_rc svc_call_send(svc_call_t *call, proto_kind kind, const proto_schema_t *schema, const void *msg);
+/* Sends one reply: `schema` and `msg` are the body. RC_OK, RC_BUSY (dropped),
+ * RC_UNAVAILABLE (peer gone), or what encoding says. */
+svc_rc svc_call_send(svc_call_t *call, proto_kind kind, const proto_schema_t *schema,
+                     const void *msg);
 
 /* Who said hello by which route. Bounded: the one that was silent longest is dropped. */
 typedef struct {

@@ -1,9 +1,9 @@
 /* svc_server_clients.c - who said hello by which route: what access is judged by.
  *
- * A hash table over ZeroMQ routing ids with a list in order of last use. A route lives as long as
- * one connection, and ZeroMQ does not tell a ROUTER when it ends, so entries pile up as callers
- * reconnect: at CLIENTS_MAX the one that was silent longest makes room. (Living callers ping each
- * second.) Thread: the server's. */
+ * A hash table over ZeroMQ routing ids with a list in order of last use. A route lives
+ * as long as one connection, and ZeroMQ does not tell a ROUTER when it ends, so
+ * entries pile up as callers reconnect: at CLIENTS_MAX the one that was silent longest
+ * makes room. (Living callers ping each second.) Thread: the server's. */
 #include "svc/svc_server_call.h"
 
 #include <stdlib.h>

@@ -1,7 +1,8 @@
-/* svc_table.c - find a struct by its number: a hash table of nodes that live inside other structs.
+/* svc_table.c - find a struct by its number: a hash table of embedded nodes.
  *
- * See svc_table.h. Chained buckets, doubled when there are as many nodes as buckets; never
- * shrunk, since the number of calls in flight comes back to what it was. */
+ * For calls by id; svc_table.h is the manual. Chained buckets, doubled when there are
+ * as many nodes as buckets; never shrunk, since the number of calls in flight comes
+ * back to what it was. Thread: the owner's. */
 #include "svc/svc_table.h"
 
 #include <stdlib.h>

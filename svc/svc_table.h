@@ -1,8 +1,8 @@
-/* svc_table.h - find a struct by its number: a hash table of nodes that live inside other structs.
+/* svc_table.h - find a struct by its number: a hash table of embedded nodes.
  *
- * For calls by id. Keys are unique and mostly counted upwards, so a multiplication spreads them
- * well enough. The table owns its buckets only, which double as it fills; callers bound how many
- * nodes there are. Thread: the owner's. */
+ * For calls by id. Keys are unique and mostly counted upwards, so a multiplication
+ * spreads them well enough. The table owns its buckets only, which double as it fills;
+ * callers bound how many nodes there are. Thread: the owner's. */
 #ifndef SVC_SVC_TABLE_H
 #define SVC_SVC_TABLE_H
 
@@ -32,7 +32,8 @@ svc_table_node_t *svc_table_get(const svc_table_t *self, uint64_t key);
 /* Removes the node with this key and returns it, NULL when there is none. */
 svc_table_node_t *svc_table_remove(svc_table_t *self, uint64_t key);
 
-/* Any node, NULL when empty: for emptying the table. Looks from bucket *from on and moves it there; start with 0. */
+/* Any node, NULL when empty: for emptying the table. Looks from bucket *from on and
+ * moves it there; start with 0. */
 svc_table_node_t *svc_table_any(const svc_table_t *self, size_t *from);
 
 #endif

@@ -1,4 +1,6 @@
-/* test_svc_heap.c - the heap gives back what is due in order, whatever is moved and removed meanwhile. */
+/* test_svc_heap.c - the heap gives back what is due in order, whatever is moved and removed meanwhile.
+ *
+ * Random keys are put, moved and removed; what is left must come out sorted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

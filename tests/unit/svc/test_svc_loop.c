@@ -1,4 +1,6 @@
-/* test_svc_loop.c - order of timers, safety of removal inside handlers, and standing still. */
+/* test_svc_loop.c - order of timers, safety of removal inside handlers, and standing still.
+ *
+ * Each test writes down what ran as a string of letters. Standing still is a handler that sleeps. */
 #include "bus_fixture.h"
 
 #include <pthread.h>

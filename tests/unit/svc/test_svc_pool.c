@@ -1,4 +1,6 @@
-/* test_svc_pool.c - jobs, batches, a full queue, and the end with jobs in the queue. */
+/* test_svc_pool.c - jobs, batches, a full queue, and the end with jobs in the queue.
+ *
+ * Real threads; a gate (an atomic) holds a worker where the test wants it. */
 #include "bus_fixture.h"
 
 #include <pthread.h>

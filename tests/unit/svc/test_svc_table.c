@@ -1,4 +1,6 @@
-/* test_svc_table.c - the table finds what was added until it is removed, while it grows. */
+/* test_svc_table.c - the table finds what was added until it is removed, while it grows.
+ *
+ * Thousands of keys, so that the buckets double several times. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
