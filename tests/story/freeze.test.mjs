@@ -10,6 +10,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer } from '../support/expect.mjs';
 import { pause, until, within } from '../support/deadline.mjs';
+import { openAnswer } from '../support/held.mjs';
 
 const FREEZE_MS = 2000;
 
@@ -27,15 +28,8 @@ after(async () => {
 for (const name of SERVICES) {
     story(`${name} stands still for two seconds: the answer is complete`, async () => {
         const user = await s.user();
-        const model = `fake:freeze-${name}`;
-        const hold = provider.hold(model);
-        const id = await user.create(model);
         const other = await user.create('fake');
-        const opening = user.chat(id, 'question');
-        const answer = await within(10_000, hold.next(), 'the provider is asked');
-        await answer.piece('before ');
-        const stream = await opening;
-        await stream.shows('before ');
+        const { stream, answer, id } = await openAnswer(provider, user, `fake:freeze-${name}`, 'before ');
         s.freeze(name);
         const meanwhile = [s.login(user.name, user.password), user.list(), user.ask(other, 'meanwhile')];
         for (let i = 0; i < 10; i++) {

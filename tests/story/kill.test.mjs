@@ -8,6 +8,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectBroken, expectError, expectNumbered } from '../support/expect.mjs';
 import { until, within } from '../support/deadline.mjs';
+import { asked, openAnswer } from '../support/held.mjs';
 
 let provider;
 let s;
@@ -20,22 +21,10 @@ after(async () => {
     await provider.stop();
 });
 
-const held = (hold) => within(10_000, hold.next(), 'the provider is asked');
-
-async function running(user, model, words) {
-    const hold = provider.hold(model);
-    const id = await user.create(model);
-    const opening = user.chat(id, 'question');
-    const answer = await held(hold);
-    await answer.piece(words);
-    const stream = await opening;
-    await stream.shows(words);
-    return { stream, answer, id, hold };
-}
-
-/** Starts a killed service; the system must answer a whole question within five seconds. */
+/** Starts a killed service, if that has not been done; the system must answer a whole question within five seconds. */
 async function revive(name, user) {
-    s.start(name);
+    if (!s.running(name))
+        s.start(name);
     await until(5000, async () => {
         await user.login();
         const got = await user.ask(await user.create('fake'), 'are you back?', { deadline: 5000 });
@@ -52,7 +41,7 @@ async function ended(user, id) {
 
 story('auth-svc dies: the answer goes on, new calls get 503 until it is back', async () => {
     const user = await s.user();
-    const { stream, answer, id } = await running(user, 'fake:kill-auth', 'one ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-auth', 'one ');
     await s.kill('auth-svc');
     await answer.piece('two ');
     await stream.shows('two ');
@@ -75,7 +64,7 @@ story('auth-svc dies: the answer goes on, new calls get 503 until it is back', a
 
 story('convo-svc dies: the asker\'s connection survives, the answer is complete', async () => {
     const user = await s.user();
-    const { stream, answer, id } = await running(user, 'fake:kill-convo', 'one ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-convo', 'one ');
     await s.kill('convo-svc');
     await answer.piece('two ');
     const res = await until(15_000, async () => {
@@ -96,7 +85,7 @@ story('convo-svc dies: the asker\'s connection survives, the answer is complete'
 
 story('convo-svc dies and the provider ends meanwhile: complete all the same', async () => {
     const user = await s.user();
-    const { stream, answer, id } = await running(user, 'fake:kill-convo-end', 'begun, ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-convo-end', 'begun, ');
     await s.kill('convo-svc');
     await answer.piece('ended while nobody wrote it down');
     await answer.finish();
@@ -111,23 +100,24 @@ story('convo-svc dies before the first piece: the answer comes, once', async () 
     const hold = provider.hold('fake:kill-convo-early');
     const id = await user.create('fake:kill-convo-early');
     const opening = user.chat(id, 'question');
-    const first = await held(hold);
+    const first = await asked(hold, opening);
     await s.kill('convo-svc');
     s.start('convo-svc');
-    await first.piece('patience');
-    await first.finish();
     hold.next().then(async (again) => {    /* it may be asked once more; the first is as good */
         await again.piece('patience');
         await again.finish();
     });
+    await first.piece('patience');
+    await first.finish();
     const stream = await within(30_000, opening, 'the stream opens');
     expectAnswer(await stream.rest(), 'patience', { messageId: 2 });
+    await revive('convo-svc', user);
     assert.equal((await user.messages(id)).length, 2);
 }, { deadline: 60_000 });
 
 story('llm-svc dies in mid-answer: interrupted, with all the text that was shown', async () => {
     const user = await s.user();
-    const { stream, answer, id } = await running(user, 'fake:kill-llm', 'one ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-llm', 'one ');
     for (let i = 0; i < 50; i++)
         await answer.piece(`piece ${i} `);
     await stream.shows('piece 49 ');
@@ -142,7 +132,7 @@ story('llm-svc dies in mid-answer: interrupted, with all the text that was shown
 
 story('llm-svc dies at the moment of showing: the history has at least what the asker saw', async () => {
     const user = await s.user();
-    const { stream, answer, id } = await running(user, 'fake:kill-llm-tail', 'one ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-llm-tail', 'one ');
     const flood = (async () => {
         for (let i = 0; i < 5000 && !answer.res.destroyed; i++)
             await answer.piece(`${i} `);
@@ -164,7 +154,7 @@ story('llm-svc dies before the first piece: the question is asked again and answ
     const hold = provider.hold('fake:kill-llm-early');
     const id = await user.create('fake:kill-llm-early');
     const opening = user.chat(id, 'question');
-    await held(hold);
+    await asked(hold, opening);
     await s.kill('llm-svc');
     s.start('llm-svc');
     const second = await within(30_000, hold.next(), 'the provider is asked again');
@@ -172,6 +162,7 @@ story('llm-svc dies before the first piece: the question is asked again and answ
     await second.finish();
     expectAnswer(await (await opening).rest(), 'second attempt', { messageId: 2 });
     assert.deepEqual((await user.messages(id)).map((m) => m.content), ['question', 'second attempt']);
+    await revive('llm-svc', user);
 }, { deadline: 60_000 });
 
 story('with llm-svc away a question gets 503 and leaves no trace', async () => {
@@ -189,7 +180,7 @@ story('with llm-svc away a question gets 503 and leaves no trace', async () => {
 
 story('the gateway dies: connections break, the answers are finished and stored', async () => {
     const user = await s.user();
-    const { stream, answer, id } = await running(user, 'fake:kill-gateway', 'one ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-gateway', 'one ');
     await s.kill('gateway');
     const got = await stream.rest();
     assert.equal(got.cut, true);

@@ -6,7 +6,8 @@ import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer } from '../support/expect.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { until } from '../support/deadline.mjs';
+import { openAnswer } from '../support/held.mjs';
 
 let provider;
 let s;
@@ -21,13 +22,7 @@ after(async () => {
 
 story('the asker gets an error event after reattach_s, the answer goes on', async () => {
     const user = await s.user();
-    const hold = provider.hold('fake:away');
-    const id = await user.create('fake:away');
-    const opening = user.chat(id, 'question');
-    const answer = await within(10_000, hold.next(), 'the provider is asked');
-    await answer.piece('one ');
-    const stream = await opening;
-    await stream.shows('one ');
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:away', 'one ');
     await s.kill('convo-svc');
     await answer.piece('two ');
     const got = await stream.rest(20_000);

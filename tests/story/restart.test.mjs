@@ -7,6 +7,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectNumbered } from '../support/expect.mjs';
 import { until, within } from '../support/deadline.mjs';
+import { openAnswer } from '../support/held.mjs';
 
 let provider;
 let s;
@@ -22,18 +23,6 @@ after(async () => {
 async function again() {
     await s.killAll();
     await s.startAll();
-}
-
-/** Opens an answer, shows its first words, gives {stream, answer, id}. */
-async function running(user, model, words) {
-    const hold = provider.hold(model);
-    const id = await user.create(model);
-    const opening = user.chat(id, 'question');
-    const answer = await within(10_000, hold.next(), 'the provider is asked');
-    await answer.piece(words);
-    const stream = await opening;
-    await stream.shows(words);
-    return { stream, answer, id };
 }
 
 story('after SIGTERM of all and a new start everything is there, tokens and keys included', async () => {
@@ -55,7 +44,7 @@ story('after SIGTERM of all and a new start everything is there, tokens and keys
 
 story('SIGTERM in mid-answer ends cleanly, and all the text that was shown is kept', async () => {
     const user = await s.user();
-    const { stream, id, answer } = await running(user, 'fake:drained', 'shown before the end');
+    const { stream, id, answer } = await openAnswer(provider, user, 'fake:drained', 'shown before the end');
     await s.stopAll({ keepDir: true });
     const got = await stream.rest();
     assert.notEqual(got.done?.data, 'Stream finished');
@@ -130,7 +119,7 @@ story('kill -9 of all under load: every answer whose done was seen is complete',
 
 story('kill -9 of all in mid-answer: it ends as interrupted with what was journaled, and the talk goes on', async () => {
     const user = await s.user();
-    const { id, stream, answer } = await running(user, 'fake:dark', 'some words');
+    const { id, stream, answer } = await openAnswer(provider, user, 'fake:dark', 'some words');
     await until(10_000, async () => (await user.messages(id))[1].content === 'some words', 'the words are journaled');
     await s.killAll();
     assert.equal((await stream.rest()).cut, true);

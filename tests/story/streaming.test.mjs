@@ -7,6 +7,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectBroken, expectError, expectNumbered } from '../support/expect.mjs';
 import { until, within } from '../support/deadline.mjs';
+import { asked } from '../support/held.mjs';
 import { RawConnection, parseResponse } from '../support/raw.mjs';
 
 const NDJSON = 'application/x-ndjson';
@@ -24,7 +25,6 @@ after(async () => {
     await provider.stop();
 });
 
-const held = (hold) => within(10_000, hold.next(), 'the provider is asked');
 
 story('an answer comes as server-sent events with the headers that proxies need', async () => {
     const user = await s.user();
@@ -96,7 +96,7 @@ story('pieces are shown while the answer is being written', async () => {
     const user = await s.user();
     const hold = provider.hold('fake:live');
     const opening = user.chat(await user.create('fake:live'), 'go');
-    const answer = await held(hold);
+    const answer = await asked(hold, opening);
     await answer.piece('> ');
     const stream = await opening;
     for (const piece of ['R', 'ust ', '是', '😀', '\u0001\u001f"\\/', '\u2028</script>']) {
@@ -116,7 +116,7 @@ story('the 200 comes with the first piece', async () => {
         opened = true;
         return c;
     });
-    const answer = await held(hold);
+    const answer = await asked(hold, opening);
     answer.head();
     assert.equal(opened, false, 'headers went out before there was anything to show');
     await answer.piece('now');
@@ -144,7 +144,7 @@ story('a comment line goes out when nothing else does', async () => {
     for (const [framing, accept] of [['sse', undefined], ['ndjson', NDJSON]]) {
         const hold = provider.hold('fake:quiet');
         const opening = user.chat(await user.create('fake:quiet'), 'go', { accept });
-        const answer = await held(hold);
+        const answer = await asked(hold, opening);
         await answer.piece('first');
         const stream = await opening;
         await stream.shows('first');
@@ -160,7 +160,7 @@ story('a second question while the first is being answered gets 409', async () =
     const hold = provider.hold('fake:busy');
     const id = await user.create('fake:busy');
     const opening = user.chat(id, 'first');
-    const answer = await held(hold);
+    const answer = await asked(hold, opening);
     expectError(await user.ask(id, 'too early'), 409, { code: 'answering' });
     await answer.piece('one');
     const stream = await opening;
@@ -172,7 +172,7 @@ story('a second question while the first is being answered gets 409', async () =
     await answer.finish();
     expectAnswer(await stream.rest(), 'one', { messageId: 2 });
     const next = user.chat(id, 'third');
-    const second = await held(hold);
+    const second = await asked(hold, next);
     await second.piece('three');
     await second.finish();
     expectAnswer(await (await next).rest(), 'three', { messageId: 4 });
@@ -184,7 +184,7 @@ story('of many questions at the same moment exactly one is taken', async () => {
     const id = await user.create('fake:once');
     const hold = provider.hold('fake:once');
     const all = Array.from({ length: 10 }, (_, i) => user.chat(id, `question ${i}`));
-    const answer = await held(hold);
+    const answer = await within(10_000, hold.next(), 'the provider is asked');
     const refused = [];
     for (const one of all)
         one.then((c) => c.status === 409 && refused.push(c));
@@ -203,7 +203,7 @@ story('history shows the question at once and the answer\'s state while it runs'
     const hold = provider.hold('fake:state');
     const id = await user.create('fake:state');
     const opening = user.chat(id, 'how are you?');
-    const answer = await held(hold);
+    const answer = await asked(hold, opening);
     const waiting = await user.messages(id);
     assert.deepEqual(waiting[0], { role: 'user', content: 'how are you?', message_id: 1 });
     assert.deepEqual(waiting[1], { role: 'assistant', content: '', message_id: 2, state: 'streaming' });

@@ -7,6 +7,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectNumbered } from '../support/expect.mjs';
 import { until, within } from '../support/deadline.mjs';
+import { asked } from '../support/held.mjs';
 import { RawConnection } from '../support/raw.mjs';
 
 let provider;
@@ -20,7 +21,6 @@ after(async () => {
     await provider.stop();
 });
 
-const held = (hold) => within(10_000, hold.next(), 'the provider is asked');
 const complete = (user, id) => until(10_000, async () => (await user.messages(id)).at(-1)?.state === 'complete', 'the answer is stored');
 
 /** Sends a question on a raw connection. */
@@ -36,7 +36,7 @@ story('a client that leaves in mid-answer finds it complete in the history', asy
     const hold = provider.hold('fake:left');
     const id = await user.create('fake:left');
     const opening = user.chat(id, 'tell me');
-    const answer = await held(hold);
+    const answer = await asked(hold, opening);
     await answer.piece('before, ');
     const stream = await opening;
     await stream.shows('before, ');
@@ -54,7 +54,7 @@ story('a client that leaves before the first piece finds its answer, too', async
     const hold = provider.hold('fake:left-early');
     const id = await user.create('fake:left-early');
     const connection = question(user, id, 'tell me');
-    const answer = await held(hold);
+    const answer = await within(10_000, hold.next(), 'the provider is asked');
     connection.destroy();
     await answer.piece('nobody hears this');
     await answer.finish();
@@ -67,7 +67,7 @@ story('a client that resets its connection finds its answer, too', async () => {
     const hold = provider.hold('fake:reset');
     const id = await user.create('fake:reset');
     const connection = question(user, id, 'tell me');
-    const answer = await held(hold);
+    const answer = await within(10_000, hold.next(), 'the provider is asked');
     await answer.piece('one ');
     await connection.until('one ');
     connection.socket.resetAndDestroy();
@@ -97,7 +97,7 @@ story('the next question waits for the answer that nobody listens to', async () 
     const hold = provider.hold('fake:queue');
     const id = await user.create('fake:queue');
     const opening = user.chat(id, 'first');
-    const answer = await held(hold);
+    const answer = await asked(hold, opening);
     await answer.piece('x');
     (await opening).leave();
     assert.equal((await user.ask(id, 'second')).status, 409);
