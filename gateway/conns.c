@@ -34,6 +34,7 @@ struct conn {
     struct sockaddr_storage sockaddr; /* of the peer */
     void *request;             /* who wants to know that the client left; NULL: not watched */
     bool counted;              /* in the limit per address */
+    bool half_closed;          /* the client sends no more */
 };
 
 typedef struct {
@@ -88,6 +89,8 @@ conn_enter(conn_t *self, conn_phase phase)
 {
     unlink_conn(self);
     link_conn(self, phase);
+    if (phase == CONN_IDLE && self->half_closed)
+        shutdown(self->fd, SHUT_RDWR); /* libmicrohttpd 0.9.75 may have missed it: it reads on an edge, and stops at a short read */
 }
 
 /* --- birth and death ---------------------------------------------------------------------- */
@@ -174,7 +177,9 @@ send_refusal(int fd, svc_rc rc, const char *sentence)
     char text[512];
     char body[256];
     const svc_rc_info_t *info = svc_rc_info(rc);
-    const char *reason = rc == RC_HEADERS_TOO_BIG ? "Request Header Fields Too Large" : "Service Unavailable";
+    const char *reason = info->http == 431   ? "Request Header Fields Too Large"
+                         : info->http == 400 ? "Bad Request"
+                                             : "Service Unavailable";
     int n_body = snprintf(body, sizeof body, "{\"error\":\"%s\",\"code\":\"%s\"}", sentence, info->wire);
     int n = snprintf(text, sizeof text,
                      "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
@@ -186,7 +191,24 @@ send_refusal(int fd, svc_rc rc, const char *sentence)
     shutdown(fd, SHUT_WR);
 }
 
-typedef enum { HEADERS_PARTIAL, HEADERS_COMPLETE, HEADERS_TOO_BIG, HEADERS_CLOSED } headers;
+typedef enum { HEADERS_PARTIAL, HEADERS_COMPLETE, HEADERS_TOO_BIG, HEADERS_NO_HTTP, HEADERS_CLOSED } headers;
+
+/* "METHOD target HTTP/1.1": on anything else libmicrohttpd waits for more until the time is over. */
+static bool
+is_request_line(const char *bytes, size_t n)
+{
+    const char *end = memchr(bytes, '\n', n);
+    size_t at = 0;
+    size_t line = end == NULL ? 0 : (size_t)(end - bytes);
+
+    while (at < line && bytes[at] >= 'A' && bytes[at] <= 'Z')
+        at++;
+    if (at == 0 || at >= line || bytes[at] != ' ' || memchr(bytes, '\0', line) != NULL)
+        return false;
+    const char *target = bytes + at + 1;
+    const char *space = memchr(target, ' ', line - at - 1);
+    return space != NULL && space > target && bytes + line - space > 6 && memcmp(space, " HTTP/", 6) == 0;
+}
 
 /* Looks at what has come, leaving it in the socket. */
 static headers
@@ -205,22 +227,34 @@ peek_headers(conn_t *conn)
             continue;
         if ((i >= 1 && bytes[i - 1] == '\n') || (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
             return conn->lines > CONN_HEADER_LINES_MAX ? HEADERS_TOO_BIG : HEADERS_COMPLETE;
-        conn->lines++;
+        if (conn->lines++ == 0 && !is_request_line(bytes, n))
+            return HEADERS_NO_HTTP;
     }
     conn->scanned = n;
     return n == CONN_HEADERS_MAX_BYTES ? HEADERS_TOO_BIG : HEADERS_PARTIAL;
 }
 
+/* Gives the connection to libmicrohttpd and goes on watching whether its client closes it. */
 static void
-hand_over(conn_t *conn)
+hand_over(conn_t *conn, bool is_waiting)
 {
     conns_t *self = conn->conns;
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = conn};
     socklen_t n = conn->sockaddr.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 
     conn_enter(conn, CONN_HEADERS);
+    (void)epoll_ctl(self->epoll_fd, is_waiting ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, conn->fd, &event);
     if (!self->hooks.hand_over(self->hooks.arg, conn->fd, (struct sockaddr *)&conn->sockaddr, n) &&
         conns_adopted(self, conn->fd) == conn)
         conns_closed(self, conn); /* the descriptor is closed already */
+}
+
+static void
+refuse(conn_t *conn, svc_rc rc, const char *sentence)
+{
+    send_refusal(conn->fd, rc, sentence);
+    conn->scanned = 0;
+    conn_enter(conn, CONN_LINGER);
 }
 
 /* Reads and drops what the client still sends, so that closing does not destroy the refusal on its way. */
@@ -247,16 +281,9 @@ check_gate(conn_t *conn, bool is_waiting)
 
     switch (peek_headers(conn)) {
     case HEADERS_CLOSED: close_conn(conn); return;
-    case HEADERS_COMPLETE:
-        if (is_waiting)
-            epoll_ctl(epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
-        hand_over(conn);
-        return;
-    case HEADERS_TOO_BIG:
-        send_refusal(conn->fd, RC_HEADERS_TOO_BIG, "The request headers are too large");
-        conn->scanned = 0;
-        conn_enter(conn, CONN_LINGER);
-        break;
+    case HEADERS_COMPLETE: hand_over(conn, is_waiting); return;
+    case HEADERS_TOO_BIG: refuse(conn, RC_HEADERS_TOO_BIG, "The request headers are too large"); break;
+    case HEADERS_NO_HTTP: refuse(conn, RC_INVALID, "This is no HTTP request"); break;
     case HEADERS_PARTIAL: break;
     }
     if (!is_waiting && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0)
@@ -332,18 +359,12 @@ on_accept(void *arg, short events)
 void
 conn_watch(conn_t *self, void *request)
 {
-    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = self};
-
-    if (self->request == NULL)
-        epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_ADD, self->fd, &event);
     self->request = request;
 }
 
 void
 conn_unwatch(conn_t *self)
 {
-    if (self->request != NULL)
-        epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_DEL, self->fd, NULL);
     self->request = NULL;
 }
 
@@ -355,6 +376,19 @@ conn_prepare_stream(conn_t *self, uint32_t silence_s)
 
     setsockopt(self->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
     setsockopt(self->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
+/* The client sends no more (`half`), or has gone altogether. */
+static void
+on_closed_by_client(conn_t *conn, bool half)
+{
+    conns_t *self = conn->conns;
+
+    conn->half_closed = true;
+    if (conn->phase == CONN_IDLE)
+        shutdown(conn->fd, SHUT_RDWR);
+    else if (conn->request != NULL)
+        self->hooks.gone(self->hooks.arg, conn->request, half);
 }
 
 static void
@@ -371,8 +405,8 @@ on_events(void *arg, short events)
             check_gate(conn, true);
         else if (conn->phase == CONN_LINGER)
             linger(conn);
-        else if (conn->request != NULL)
-            self->hooks.gone(self->hooks.arg, conn->request);
+        else
+            on_closed_by_client(conn, (ready[i].events & (EPOLLHUP | EPOLLERR)) == 0);
     }
 }
 

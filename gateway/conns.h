@@ -8,7 +8,8 @@
  *   GATE -> (BODY ->) BUSY -> IDLE -> HEADERS -> (BODY ->) BUSY -> ...      GATE -> LINGER -> closed
  *
  * Deadlines are absolute for the phase, so dripping bytes does not prolong them. While a request is
- * suspended libmicrohttpd does not see its client go; conn_watch does. Thread: its reactor's. */
+ * suspended libmicrohttpd does not see its client go; conn_watch does. A client that has only
+ * stopped sending gets its answer, and is closed after it. Thread: its reactor's. */
 #ifndef GATEWAY_CONNS_H
 #define GATEWAY_CONNS_H
 
@@ -28,8 +29,8 @@ typedef struct conn conn_t;
 typedef struct {
     /* Takes over a connection whose headers are there (the socket is its to close, also when it fails). False: refused. */
     bool (*hand_over)(void *arg, int fd, const struct sockaddr *addr, socklen_t n);
-    /* The client of this request has closed its connection. */
-    void (*gone)(void *arg, void *request);
+    /* The client of this request has closed its connection; `half`: as far as we can see only its sending side. */
+    void (*gone)(void *arg, void *request, bool half);
     void *arg; /* of both */
 } conns_hooks_t;
 
@@ -58,7 +59,7 @@ void conn_enter(conn_t *self, conn_phase phase);
 /* The peer's address, not believing any header. */
 const client_addr_t *conn_addr(const conn_t *self);
 
-/* Asks for hooks.gone(request) when the client closes, until conn_unwatch. Harmless when already watched. */
+/* Asks for hooks.gone(request) when the client closes, until conn_unwatch. */
 void conn_watch(conn_t *self, void *request);
 
 /* Ends that. Harmless when not watched. */

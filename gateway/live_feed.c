@@ -25,9 +25,12 @@ struct live_feed {
     uint64_t fetched_ms;        /* when the last one brought nothing; 0: try at once */
     uint64_t starving_ms;       /* since when a gap is waited for; 0: no gap, or nobody is near it */
     bool read_next;             /* the next fetch goes to the journal */
+    uint64_t patience_timer;    /* frames get their chance before a fetch; 0: none */
     uint64_t tail_call;         /* 0: none */
     uint64_t tail_from, tail_n; /* what it hands in */
 };
+
+#define PATIENCE_MS 20 /* a status overtakes the frames of the text that it tells of, on another connection */
 
 static void fetch_missing(live_feed_t *self);
 static void hand_in_tail(live_feed_t *self);
@@ -75,6 +78,7 @@ live_feed_destroy(live_feed_t **self_p)
 
     if (self == NULL)
         return;
+    svc_loop_cancel(self->bus->ctx->loop, self->patience_timer);
     svc_peer_forget(self->bus->convo, self->watch_call);
     svc_peer_forget(self->bus->convo, self->tail_call);
     svc_peer_forget(self->fetch_is_read ? self->bus->convo : self->bus->llm, self->fetch_call);
@@ -120,6 +124,16 @@ on_watch_error(live_feed_t *self, svc_rc rc, const error_rep_t *error)
 }
 
 static void
+on_patience_over(void *arg, short events)
+{
+    live_feed_t *self = arg;
+
+    (void)events;
+    self->patience_timer = 0;
+    fetch_missing(self);
+}
+
+static void
 on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
 {
     live_feed_t *self = arg;
@@ -133,7 +147,8 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_re
         self->detached_ms = 0;
         feed_take_status(self->feed, rep);
         hand_in_tail(self);
-        fetch_missing(self);
+        if (feed_has_gap(self->feed) && self->patience_timer == 0)
+            self->patience_timer = svc_loop_after(self->bus->ctx->loop, PATIENCE_MS, on_patience_over, self);
     }
     tell_viewers(self);
 }
@@ -343,7 +358,7 @@ fetch_missing(live_feed_t *self)
     }
     if (self->starving_ms == 0)
         self->starving_ms = now;
-    if (self->fetch_call != 0 || (self->fetched_ms > 0 && now - self->fetched_ms < LIVE_RETRY_MS))
+    if (self->fetch_call != 0 || self->patience_timer != 0 || (self->fetched_ms > 0 && now - self->fetched_ms < LIVE_RETRY_MS))
         return;
     self->fetched_ms = now; /* what cannot be sent is tried again by the tick */
     self->fetch_fence = feed_fence(self->feed) != 0 ? feed_fence(self->feed) : status->fence;

@@ -46,6 +46,7 @@ struct request {
     stage at;                    /* see there */
     bool suspended;              /* its connection is */
     bool gone;                   /* the client has closed */
+    bool doubted;                /* it has closed its sending side, maybe more */
     bool cut;                    /* its stream must end badly */
     svc_peer_t *called;          /* whom it asked last */
     uint64_t call;               /* outstanding; 0: none */
@@ -161,13 +162,26 @@ request_is_over(const request_t *self)
 }
 
 void
-request_on_gone(void *cls, void *request)
+request_on_gone(void *cls, void *request, bool half)
 {
     request_t *self = request;
 
     (void)cls;
-    self->gone = true;
-    request_wake(self);
+    if (half)
+        self->doubted = true;
+    else
+        self->gone = true;
+    if (!half || self->at == AT_ANSWER)
+        request_wake(self);
+}
+
+bool
+request_is_doubted(request_t *self)
+{
+    bool doubted = self->doubted;
+
+    self->doubted = false;
+    return doubted;
 }
 
 void
@@ -286,7 +300,7 @@ request_answer_stream(request_t *self, const char *type, bool is_events, request
     self->read = read;
     self->read_arg = arg;
     if (is_events)
-        conn_prepare_stream(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
+        conn_prepare_stream(self->conn, self->reactor->ctx.config->server_idle_timeout_s);
     answer_with(self, MHD_HTTP_OK, response_stream(&context, type, is_events, on_read, self));
 }
 

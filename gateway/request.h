@@ -72,6 +72,9 @@ void request_wake(request_t *self);
 /* True when its client has closed the connection, or the process stops: no answer will be read. */
 bool request_is_over(const request_t *self);
 
+/* True once after the client has closed its sending side: something should be sent, so that we learn whether it still listens. */
+bool request_is_doubted(request_t *self);
+
 /* Ends a stream that has begun badly: the client shall see that something is missing. */
 void request_cut(request_t *self);
 
@@ -107,8 +110,8 @@ enum MHD_Result request_on_http(void *cls, struct MHD_Connection *mhd, const cha
 /* MHD_RequestCompletedCallback: logs and frees. */
 void request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p, enum MHD_RequestTerminationCode why);
 
-/* The client of a watched request (`request`) has gone. */
-void request_on_gone(void *cls, void *request);
+/* conns_hooks_t.gone. */
+void request_on_gone(void *cls, void *request, bool half);
 
 /* The reactor stops: wakes every request, so that each can end. */
 void request_end_all(reactor_t *reactor);

@@ -76,6 +76,8 @@ fill_out(chat_t *self, size_t max)
 
     svc_buf_clear(&self->out);
     self->taken = 0;
+    if (request_is_doubted(self->request))
+        self->comment = true;
     if (self->comment && sse_stream_is_between_events(self->sse) &&
         sse_stream_comment(self->sse, &self->out) != RC_OK)
         return REQUEST_CUT;
