@@ -1,9 +1,9 @@
 /* fuzz_sse_parser.c - a provider's response, cut anywhere, must say the same as in one piece.
  *
- * links: llm-svc
- * The first 8 bytes seed where the rest is cut. The bytes go through the event parser, the chunk parser and
- * the text decoder twice, whole and cut; text, ends, errors and results must be equal, and all text
- * whole UTF-8. The body is read as an answer that is no stream, and as an error body, too. */
+ * links: llm-svc The first 8 bytes seed where the rest is cut. The bytes go through the
+ * event parser, the chunk parser and the text decoder twice, whole and cut; text, ends,
+ * errors and results must be equal, and all text whole UTF-8. The body is read as an
+ * answer that is no stream, and as an error body, too. */
 #include "llm-svc/chunk_parser.h"
 #include "llm-svc/sse_parser.h"
 #include "llm-svc/text_decoder.h"
