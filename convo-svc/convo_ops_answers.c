@@ -91,12 +91,19 @@ svc_rc
 convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     convo_t *self = arg;
+    const ask_req_t *ask = req;
     svc_rc rc;
 
-    (void)req;
     (void)rep;
     if (self->is_draining)
         return RC_UNAVAILABLE;
+    /* Nobody is there to answer: the asker is told at once and may ask again, before anything is
+     * committed. An llm-svc that goes away later is waited for. */
+    if (!svc_peer_is_up(self->llm) &&
+        answers_by_stream(self->answers, ask->stream) == NULL) {
+        svc_call_explain(call, "No service is there to write the answer.", 1);
+        return RC_UNAVAILABLE;
+    }
     if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
         return RC_BUSY;
     rc = convo_pass_on(self, self->writer, WRITE_ASK, call, on_asked);

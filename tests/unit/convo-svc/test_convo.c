@@ -535,32 +535,33 @@ requests_that_are_not_well_formed_or_not_allowed_are_refused(void **state)
 /* --- llm-svc goes and comes ------------------------------------------------------------------- */
 
 static void
-a_question_without_llm_svc_waits_for_it(void **state)
+a_question_without_llm_svc_is_refused_and_leaves_no_trace(void **state)
 {
     test_t *self = *state;
     uint64_t id = create(self, "t");
+    const seen_t *seen;
 
     send_ask(self, USER, id, 1, "hello", &self->a);
-    assert_int_equal(service_wait(&self->service, &self->a, 1)->status.state,
-                     ANSWER_WAITING);
-    service_start_llm(&self->service, 500);
-    fixture_run_until(&self->service.fixture, was_generated, self);
-    service_llm_final(&self->service, 0, "Hi", "stop");
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
-                     ANSWER_COMPLETE);
+    seen = service_wait(&self->service, &self->a, 1);
+    assert_int_equal(seen->kind, PROTO_ERROR);
+    assert_int_equal(seen->rc, RC_UNAVAILABLE);
+    assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
 }
 
 static void
-a_question_without_llm_svc_is_stopped_at_once(void **state)
+an_answer_that_waits_for_llm_svc_is_stopped_at_once(void **state)
 {
     test_t *self = *state;
     uint64_t id = create(self, "t");
 
-    send_ask(self, USER, id, 1, "hello", &self->a);
-    (void)service_wait(&self->service, &self->a, 1);
+    service_start_llm(&self->service, 500);
+    fixture_run_until(&self->service.fixture, service_llm_is_up, &self->service);
+    ask_and_wait(self, id);
+    service_stop_llm(&self->service);
+    (void)service_wait(&self->service, &self->a, 2);
     assert_int_equal(on_conversation(self, OP_CONVO_STOP, USER, id)->status.state,
                      ANSWER_STOPPED);
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
+    assert_int_equal(service_wait(&self->service, &self->a, 3)->status.state,
                      ANSWER_STOPPED);
 }
 
@@ -743,8 +744,8 @@ main(void)
         TEST(a_deletion_ends_the_answer_for_everybody),
         TEST(a_full_disk_refuses_questions_and_goes_on_reading),
         TEST(requests_that_are_not_well_formed_or_not_allowed_are_refused),
-        TEST_ALONE(a_question_without_llm_svc_waits_for_it),
-        TEST_ALONE(a_question_without_llm_svc_is_stopped_at_once),
+        TEST_ALONE(a_question_without_llm_svc_is_refused_and_leaves_no_trace),
+        TEST_ALONE(an_answer_that_waits_for_llm_svc_is_stopped_at_once),
         TEST(a_waiting_answer_survives_the_loss_of_llm_svc),
         TEST(a_streaming_answer_ends_with_the_tail_when_llm_svc_is_lost),
         TEST(an_answer_goes_on_after_a_restart_of_convo_svc),
