@@ -37,6 +37,7 @@ story('the asker gets an error event after reattach_s, the answer goes on', asyn
         return last?.state !== 'streaming' && last;
     }, 'the answer has ended');
     assert.deepEqual([m.content, m.state], ['one two three', 'complete']);
+    await s.ready();    /* each reactor of the gateway finds the service again for itself */
     provider.script('fake:away', async (a) => {
         await a.piece('back');
         await a.finish();
