@@ -14,6 +14,7 @@
 
 #include "svc/svc_msg.h"
 #include "svc/svc_peer_call.h"
+#include "svc/svc_secret.h"
 #include "svc/svc_time.h"
 
 #include <errno.h>
@@ -356,8 +357,8 @@ make_socket(svc_peer_t *self)
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &yes, sizeof(yes));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &retry, sizeof(retry));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof(retry_max));
-    snprintf(name, sizeof(name), "inproc://monitor-%p-%" PRIu64, (void *)self,
-             ++self->monitors);
+    /* Not the address: an earlier peer may have had it, and ZeroMQ frees names a little later. */
+    snprintf(name, sizeof(name), "inproc://monitor-%016" PRIx64, svc_random_u64());
     const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
                        ZMQ_EVENT_CLOSED;
     self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);

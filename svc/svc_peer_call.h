@@ -34,7 +34,6 @@ struct svc_peer {
     bool is_asked;               /* a ping went out, and nothing has come since */
     bool complained;   /* about a wrong answer to hello, logged once until the next UP */
     unsigned ticks;    /* to ping at every n-th */
-    uint64_t monitors; /* source of names of monitor endpoints */
     uint64_t instance; /* that is or was up; 0: none yet */
     uint64_t last_life_ms;  /* monotonic: when anything came from it */
     uint64_t asked_ms;      /* monotonic: of the oldest ping since then, while is_asked */

@@ -12,7 +12,9 @@
 #include "svc/svc_pool.h"
 
 #include "svc/svc_msg.h"
+#include "svc/svc_secret.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -358,7 +360,9 @@ make_pool(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg)
     self->open_arg = arg;
     snprintf(self->name, sizeof(self->name), "%s", config->name);
     self->config.name = self->name;
-    snprintf(self->endpoint, sizeof(self->endpoint), "inproc://pool-%p", (void *)self);
+    /* Not the address: an earlier pool may have had it, and ZeroMQ frees names a little later. */
+    snprintf(self->endpoint, sizeof(self->endpoint), "inproc://pool-%016" PRIx64,
+             svc_random_u64());
     self->workers = svc_alloc(config->threads * sizeof(*self->workers));
     self->queue = svc_alloc(config->max_queued * sizeof(*self->queue));
     self->finished = svc_alloc(config->max_batch * sizeof(*self->finished));
