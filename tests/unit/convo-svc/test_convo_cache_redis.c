@@ -337,7 +337,11 @@ a_wrong_password_is_a_miss(void **state)
     if (!is_installed())
         skip();
     start_redis(self);
+    convo_cache_destroy(&self->cache);
     self->config->redis_password[0] = 'X';
+    self->cache = convo_cache_redis_new(&self->fixture.ctx, on_got, self,
+                                        &(char *){NULL});
+    assert_non_null(self->cache);
     assert_false(has(self, 1, 5));
     assert_int_equal(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS), 1);
 }

@@ -474,15 +474,21 @@ static void
 refuses_to_open_with_another_key(void **state)
 {
     test_t *self = *state;
-    seal_t right = self->folder.seal;
+    static const uint8_t other[SVC_SECRET_BYTES] = "another key";
+    convo_workers_t right = self->folder.workers;
+    seal_t seal;
     char *error = NULL;
 
-    self->folder.seal.key[0] ^= 1;
-    self->folder.seal.id[0] ^= 1;
+    seal_init(&seal, other);
+    svc_pool_destroy(&self->writer);
+    svc_pool_destroy(&self->reader);
+    self->folder.workers.seal = &seal;
     assert_null(open_pool(self, true, &error));
     assert_non_null(strstr(error, "convo.seal_key"));
     free(error);
-    self->folder.seal = right;
+    self->folder.workers = right;
+    self->writer = open_pool(self, true, &error);
+    assert_non_null(self->writer);
 }
 
 /* --- readers ---------------------------------------------------------------------------------- */
