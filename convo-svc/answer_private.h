@@ -1,7 +1,8 @@
 /* answer_private.h - what the two halves of a live answer share.
  *
  * Private to answer.c (life, watchers, generation, loss and time) and answer_journal.c (pieces,
- * steps and the end). */
+ * steps and the end): everybody else sees answer.h. The struct stands here with its phases; what
+ * a phase means for its fields is told beside them. Thread: the loop's. */
 #ifndef ANSWER_PRIVATE_H
 #define ANSWER_PRIVATE_H
 

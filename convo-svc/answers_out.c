@@ -1,7 +1,8 @@
-/* answers_out.c - what a live answer wants done: jobs for the database, calls to llm-svc, parts to its watchers.
+/* answers_out.c - what a live answer wants done, done.
  *
- * Everything that comes back names the answer by its handle. The open call is the one thing that
- * comes back by pointer: it is forgotten before its answer goes. */
+ * Jobs for the database, calls to llm-svc, parts to its watchers. Everything that comes back
+ * names the answer by its handle, so that one that is gone meanwhile is never touched. The open
+ * call is the one thing that comes back by pointer: it is forgotten before its answer goes. */
 #include "answers_private.h"
 
 #include "svc/svc_time.h"

@@ -1,6 +1,8 @@
 /* answers_private.h - what the table of live answers and their outputs share.
  *
- * Private to answers.c (the table) and answers_out.c (what an answer wants done). */
+ * Private to answers.c (the table) and answers_out.c (what an answer wants done): everybody else
+ * sees answers.h. Each answer has one live_t, which is the `arg` of its outputs and lives
+ * exactly as long as it does. Thread: the loop's. */
 #ifndef ANSWERS_PRIVATE_H
 #define ANSWERS_PRIVATE_H
 

@@ -1,6 +1,8 @@
 /* convo_jobs.c - the fields of what crosses between the front thread and its workers.
  *
- * The same codec as on the bus: one way to turn structs into bytes, with the same checks. */
+ * The same codec as on the bus: one way to turn structs into bytes, with the same checks. Only
+ * what has no message of its own on the bus stands here; nobody outside this process ever sees
+ * these, so they may change with any release. */
 #include "convo_jobs.h"
 
 enum {

@@ -1,7 +1,8 @@
 /* convo_ops_answers.c - the handlers of answers: ask, watch, read, tail, stop.
  *
  * An answer that is live is looked at here, one that has ended in the database. A reader may tell
- * of an answer that was live when it looked and has ended by now: then it looks once more. */
+ * of an answer that was live when it looked and has ended by now: then it looks once more.
+ * Whatever a handler tells of a state has been committed before. Thread: the loop's. */
 #include "convo.h"
 
 static status_rep_t

@@ -1,7 +1,8 @@
 /* convo_writer.c - the one thread that changes the database: group commit.
  *
  * One handler per kind of job, in a table. Handlers check owner and state inside the transaction,
- * so what they decide cannot be outdated when it is committed, and message_ids are given here. */
+ * so what they decide cannot be outdated when it is committed, and message_ids are given here:
+ * without gaps and doubles, however many ask at once. */
 #include "convo_writer.h"
 
 #include "svc/svc_time.h"

@@ -1,7 +1,8 @@
 /* db_lock.c - the file lock that makes one process the owner of a SQLite database.
  *
- * The lock file stays when the process ends: removing it would let two processes lock two files
- * of the same name. */
+ * A file of its own, since SQLite locks and unlocks the database's by itself. It stays when
+ * the process ends: removing it would let two processes lock two files of the same name. The
+ * descriptor is closed on exec, so that no child keeps the lock. */
 #include "db_lock.h"
 
 #include "svc/svc_secret.h"

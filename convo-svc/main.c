@@ -1,7 +1,8 @@
 /* main.c - convo-svc: conversations, and the truth about every answer.
  *
  * Wiring only: options, configuration, signals and the loop are svc_main's, the service itself is
- * built in convo.c. */
+ * built in convo.c. SIGTERM drains: no new questions, answers under way are finished as far as
+ * server.drain_s allows, and the rest goes on at the next start. */
 #include "convo.h"
 
 #include "svc/svc_main.h"

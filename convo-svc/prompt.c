@@ -1,7 +1,8 @@
 /* prompt.c - what is sent to a model: system prompt, the turns so far, the question.
  *
  * Texts are gathered one behind another in one buffer; since it may move while it grows, messages
- * remember offsets first and become views at the end. */
+ * remember lengths first and become views at the end. The opened api key is wiped before its
+ * memory is given back. */
 #include "prompt.h"
 
 #include <stdlib.h>

@@ -1,7 +1,9 @@
 /* prompt.h - what is sent to a model: system prompt, the turns so far, the question.
  *
  * Turns whose answer stayed empty are left out together with their question. Comes from the
- * database alone, never from a cache. Called inside a read transaction. Reader's thread. */
+ * database alone, never from a cache. Called inside a read transaction.
+ *
+ * Thread: a reader's. */
 #ifndef PROMPT_H
 #define PROMPT_H
 

@@ -367,4 +367,60 @@ play_last_told(const play_t *self)
     return &self->tells[(self->told - 1) % TOLD_MAX];
 }
 
+/* --- situations ------------------------------------------------------------------------------- */
+
+static inline int
+play_setup(void **state)
+{
+    *state = svc_alloc(sizeof(play_t));
+    return 0;
+}
+
+static inline int
+play_teardown(void **state)
+{
+    play_t *self = *state;
+
+    play_close(self);
+    free(self);
+    return 0;
+}
+
+/* A fresh answer whose generate call is open, watched by call 1. */
+static inline void
+open_called(play_t *self)
+{
+    play_open(self, ANSWER_WAITING, "", true);
+    assert_int_equal(answer_watch(self->answer, 1), RC_OK);
+    answer_begin(self->answer);
+    play_send_prompt(self, RC_OK);
+}
+
+/* The same, streaming "Hello" already. */
+static inline void
+open_streaming(play_t *self)
+{
+    open_called(self);
+    play_piece(self, 0, "Hello");
+    play_commit(self, RC_OK);
+}
+
+static inline void
+assert_text(const play_t *self, const char *text)
+{
+    assert_true(svc_str_eq(svc_buf_str(&self->text), svc_str_c(text)));
+    assert_int_equal(self->length, strlen(text));
+}
+
+static inline void
+assert_ended(const play_t *self, int state, const char *reason)
+{
+    assert_int_equal(self->state, state);
+    assert_string_equal(self->reason, reason);
+    assert_true(answer_is_over(self->answer));
+    assert_true(play_last_told(self)->is_last);
+    assert_int_equal(play_last_told(self)->state, state);
+    assert_string_equal(play_last_told(self)->reason, reason);
+}
+
 #endif

@@ -1,5 +1,7 @@
-/* test_convo.c - the whole service: each operation good, refused and asked by a stranger; answers from question to end; llm-svc
- * and convo-svc itself that go and come back. */
+/* test_convo.c - the whole service between a gateway and an llm-svc that the test plays.
+ *
+ * Each operation good, refused and asked by a stranger; answers from question to end; llm-svc and
+ * convo-svc itself that go and come back. */
 #include "service_fixture.h"
 
 #include <signal.h>

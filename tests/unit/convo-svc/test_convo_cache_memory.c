@@ -1,4 +1,6 @@
-/* test_convo_cache_memory.c - a body for exactly its version, and never more bytes than allowed. */
+/* test_convo_cache_memory.c - a body for exactly its version, and never more bytes than allowed.
+ *
+ * The tag that a get carries comes back with what it found, before the get returns. */
 #include "convo_fixture.h"
 
 #include "convo-svc/convo_cache.h"

@@ -1,4 +1,6 @@
-/* test_convo_store_sqlite.c - rows in, rows out: what the store promises to writer and readers. */
+/* test_convo_store_sqlite.c - rows in, rows out: what the store promises to writer and readers.
+ *
+ * Every function of the seam: what it gives back, what it refuses, what it leaves alone. */
 #include "convo_fixture.h"
 
 #include <sqlite3.h>

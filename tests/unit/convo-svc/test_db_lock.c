@@ -1,4 +1,6 @@
-/* test_db_lock.c - one process owns a database. (Two descriptors of one process lock each other out just as well.) */
+/* test_db_lock.c - one process owns a database.
+ *
+ * (Two descriptors of one process lock each other out just as well.) */
 #include "convo_fixture.h"
 
 #include "convo-svc/db_lock.h"

@@ -1,4 +1,6 @@
-/* test_history_json.c - pages that add up to one body, however small they are and whatever is in them. */
+/* test_history_json.c - pages that add up to one body.
+ *
+ * However small the pages are and whatever is in the texts. */
 #include "convo_fixture.h"
 
 #include "convo-svc/history_json.h"

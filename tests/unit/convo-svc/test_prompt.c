@@ -1,4 +1,6 @@
-/* test_prompt.c - what a model is sent: system prompt, turns that have an answer, the question, the key. */
+/* test_prompt.c - what a model is sent.
+ *
+ * System prompt, turns that have an answer, the question, the opened key. */
 #include "convo_fixture.h"
 
 #include "convo-svc/prompt.h"

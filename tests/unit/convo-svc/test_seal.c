@@ -1,4 +1,6 @@
-/* test_seal.c - what was sealed opens again with its key, and with nothing else. */
+/* test_seal.c - sealed api keys.
+ *
+ * What was sealed opens again with its key, and with nothing else. */
 #include "convo_fixture.h"
 
 typedef struct {
