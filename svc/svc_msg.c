@@ -2,7 +2,8 @@
  *
  * libzmq is not built with ThreadSanitizer, so the hand-over of a payload from thread
  * to thread looks like a race to it; the two annotations tell what the mailbox
- * guarantees. A payload that was taken from a buffer is freed by whichever thread
+ * guarantees: by the payload's address, or for small messages, which libzmq copies, by
+ * one address for all of them. A payload that was taken from a buffer is freed by whichever thread
  * drops it last (mostly libzmq's own). */
 #include "svc/svc_msg.h"
 
@@ -24,27 +25,38 @@
 #endif
 
 #ifdef MSG_TSAN
+#define MSG_COPIED_MAX_BYTES 33 /* libzmq 4.3: larger ones travel by address */
+
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
+
+static char copied; /* stands for all small messages; only its address is used */
+
+static void *
+sync_of(void *payload, size_t n)
+{
+    return n > MSG_COPIED_MAX_BYTES ? payload : &copied;
+}
 #endif
 
 static void
 annotate_release(zmq_msg_t *msg)
 {
 #ifdef MSG_TSAN
-    __tsan_release(zmq_msg_data(msg));
+    __tsan_release(sync_of(zmq_msg_data(msg), zmq_msg_size(msg)));
 #else
     (void)msg;
 #endif
 }
 
 static void
-annotate_acquire(void *payload)
+annotate_acquire(void *payload, size_t n)
 {
 #ifdef MSG_TSAN
-    __tsan_acquire(payload);
+    __tsan_acquire(sync_of(payload, n));
 #else
     (void)payload;
+    (void)n;
 #endif
 }
 
@@ -84,7 +96,7 @@ svc_msg_recv(void *socket, zmq_msg_t *msg, int flags)
     while (rc < 0 && errno == EINTR);
     if (rc < 0)
         return false;
-    annotate_acquire(zmq_msg_data(msg));
+    annotate_acquire(zmq_msg_data(msg), zmq_msg_size(msg));
     return true;
 }
 
@@ -112,7 +124,8 @@ static void
 free_payload(void *payload, void *hint)
 {
     (void)hint;
-    annotate_acquire(payload);
+    annotate_acquire(payload, SIZE_MAX);
+    annotate_acquire(payload, 0); /* its size is not known here */
     free(payload);
 }
 
