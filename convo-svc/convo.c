@@ -187,6 +187,7 @@ convo_destroy(convo_t **self_p)
     if (self == NULL)
         return;
     svc_loop_cancel(self->ctx->loop, self->drain_timer);
+    convo_drop_held(self);
     answers_destroy(&self->answers);
     svc_peer_destroy(&self->llm);
     svc_server_destroy(&self->server);

@@ -16,6 +16,10 @@
 #define CONVO_WRITES_MAX  8192 /* jobs that wait for the writer; one more is RC_BUSY */
 #define CONVO_READS_MAX   4096 /* jobs that wait for the readers; likewise */
 #define CONVO_READERS_MAX 4    /* threads */
+#define CONVO_HELD_MS     2000 /* a question waits this long for an llm-svc that is away */
+#define CONVO_HELD_MAX    256  /* such questions; one more is refused at once */
+
+typedef struct convo_held convo_held_t;
 
 typedef struct convo {
     svc_ctx_t *ctx;          /* borrowed */
@@ -32,6 +36,9 @@ typedef struct convo {
     proto_arena_t *arena;    /* of results */
     svc_table_t lookups;     /* owns the histories that the cache is asked for, by call */
     size_t n_asking;         /* questions on their way to the database */
+    convo_held_t *held;      /* owned; questions that wait for an llm-svc, oldest first */
+    size_t n_held;           /* in it */
+    uint64_t held_timer;     /* looks at them; 0: there are none */
     bool is_draining;        /* no new questions */
     uint64_t drain_timer;    /* looks whether all is done; 0: none */
 } convo_t;
@@ -56,6 +63,15 @@ svc_handler_fn convo_on_ask, convo_on_watch, convo_on_read, convo_on_tail, convo
  * RC_LATER, or why not. */
 svc_rc convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
                      svc_pool_done_fn *done) SVC_MUST_CHECK;
+
+/* Gives a question (its encoded ask_req_t) to the writer; the kept call is answered from its result on. RC_OK, or why not. */
+svc_rc convo_commit_ask(convo_t *self, uint64_t call_id, svc_str body) SVC_MUST_CHECK;
+
+/* Keeps a question for CONVO_HELD_MS, in case llm-svc comes back. RC_LATER, or why not. */
+svc_rc convo_hold_ask(convo_t *self, svc_call_t *call) SVC_MUST_CHECK;
+
+/* Frees the questions that are still held. */
+void convo_drop_held(convo_t *self);
 
 /* Frees the histories that the cache is still asked for. */
 void convo_drop_lookups(convo_t *self);

@@ -89,6 +89,19 @@ on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 }
 
 svc_rc
+convo_commit_ask(convo_t *self, uint64_t call_id, svc_str body)
+{
+    svc_rc rc;
+
+    if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
+        return RC_BUSY;
+    rc = svc_pool_submit(self->writer, WRITE_ASK, body, on_asked, self, call_id);
+    if (rc == RC_OK)
+        self->n_asking++;
+    return rc;
+}
+
+svc_rc
 convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     convo_t *self = arg;
@@ -98,19 +111,12 @@ convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
     (void)rep;
     if (self->is_draining)
         return RC_UNAVAILABLE;
-    /* Nobody is there to answer: the asker is told at once and may ask again, before anything is
-     * committed. An llm-svc that goes away later is waited for. */
+    /* Nobody is there to begin an answer. One that is being written already is only joined. */
     if (!svc_peer_is_up(self->llm) &&
-        answers_by_stream(self->answers, ask->stream) == NULL) {
-        svc_call_explain(call, "No service is there to write the answer.", 1);
-        return RC_UNAVAILABLE;
-    }
-    if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
-        return RC_BUSY;
-    rc = convo_pass_on(self, self->writer, WRITE_ASK, call, on_asked);
-    if (rc == RC_LATER)
-        self->n_asking++;
-    return rc;
+        answers_by_stream(self->answers, ask->stream) == NULL)
+        return convo_hold_ask(self, call);
+    rc = convo_commit_ask(self, svc_call_id(call), svc_call_body(call));
+    return rc == RC_OK ? RC_LATER : rc;
 }
 
 /* --- watch, read ------------------------------------------------------------------------------ */

@@ -348,6 +348,20 @@ service_start_convo(service_t *self)
         fixture_run_until(&self->fixture, service_llm_is_up, self);
 }
 
+static inline bool
+service_gateway_is_down(void *arg)
+{
+    return !service_gateway_is_up(arg);
+}
+
+/* Ends convo-svc and waits until its caller has noticed. */
+static inline void
+service_stop_convo(service_t *self)
+{
+    convo_destroy(&self->convo);
+    fixture_run_until(&self->fixture, service_gateway_is_down, self);
+}
+
 /* `more`: lines of YAML besides addresses and paths. */
 static inline void
 service_open(service_t *self, const char *more, bool with_llm)

@@ -551,6 +551,23 @@ a_question_without_llm_svc_is_refused_and_leaves_no_trace(void **state)
 }
 
 static void
+a_question_is_held_until_llm_svc_is_back(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t");
+
+    send_ask(self, USER, id, 1, "hello", &self->a);
+    /* Handled after the question, on the same connection: so the question is held by now. */
+    assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
+    assert_int_equal(self->a.n, 0);
+    service_start_llm(&self->service, 500);
+    fixture_run_until(&self->service.fixture, was_generated, self);
+    service_llm_final(&self->service, 0, "Hi", "stop");
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
+                     ANSWER_COMPLETE);
+}
+
+static void
 an_answer_that_waits_for_llm_svc_is_stopped_at_once(void **state)
 {
     test_t *self = *state;
@@ -621,7 +638,7 @@ an_answer_goes_on_after_a_restart_of_convo_svc(void **state)
     uint64_t id = create(self, "t");
 
     ask_and_stream(self, id);
-    convo_destroy(&self->service.convo);
+    service_stop_convo(&self->service);
     self->service.llm.call = 0;
     service_start_convo(&self->service);
     fixture_run_until(&self->service.fixture, was_attached, self);
@@ -643,7 +660,7 @@ an_answer_that_nobody_knows_after_a_restart_ends_truthfully(void **state)
     const seen_t *seen;
 
     ask_and_stream(self, id);
-    convo_destroy(&self->service.convo);
+    service_stop_convo(&self->service);
     self->service.llm.answer = RC_NOT_FOUND;
     service_start_convo(&self->service);
     send_watch(self, USER, id, 1, &self->b);
@@ -687,7 +704,7 @@ a_wrong_seal_key_is_refused_at_start(void **state)
     char key[65];
     char *error = NULL;
 
-    convo_destroy(&self->service.convo);
+    service_stop_convo(&self->service);
     memset(key, 'a', 64);
     key[64] = '\0';
     config->convo_seal_key = key;
@@ -747,6 +764,7 @@ main(void)
         TEST(a_full_disk_refuses_questions_and_goes_on_reading),
         TEST(requests_that_are_not_well_formed_or_not_allowed_are_refused),
         TEST_ALONE(a_question_without_llm_svc_is_refused_and_leaves_no_trace),
+        TEST_ALONE(a_question_is_held_until_llm_svc_is_back),
         TEST_ALONE(an_answer_that_waits_for_llm_svc_is_stopped_at_once),
         TEST(a_waiting_answer_survives_the_loss_of_llm_svc),
         TEST(a_streaming_answer_ends_with_the_tail_when_llm_svc_is_lost),
