@@ -95,8 +95,9 @@ story('kill -9 of all under load: every answer whose done was seen is complete',
         for (let n = 0; going; n++) {
             try {
                 const got = await user.ask(id, `${i}/${n}`);
-                if (got.done)
-                    finished.set(id, n + 1);
+                if (!got.done)
+                    return;
+                finished.set(id, n + 1);
             } catch {
                 return;
             }

@@ -116,15 +116,25 @@ export class Stack extends Client {
         return child;
     }
 
-    /** Waits until the gateway reaches all three services. */
+    /** Waits until the gateway reaches all three services, and convo-svc its llm-svc: of that link only a
+     *  question can tell. */
     async ready(ms = 20_000) {
         await until(ms, async () => {
             if (this.crashes.length > 0)
                 return true;
-            return (await this.api('GET', '/readyz', undefined, { timeout: 2000 })).status === 200;
-        }, `/readyz says 200 (${SERVICES.map((s) => `${s}: ${this.state(s)}`).join(', ')})`);
+            return (await this.api('GET', '/readyz', undefined, { timeout: 2000 })).status === 200 && this.answers();
+        }, `the system is ready (${SERVICES.map((s) => `${s}: ${this.state(s)}`).join(', ')})`);
         if (this.crashes.length > 0)
             throw new Error(this.crashes.join('; '));
+    }
+
+    /** True when a question of somebody that no story knows is answered. */
+    async answers() {
+        this.prober ??= await this.user();
+        const id = await this.prober.create('echo');
+        const got = await this.prober.ask(id, 'ready?', { accept: 'application/x-ndjson', deadline: 5000 });
+        await this.prober.del(id);
+        return got.full === 'ready?';
     }
 
     async startAll() {
