@@ -172,6 +172,19 @@ story('deleting stops a running answer: its viewer gets an error with code delet
     expectError(await user.history(id), 404, { code: 'not_found' });
 });
 
+story('deleting while the model still thinks: the asker gets an error with code deleted', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:deleted-early');
+    const id = await user.create('fake:deleted-early');
+    const opening = user.chat(id, 'tell me');
+    const answer = await within(10_000, hold.next(), 'the provider is asked');
+    assert.equal((await user.del(id)).status, 200);
+    const got = await opening;
+    assert.ok(got.status >= 400, String(got.status));
+    expectError(got, got.status, { code: 'deleted' });
+    await within(10_000, answer.closed, 'the provider sees the connection close');
+});
+
 story('ids that are no integers are 400, ids that nobody has are 404', async () => {
     const user = await s.user();
     const shapes = [(id) => ['GET', `/api/conversations/history/${id}`], (id) => ['POST', `/api/conversations/del/${id}`], (id) => ['POST', `/api/chat/${id}`]];

@@ -8,6 +8,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
 import { haveRedis, startRedis } from '../support/redis.mjs';
+import { freePorts } from '../support/ports.mjs';
 import { SLOW, until } from '../support/deadline.mjs';
 
 const skip = haveRedis ? false : 'no redis-server here';
@@ -202,3 +203,18 @@ story('deleting removes a conversation from Redis, and a stale copy does not bri
     expectError(await talk.user.ask(doomed.id, 'still there?'), 404, { code: 'not_found' });
     assert.ok(!(await talk.user.list()).json.some((c) => c.conversation_id === doomed.id));
 }, { skip });
+
+story('a Redis that is not there, or wants another password, costs nothing but speed', async () => {
+    const [port] = await freePorts(1);
+    for (const [address, password] of [[`127.0.0.1:${port}`, ''], [redis.address, 'the wrong one'], ['no-such-host.invalid:6379', '']]) {
+        const other = await start({ provider, config: { redis: { address, password, db: 3 } } });
+        try {
+            const own = new Talk(await other.user());
+            await own.begin();
+            await own.round('without');
+            assert.ok(!other.logs('convo-svc').includes('the wrong one'), 'the password is in the log');
+        } finally {
+            await other.stopAll();
+        }
+    }
+}, { skip, deadline: 60_000 });

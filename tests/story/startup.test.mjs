@@ -235,6 +235,25 @@ test('a running system', async (t) => {
     await s.stopAll();
 });
 
+story('log.format json: every line is an object, requests carry trace, operation, status and time', async () => {
+    const s = await start({ config: { log: { format: 'json', level: 'debug' } } });
+    stacks.push(s);
+    const user = await s.user();
+    await user.ask(await user.create('echo'), 'to be logged, but not the text');
+    await user.history(1);
+    await s.stopAll({ keepDir: true });
+    for (const name of SERVICES) {
+        const lines = s.logs(name).trimEnd().split('\n').map((line) => JSON.parse(line));
+        assert.ok(lines.length > 1, name);
+        assert.ok(!s.logs(name).includes('to be logged'), `the question is in the log of ${name}`);
+        const requests = lines.filter((l) => l.trace !== undefined);
+        assert.ok(requests.length > 0, name);
+        assert.ok(requests.some((l) => l.op && l.status !== undefined && l.us !== undefined), JSON.stringify(requests[0]));
+    }
+    const traces = (name) => new Set(s.logs(name).trimEnd().split('\n').map((l) => JSON.parse(l).trace).filter(Boolean));
+    assert.ok([...traces('gateway')].some((t) => traces('convo-svc').has(t)), 'no trace goes from the gateway to convo-svc');
+});
+
 test('a secret from a file, one that is short, and the published one', async (t) => {
     const file = path.join(base.dir, 'jwt.txt');
     fs.writeFileSync(file, 'a secret of the stories, 32 bytes long\n');

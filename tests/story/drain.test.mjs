@@ -1,0 +1,97 @@
+/* drain.test.mjs - SIGTERM while answers are being written: what can be finished within
+ * server.drain_s is finished, the rest is kept as far as it came; all exit with 0. */
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { SERVICES, start } from '../support/stack.mjs';
+import { story } from '../support/story.mjs';
+import { startProvider } from '../support/fake_provider.mjs';
+import { expectAnswer } from '../support/expect.mjs';
+import { openAnswer } from '../support/held.mjs';
+import { pause, until } from '../support/deadline.mjs';
+
+let provider;
+let s;
+before(async () => {
+    provider = await startProvider();
+    s = await start({ provider, config: { server: { drain_s: 4 } } });
+});
+after(async () => {
+    await s.stopAll();
+    await provider.stop();
+});
+
+const last = (user, id) => until(20_000, async () => {
+    const m = (await user.messages(id)).at(-1);
+    return m.state !== 'streaming' && m;
+}, 'the answer has ended');
+
+story('Ctrl-C for all: an answer that ends in time is complete', async () => {
+    const user = await s.user();
+    const { answer, id } = await openAnswer(provider, user, 'fake:drain', 'begun, ');
+    const stopping = s.stopAll({ keepDir: true });
+    await pause(500);
+    await answer.piece('and ended');
+    await answer.finish();
+    await stopping;
+    await s.startAll();
+    const m = await last(user, id);
+    assert.deepEqual([m.content, m.state], ['begun, and ended', 'complete']);
+}, { deadline: 60_000 });
+
+story('llm-svc alone gets SIGTERM: an answer that ends in time is complete', async () => {
+    const user = await s.user();
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:drain-llm', 'begun, ');
+    const ending = s.kill('llm-svc', 'SIGTERM');
+    await pause(500);
+    await answer.piece('and ended');
+    await answer.finish();
+    assert.deepEqual(await ending, { code: 0, signal: null });
+    expectAnswer(await stream.rest(), 'begun, and ended', { messageId: 2 });
+    s.start('llm-svc');
+    await s.ready();
+    assert.equal((await last(user, id)).state, 'complete');
+}, { deadline: 60_000 });
+
+story('llm-svc alone gets SIGTERM: an answer that goes on for too long is interrupted with its text', async () => {
+    const user = await s.user();
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:drain-long', 'begun, ');
+    const ending = s.kill('llm-svc', 'SIGTERM');
+    await answer.piece('never ended');
+    assert.deepEqual(await ending, { code: 0, signal: null });
+    const got = await stream.rest();
+    assert.equal(got.kinds.at(-1), 'error');
+    assert.equal(got.text, 'begun, never ended');
+    s.start('llm-svc');
+    await s.ready();
+    const m = await last(user, id);
+    assert.deepEqual([m.content, m.state], ['begun, never ended', 'interrupted']);
+}, { deadline: 60_000 });
+
+story('the gateway gets SIGTERM: a stream ends after a whole event, the answer goes on', async () => {
+    const user = await s.user();
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:drain-gateway', 'begun, ');
+    const ending = s.kill('gateway', 'SIGTERM');
+    assert.deepEqual(await ending, { code: 0, signal: null });
+    const got = await stream.rest();    /* the parser refuses half an event */
+    assert.equal(got.done, undefined);
+    await answer.piece('and ended');
+    await answer.finish();
+    s.start('gateway');
+    await s.ready();
+    const m = await last(user, id);
+    assert.deepEqual([m.content, m.state], ['begun, and ended', 'complete']);
+}, { deadline: 60_000 });
+
+story('a second SIGTERM ends every service at once', async () => {
+    const user = await s.user();
+    const { answer } = await openAnswer(provider, user, 'fake:drain-twice', 'begun');
+    const ends = SERVICES.map((name) => s.kill(name, 'SIGTERM'));
+    await pause(300);
+    const began = Date.now();
+    for (const name of SERVICES.filter((n) => s.running(n)))
+        s.processes.get(name).kill('SIGTERM');
+    await Promise.all(ends);
+    assert.ok(Date.now() - began < 3000, `it took ${Date.now() - began} ms`);
+    answer.res.destroy();
+    await s.startAll();
+}, { deadline: 60_000 });
