@@ -1,8 +1,9 @@
 /* client_addr.c - whose request is this? The address that throttling, limits and logs go by.
  *
- * All addresses are compared as 16 bytes, so a dual-stack listener and an IPv4 list of proxies
- * agree. X-Forwarded-For is read from its end: each trusted proxy vouches for the entry before
- * its own; at the first one that is not trusted, or is no address at all, belief ends. */
+ * All addresses are compared as 16 bytes, so a dual-stack listener and an IPv4 list of
+ * proxies agree. X-Forwarded-For is read from its end: each trusted proxy vouches for
+ * the entry before its own; at the first one that is not trusted, or is no address at
+ * all, belief ends. */
 #include "client_addr.h"
 
 #include <arpa/inet.h>
@@ -153,9 +154,11 @@ client_addr_of(const struct sockaddr *addr)
 
     if (addr->sa_family == AF_INET) {
         memcpy(out.bytes, v4_prefix, sizeof v4_prefix);
-        memcpy(out.bytes + 12, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
+        memcpy(out.bytes + 12,
+               &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
     } else if (addr->sa_family == AF_INET6) {
-        memcpy(out.bytes, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
+        memcpy(out.bytes, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr,
+               16);
     }
     return out;
 }

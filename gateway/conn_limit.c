@@ -3,8 +3,8 @@
  *     row 0   [ 0 | 3 | 0 | ... ]   an address has one counter in each row; it may enter while
  *     row 1   [ 1 | 0 | 3 | ... ]   the smaller of its two is below the limit
  *
- * Two threads that enter at the same moment may both take the last place; a limit that is one
- * too generous for a moment is no reason for a lock. */
+ * Two threads that enter at the same moment may both take the last place; a limit that
+ * is one too generous for a moment is no reason for a lock. */
 #include "conn_limit.h"
 
 #include <sodium.h>
@@ -12,12 +12,15 @@
 #include <stdlib.h>
 
 #define ROWS 2
-#define SLOTS 16384u /* of a row; with 10,000 connections few counters are shared at all */
+#define SLOTS \
+    16384u /* of a row; with 10,000 connections few counters are shared at all */
 
 struct conn_limit {
-    uint32_t max;                                   /* per address; 0: no limit */
-    unsigned char key[ROWS][crypto_shorthash_KEYBYTES]; /* secret, so that nobody can aim collisions */
-    atomic_uint counts[ROWS][SLOTS];                /* connections */
+    uint32_t max; /* per address; 0: no limit */
+    unsigned char
+        key[ROWS]
+           [crypto_shorthash_KEYBYTES]; /* secret, so that nobody can aim collisions */
+    atomic_uint counts[ROWS][SLOTS];    /* connections */
 };
 
 conn_limit_t *

@@ -1,9 +1,10 @@
 /* conn_limit.h - how many connections may one address hold? Shared by all reactors.
  *
- * A count-min sketch of atomic counters: no locks, no memory that clients can grow, exact as long
- * as addresses are few; two of many addresses are refused for each other's sake only if they
- * collide in both rows of a keyed hash. An IPv6 client counts by its /64, which is what one
- * customer gets. Who is exempt (loopback, trusted proxies) the caller decides. Thread: any. */
+ * A count-min sketch of atomic counters: no locks, no memory that clients can grow,
+ * exact as long as addresses are few; two of many addresses are refused for each
+ * other's sake only if they collide in both rows of a keyed hash. An IPv6 client
+ * counts by its /64, which is what one customer gets. Who is exempt (loopback, trusted
+ * proxies) the caller decides. Thread: any. */
 #ifndef GATEWAY_CONN_LIMIT_H
 #define GATEWAY_CONN_LIMIT_H
 

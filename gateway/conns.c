@@ -1,9 +1,10 @@
 /* conns.c - the life of every client connection of a reactor, from accept to close.
  *
- * One epoll descriptor stands in the loop for all sockets at the gate and for all that are
- * watched while suspended; both are edge-triggered, since the gate only peeks. Each phase has one
- * list, oldest first, because its time-out is the same for all: the sweep looks at the heads only.
- * A connection that ran out of time is shut down; whoever reads from it sees the end and closes. */
+ * One epoll descriptor stands in the loop for all sockets at the gate and for all that
+ * are watched while suspended; both are edge-triggered, since the gate only peeks.
+ * Each phase has one list, oldest first, because its time-out is the same for all: the
+ * sweep looks at the heads only. A connection that ran out of time is shut down;
+ * whoever reads from it sees the end and closes. */
 #include "conns.h"
 
 #include <errno.h>
@@ -15,26 +16,27 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define SWEEP_MS 250
-#define LINGER_MS 2000       /* to read our refusal before the socket is closed */
+#define SWEEP_MS         250
+#define LINGER_MS        2000       /* to read our refusal before the socket is closed */
 #define LINGER_MAX_BYTES (1u << 20) /* of rest that is read and dropped meanwhile */
-#define ACCEPTS_PER_TURN 64  /* then others get their turn */
-#define EVENTS_PER_TURN 256
-#define ACCEPT_PAUSE_MS 100  /* when descriptors have run out */
-#define STREAM_SNDBUF_BYTES (64 << 10) /* the kernel would take 4 MB for a client that never reads */
+#define ACCEPTS_PER_TURN 64         /* then others get their turn */
+#define EVENTS_PER_TURN  256
+#define ACCEPT_PAUSE_MS  100 /* when descriptors have run out */
+#define STREAM_SNDBUF_BYTES \
+    (64 << 10) /* the kernel would take 4 MB for a client that never reads */
 
 struct conn {
-    conns_t *conns;            /* whose it is */
-    int fd;                    /* the socket; libmicrohttpd's once handed over */
-    client_addr_t addr;        /* of the peer */
-    conn_phase phase;          /* see the drawing in the header */
-    uint64_t since_ms;         /* when it entered the phase */
-    conn_t *prev, *next;       /* in its phase's list */
-    size_t scanned, lines;     /* GATE: bytes and line ends seen; LINGER: bytes dropped */
+    conns_t *conns;        /* whose it is */
+    int fd;                /* the socket; libmicrohttpd's once handed over */
+    client_addr_t addr;    /* of the peer */
+    conn_phase phase;      /* see the drawing in the header */
+    uint64_t since_ms;     /* when it entered the phase */
+    conn_t *prev, *next;   /* in its phase's list */
+    size_t scanned, lines; /* GATE: bytes and line ends seen; LINGER: bytes dropped */
     struct sockaddr_storage sockaddr; /* of the peer */
-    void *request;             /* who wants to know that the client left; NULL: not watched */
-    bool counted;              /* in the limit per address */
-    bool half_closed;          /* the client sends no more */
+    void *request;    /* who wants to know that the client left; NULL: not watched */
+    bool counted;     /* in the limit per address */
+    bool half_closed; /* the client sends no more */
 };
 
 typedef struct {
@@ -42,20 +44,20 @@ typedef struct {
 } conn_list_t;
 
 struct conns {
-    svc_ctx_t *ctx;              /* loop, log, metrics */
-    conn_limit_t *limit;         /* shared */
-    const client_trust_t *trust; /* shared */
-    conns_hooks_t hooks;         /* the owner's */
-    int listen_fd;               /* owned; -1: accepts no more */
-    int epoll_fd;                /* owned */
-    uint32_t max;                /* connections */
-    size_t n;                    /* connections */
-    conn_list_t lists[CONN_PHASES]; /* owned */
-    uint64_t timeout_ms[CONN_PHASES]; /* 0: none */
-    conn_t **by_fd;              /* owned array */
-    size_t n_by_fd;              /* its size */
+    svc_ctx_t *ctx;                    /* loop, log, metrics */
+    conn_limit_t *limit;               /* shared */
+    const client_trust_t *trust;       /* shared */
+    conns_hooks_t hooks;               /* the owner's */
+    int listen_fd;                     /* owned; -1: accepts no more */
+    int epoll_fd;                      /* owned */
+    uint32_t max;                      /* connections */
+    size_t n;                          /* connections */
+    conn_list_t lists[CONN_PHASES];    /* owned */
+    uint64_t timeout_ms[CONN_PHASES];  /* 0: none */
+    conn_t **by_fd;                    /* owned array */
+    size_t n_by_fd;                    /* its size */
     uint64_t sweep_timer, pause_timer; /* 0: none */
-    char *peeked;                /* owned; CONN_HEADERS_MAX_BYTES */
+    char *peeked;                      /* owned; CONN_HEADERS_MAX_BYTES */
 };
 
 static void on_accept(void *arg, short events);
@@ -89,8 +91,9 @@ conn_enter(conn_t *self, conn_phase phase)
 {
     unlink_conn(self);
     link_conn(self, phase);
+    /* libmicrohttpd 0.9.75 may have missed it: it reads on an edge and stops at a short read. */
     if (phase == CONN_IDLE && self->half_closed)
-        shutdown(self->fd, SHUT_RDWR); /* libmicrohttpd 0.9.75 may have missed it: it reads on an edge, and stops at a short read */
+        shutdown(self->fd, SHUT_RDWR);
 }
 
 /* --- birth and death ---------------------------------------------------------------------- */
@@ -170,7 +173,8 @@ conn_addr(const conn_t *self)
 
 /* --- the gate ----------------------------------------------------------------------------- */
 
-/* Sends a refusal before there is a request to answer; what does not fit into the socket at once is lost. */
+/* Sends a refusal before there is a request to answer; what does not fit into the
+ * socket at once is lost. */
 static void
 send_refusal(int fd, svc_rc rc, const char *sentence)
 {
@@ -180,20 +184,29 @@ send_refusal(int fd, svc_rc rc, const char *sentence)
     const char *reason = info->http == 431   ? "Request Header Fields Too Large"
                          : info->http == 400 ? "Bad Request"
                                              : "Service Unavailable";
-    int n_body = snprintf(body, sizeof body, "{\"error\":\"%s\",\"code\":\"%s\"}", sentence, info->wire);
+    int n_body = snprintf(body, sizeof body, "{\"error\":\"%s\",\"code\":\"%s\"}",
+                          sentence, info->wire);
     int n = snprintf(text, sizeof text,
                      "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
                      "Content-Length: %d\r\n%sConnection: close\r\n\r\n%s",
-                     info->http, reason, n_body, info->http == 503 ? "Retry-After: 1\r\n" : "", body);
+                     info->http, reason, n_body,
+                     info->http == 503 ? "Retry-After: 1\r\n" : "", body);
 
     if (send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return;
     shutdown(fd, SHUT_WR);
 }
 
-typedef enum { HEADERS_PARTIAL, HEADERS_COMPLETE, HEADERS_TOO_BIG, HEADERS_NO_HTTP, HEADERS_CLOSED } headers;
+typedef enum {
+    HEADERS_PARTIAL,
+    HEADERS_COMPLETE,
+    HEADERS_TOO_BIG,
+    HEADERS_NO_HTTP,
+    HEADERS_CLOSED
+} headers;
 
-/* "METHOD target HTTP/1.1": on anything else libmicrohttpd waits for more until the time is over. */
+/* "METHOD target HTTP/1.1": on anything else libmicrohttpd waits for more until the
+ * time is over. */
 static bool
 is_request_line(const char *bytes, size_t n)
 {
@@ -207,7 +220,8 @@ is_request_line(const char *bytes, size_t n)
         return false;
     const char *target = bytes + at + 1;
     const char *space = memchr(target, ' ', line - at - 1);
-    return space != NULL && space > target && bytes + line - space > 6 && memcmp(space, " HTTP/", 6) == 0;
+    return space != NULL && space > target && bytes + line - space > 6 &&
+           memcmp(space, " HTTP/", 6) == 0;
 }
 
 /* Looks at what has come, leaving it in the socket. */
@@ -225,8 +239,10 @@ peek_headers(conn_t *conn)
     for (size_t i = conn->scanned; i < n; i++) {
         if (bytes[i] != '\n')
             continue;
-        if ((i >= 1 && bytes[i - 1] == '\n') || (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
-            return conn->lines > CONN_HEADER_LINES_MAX ? HEADERS_TOO_BIG : HEADERS_COMPLETE;
+        if ((i >= 1 && bytes[i - 1] == '\n') ||
+            (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
+            return conn->lines > CONN_HEADER_LINES_MAX ? HEADERS_TOO_BIG
+                                                       : HEADERS_COMPLETE;
         if (conn->lines++ == 0 && !is_request_line(bytes, n))
             return HEADERS_NO_HTTP;
     }
@@ -234,17 +250,21 @@ peek_headers(conn_t *conn)
     return n == CONN_HEADERS_MAX_BYTES ? HEADERS_TOO_BIG : HEADERS_PARTIAL;
 }
 
-/* Gives the connection to libmicrohttpd and goes on watching whether its client closes it. */
+/* Gives the connection to libmicrohttpd and goes on watching whether its client closes
+ * it. */
 static void
 hand_over(conn_t *conn, bool is_waiting)
 {
     conns_t *self = conn->conns;
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = conn};
-    socklen_t n = conn->sockaddr.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    socklen_t n = conn->sockaddr.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                       : sizeof(struct sockaddr_in);
 
     conn_enter(conn, CONN_HEADERS);
-    (void)epoll_ctl(self->epoll_fd, is_waiting ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, conn->fd, &event);
-    if (!self->hooks.hand_over(self->hooks.arg, conn->fd, (struct sockaddr *)&conn->sockaddr, n) &&
+    (void)epoll_ctl(self->epoll_fd, is_waiting ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, conn->fd,
+                    &event);
+    if (!self->hooks.hand_over(self->hooks.arg, conn->fd,
+                               (struct sockaddr *)&conn->sockaddr, n) &&
         conns_adopted(self, conn->fd) == conn)
         conns_closed(self, conn); /* the descriptor is closed already */
 }
@@ -257,12 +277,14 @@ refuse(conn_t *conn, svc_rc rc, const char *sentence)
     conn_enter(conn, CONN_LINGER);
 }
 
-/* Reads and drops what the client still sends, so that closing does not destroy the refusal on its way. */
+/* Reads and drops what the client still sends, so that closing does not destroy the
+ * refusal on its way. */
 static void
 linger(conn_t *conn)
 {
     for (;;) {
-        ssize_t got = recv(conn->fd, conn->conns->peeked, CONN_HEADERS_MAX_BYTES, MSG_DONTWAIT);
+        ssize_t got = recv(conn->fd, conn->conns->peeked, CONN_HEADERS_MAX_BYTES,
+                           MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         conn->scanned += got > 0 ? (size_t)got : 0;
@@ -272,17 +294,21 @@ linger(conn_t *conn)
     close_conn(conn);
 }
 
-/* A connection at the gate has something to read. `is_waiting`: its descriptor is in the epoll set. */
+/* A connection at the gate has something to read. `is_waiting`: its descriptor is in
+ * the epoll set. */
 static void
 check_gate(conn_t *conn, bool is_waiting)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = conn};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
+                                .data.ptr = conn};
     int epoll_fd = conn->conns->epoll_fd;
 
     switch (peek_headers(conn)) {
     case HEADERS_CLOSED: close_conn(conn); return;
     case HEADERS_COMPLETE: hand_over(conn, is_waiting); return;
-    case HEADERS_TOO_BIG: refuse(conn, RC_HEADERS_TOO_BIG, "The request headers are too large"); break;
+    case HEADERS_TOO_BIG:
+        refuse(conn, RC_HEADERS_TOO_BIG, "The request headers are too large");
+        break;
     case HEADERS_NO_HTTP: refuse(conn, RC_INVALID, "This is no HTTP request"); break;
     case HEADERS_PARTIAL: break;
     }
@@ -338,15 +364,18 @@ on_accept(void *arg, short events)
     for (int i = 0; i < ACCEPTS_PER_TURN && self->listen_fd >= 0; i++) {
         struct sockaddr_storage addr = {0};
         socklen_t n = sizeof addr;
-        int fd = accept4(self->listen_fd, (struct sockaddr *)&addr, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(self->listen_fd, (struct sockaddr *)&addr, &n,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             welcome(self, fd, &addr);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            svc_log_warn(self->ctx->log, "cannot accept a connection: %s", strerror(errno));
+            svc_log_warn(self->ctx->log, "cannot accept a connection: %s",
+                         strerror(errno));
             svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
-            self->pause_timer = svc_loop_after(self->ctx->loop, ACCEPT_PAUSE_MS, resume_accepting, self);
+            self->pause_timer = svc_loop_after(self->ctx->loop, ACCEPT_PAUSE_MS,
+                                               resume_accepting, self);
             return;
         }
         if (errno != ECONNABORTED && errno != EINTR)
@@ -399,7 +428,8 @@ on_events(void *arg, short events)
     int n = epoll_wait(self->epoll_fd, ready, EVENTS_PER_TURN, 0);
 
     (void)events;
-    for (int i = 0; i < n; i++) { /* a connection is in `ready` once and frees no other one */
+    for (int i = 0; i < n;
+         i++) { /* a connection is in `ready` once and frees no other one */
         conn_t *conn = ready[i].data.ptr;
         if (conn->phase == CONN_GATE)
             check_gate(conn, true);
@@ -452,7 +482,8 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->peeked = svc_alloc(CONN_HEADERS_MAX_BYTES);
     self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     SVC_ASSERT(self->epoll_fd >= 0);
-    self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
+    self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HEADERS] =
+        1000ull * config->server_header_timeout_s;
     self->timeout_ms[CONN_BODY] = 1000ull * config->server_body_timeout_s;
     self->timeout_ms[CONN_IDLE] = 1000ull * config->server_idle_timeout_s;
     self->timeout_ms[CONN_LINGER] = LINGER_MS;

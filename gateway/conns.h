@@ -1,15 +1,17 @@
 /* conns.h - the life of every client connection of a reactor, from accept to close.
  *
- * libmicrohttpd gets a connection only when its first request's headers are complete: until then it is
- * a socket and a small struct here, so a slow-loris client holds next to nothing, and headers that
- * are too large get an answer in our own format. Afterwards each connection is in one phase, and
- * phases in which the client has to act have a deadline:
+ * libmicrohttpd gets a connection only when its first request's headers are complete:
+ * until then it is a socket and a small struct here, so a slow-loris client holds next
+ * to nothing, and headers that are too large get an answer in our own format.
+ * Afterwards each connection is in one phase, and phases in which the client has to
+ * act have a deadline:
  *
  *   GATE -> (BODY ->) BUSY -> IDLE -> HEADERS -> (BODY ->) BUSY -> ...      GATE -> LINGER -> closed
  *
- * Deadlines are absolute for the phase, so dripping bytes does not prolong them. While a request is
- * suspended libmicrohttpd does not see its client go; conn_watch does. A client that has only
- * stopped sending gets its answer, and is closed after it. Thread: its reactor's. */
+ * Deadlines are absolute for the phase, so dripping bytes does not prolong them. While
+ * a request is suspended libmicrohttpd does not see its client go; conn_watch does. A
+ * client that has only stopped sending gets its answer, and is closed after it.
+ * Thread: its reactor's. */
 #ifndef GATEWAY_CONNS_H
 #define GATEWAY_CONNS_H
 
@@ -17,28 +19,42 @@
 #include "conn_limit.h"
 #include "svc/svc_ctx.h"
 
-#define CONN_HEADERS_MAX_BYTES (12u << 10) /* request line and headers; a token of 6 KB and cookies pass */
-#define CONN_HEADER_LINES_MAX 100          /* libmicrohttpd keeps 64 bytes for each */
-#define CONN_POOL_BYTES (24u << 10) /* libmicrohttpd's memory for one connection: the headers, their lines, and some to write with */
+/* Request line and headers: a token of 6 KB and cookies pass. */
+#define CONN_HEADERS_MAX_BYTES (12u << 10)
+#define CONN_HEADER_LINES_MAX  100 /* libmicrohttpd keeps 64 bytes for each */
+/* libmicrohttpd's memory for one connection: the headers, their lines, and some to write with. */
+#define CONN_POOL_BYTES        (24u << 10)
 
-typedef enum { CONN_GATE, CONN_LINGER, CONN_IDLE, CONN_HEADERS, CONN_BODY, CONN_BUSY, CONN_PHASES } conn_phase;
+typedef enum {
+    CONN_GATE,
+    CONN_LINGER,
+    CONN_IDLE,
+    CONN_HEADERS,
+    CONN_BODY,
+    CONN_BUSY,
+    CONN_PHASES
+} conn_phase;
 
 typedef struct conns conns_t;
 typedef struct conn conn_t;
 
 typedef struct {
-    /* Takes over a connection whose headers are there (the socket is its to close, also when it fails). False: refused. */
+    /* Takes over a connection whose headers are there (the socket is its to close,
+     * also when it fails). False: refused. */
     bool (*hand_over)(void *arg, int fd, const struct sockaddr *addr, socklen_t n);
-    /* The client of this request has closed its connection; `half`: as far as we can see only its sending side. */
+    /* The client of this request has closed its connection; `half`: as far as we can
+     * see only its sending side. */
     void (*gone)(void *arg, void *request, bool half);
     void *arg; /* of both */
 } conns_hooks_t;
 
-/* Accepts on `listen_fd` (taken) through ctx->loop until destroyed; at most `max` connections at once. Keeps ctx, limit and trust. */
-conns_t *conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit, const client_trust_t *trust,
-                   const conns_hooks_t *hooks);
+/* Accepts on `listen_fd` (taken) through ctx->loop until destroyed; at most `max`
+ * connections at once. Keeps ctx, limit and trust. */
+conns_t *conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
+                   const client_trust_t *trust, const conns_hooks_t *hooks);
 
-/* Closes what is still at the gate; handed over connections must be closed by then. Sets *self_p to NULL. NULL-safe. */
+/* Closes what is still at the gate; handed over connections must be closed by then.
+ * Sets *self_p to NULL. NULL-safe. */
 void conns_destroy(conns_t **self_p);
 
 /* Closes the listening socket and every connection that waits for a request. */
@@ -47,7 +63,8 @@ void conns_stop_accepting(conns_t *self);
 /* How many connections there are. */
 size_t conns_count(const conns_t *self);
 
-/* The connection on this descriptor, which libmicrohttpd has just begun to serve; NULL when it is none of ours. */
+/* The connection on this descriptor, which libmicrohttpd has just begun to serve; NULL
+ * when it is none of ours. */
 conn_t *conns_adopted(conns_t *self, int fd);
 
 /* The descriptor is about to be closed: forgets the connection. */
@@ -65,7 +82,8 @@ void conn_watch(conn_t *self, void *request);
 /* Ends that. Harmless when not watched. */
 void conn_unwatch(conn_t *self);
 
-/* Bounds what the kernel holds for a client that does not read, and how long an unacknowledged write may take: for streams. */
+/* Bounds what the kernel holds for a client that does not read, and how long an
+ * unacknowledged write may take: for streams. */
 void conn_prepare_stream(conn_t *self, uint32_t silence_s);
 
 #endif

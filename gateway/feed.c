@@ -1,10 +1,10 @@
 /* feed.c - one answer that is being read: its latest text, its status, and what is missing.
  *
- * Frames may come before the status that tells their fence. The gate of llm-svc lets no text out
- * before its journal has begun, so the first text that shows up belongs to the fence that counts:
- * it is taken provisionally, and the first status from the streaming state on confirms it. Should
- * that status ever name another fence, the text here is worthless: if nobody can have seen it,
- * it is dropped, else the feed fails. */
+ * Frames may come before the status that tells their fence. The gate of llm-svc lets
+ * no text out before its journal has begun, so the first text that shows up belongs to
+ * the fence that counts: it is taken provisionally, and the first status from the
+ * streaming state on confirms it. Should that status ever name another fence, the text
+ * here is worthless: if nobody can have seen it, it is dropped, else the feed fails. */
 #include "feed.h"
 
 #include <stdlib.h>
@@ -13,11 +13,11 @@ struct feed {
     uint8_t stream[PROTO_STREAM_BYTES]; /* whose text this is */
     svc_buf_t window;                   /* owned; text from base on, whole and in order */
     uint64_t base;                      /* offset of the window's first byte */
-    uint64_t known;                     /* text up to here exists somewhere; may be less than end */
-    uint64_t fence;                     /* of the window's text; 0: not known */
-    feed_status_t status;               /* finish and text point to the copies below */
-    char *finish, *text;                /* owned copies */
-    svc_rc failed;                      /* RC_OK: no */
+    uint64_t known;       /* text up to here exists somewhere; may be less than end */
+    uint64_t fence;       /* of the window's text; 0: not known */
+    feed_status_t status; /* finish and text point to the copies below */
+    char *finish, *text;  /* owned copies */
+    svc_rc failed;        /* RC_OK: no */
 };
 
 feed_t *
@@ -127,7 +127,7 @@ learn_of(feed_t *self, uint64_t offset)
     bool had_gap = feed_has_gap(self);
 
     if (offset > PROTO_ANSWER_MAX_BYTES)
-        return FEED_SAME; /* no text of ours is that long: a broken sender must not make us fetch for ever */
+        return FEED_SAME; /* a broken sender must not make us fetch for ever */
     if (offset > self->known)
         self->known = offset;
     return !had_gap && feed_has_gap(self) ? FEED_GAP : FEED_SAME;
@@ -144,7 +144,8 @@ append(feed_t *self, uint64_t from, svc_str bytes)
         return FEED_SAME;
     bytes = (svc_str){bytes.p + overlap, bytes.n - overlap};
     if (bytes.n > FEED_WINDOW_MAX_BYTES - FEED_WINDOW_KEEP_BYTES)
-        return learn_of(self, end + bytes.n); /* never sent by ours; pages bring it in pieces */
+        return learn_of(self,
+                        end + bytes.n); /* never sent by ours; pages bring it in pieces */
     if (self->window.n + bytes.n > FEED_WINDOW_MAX_BYTES) {
         size_t drop = self->window.n - FEED_WINDOW_KEEP_BYTES;
         svc_buf_consume(&self->window, drop);
@@ -174,7 +175,8 @@ feed_take_token(feed_t *self, const proto_token_t *token)
     if (is_text ? !accepts_fence(self, token->fence) : token->fence != self->fence)
         return FEED_FENCED;
     if (!is_text) {
-        bool tells_length = token->kind == PROTO_TOKEN_MARK || token->kind == PROTO_TOKEN_END;
+        bool tells_length = token->kind == PROTO_TOKEN_MARK ||
+                            token->kind == PROTO_TOKEN_END;
         return tells_length ? learn_of(self, token->offset) : FEED_SAME;
     }
     if (token->offset > feed_end(self))
@@ -210,7 +212,8 @@ settle_fence(feed_t *self, uint64_t fence)
     if (fence == 0 || fence == self->fence)
         return;
     if (self->fence != 0 && !is_empty) {
-        feed_fail(self, RC_INTERNAL, SVC_LIT("The answer's text does not belong to it"), 0);
+        feed_fail(self, RC_INTERNAL, SVC_LIT("The answer's text does not belong to it"),
+                  0);
         return;
     }
     self->fence = fence;
@@ -235,7 +238,8 @@ feed_take_status(feed_t *self, const status_rep_t *status)
     mine->fence = status->fence;
     mine->lost = status->lost;
     mine->usage = status->usage;
-    mine->reason = status->state == ANSWER_INTERRUPTED ? svc_rc_from_wire(status->reason) : RC_OK;
+    mine->reason = status->state == ANSWER_INTERRUPTED ? svc_rc_from_wire(status->reason)
+                                                       : RC_OK;
     mine->retry_after_s = status->retry_after_s;
     keep_text(&self->finish, &mine->finish, status->finish);
     keep_text(&self->text, &mine->text, status->text);

@@ -3,18 +3,21 @@
  *        0 ........ base ======================== end ......... known
  *        (trimmed)   |  the window: whole, in order |  a gap: frames told of it, it must be fetched
  *
- * Pure logic: frames, pages and statuses go in, views of text and the wish for a fetch come out;
- * sockets and calls are feed_hub's. Offsets are bytes of the answer's text. A frame whose fence is
- * not the text's own is skipped; a frame past the end is no text yet but tells of a gap; what
- * overlaps is the same text and is skipped. The window is bounded; a reader that needs older
- * text pages it in for itself. Thread: its reactor's. */
+ * Pure logic: frames, pages and statuses go in, views of text and the wish for a fetch
+ * come out; sockets and calls are feed_hub's. Offsets are bytes of the answer's text.
+ * A frame whose fence is not the text's own is skipped; a frame past the end is no
+ * text yet but tells of a gap; what overlaps is the same text and is skipped. The
+ * window is bounded; a reader that needs older text pages it in for itself. Thread:
+ * its reactor's. */
 #ifndef GATEWAY_FEED_H
 #define GATEWAY_FEED_H
 
 #include "proto/proto.h"
 
-#define FEED_WINDOW_MAX_BYTES (256u << 10) /* grows to this, then keeps the younger half */
-#define FEED_WINDOW_KEEP_BYTES (128u << 10) /* at least: twice what llm-svc shows past the journal */
+#define FEED_WINDOW_MAX_BYTES \
+    (256u << 10) /* grows to this, then keeps the younger half */
+#define FEED_WINDOW_KEEP_BYTES \
+    (128u << 10) /* at least: twice what llm-svc shows past the journal */
 
 typedef struct feed feed_t;
 
@@ -59,14 +62,15 @@ feed_news feed_take_page(feed_t *self, uint64_t fence, uint64_t from, svc_str by
 /* Takes a status. A terminal one stays: later ones are ignored. */
 void feed_take_status(feed_t *self, const status_rep_t *status);
 
-/* We can no longer follow the answer (or it was never begun): readers get this error. Only the first counts; ignored
- * when all text and a terminal status are here. */
+/* We can no longer follow the answer (or it was never begun): readers get this error.
+ * Only the first counts; ignored when all text and a terminal status are here. */
 void feed_fail(feed_t *self, svc_rc rc, svc_str text, uint64_t retry_after_s);
 
 /* The latest status. */
 const feed_status_t *feed_status(const feed_t *self);
 
-/* RC_OK, or what feed_fail has said; then text and retry_after_s of feed_status belong to it. */
+/* RC_OK, or what feed_fail has said; then text and retry_after_s of feed_status belong
+ * to it. */
 svc_rc feed_failed(const feed_t *self);
 
 /* True when no more will come: terminal with all its text here, or failed. */
@@ -76,10 +80,12 @@ bool feed_is_settled(const feed_t *self);
 uint64_t feed_base(const feed_t *self);
 uint64_t feed_end(const feed_t *self);
 
-/* How far the text goes that readers may get: up to end, at a terminal state never past its length. */
+/* How far the text goes that readers may get: up to end, at a terminal state never
+ * past its length. */
 uint64_t feed_limit(const feed_t *self);
 
-/* The text from offset `from` up to the limit; empty when `from` is outside the window. Dies with the next change. */
+/* The text from offset `from` up to the limit; empty when `from` is outside the
+ * window. Dies with the next change. */
 svc_str feed_text(const feed_t *self, uint64_t from);
 
 /* The fence that the window's text has; 0: not known yet. */

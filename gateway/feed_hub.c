@@ -1,8 +1,9 @@
 /* feed_hub.c - all answers that are being read through one reactor.
  *
- * The SUB socket's send queue carries subscriptions and drops them silently when it is full, so it
- * has no bound; what it receives is bounded, and what is lost there shows up as a gap. Stream ids
- * are random, so their first eight bytes are a fine key for the table. */
+ * The SUB socket's send queue carries subscriptions and drops them silently when it is
+ * full, so it has no bound; what it receives is bounded, and what is lost there shows
+ * up as a gap. Stream ids are random, so their first eight bytes are a fine key for
+ * the table. */
 #include "feed_hub.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
@@ -11,9 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TICK_MS 250
+#define TICK_MS         250
 #define FRAMES_PER_TURN 512
-#define RECEIVE_HWM 100000 /* frames of 64-100 bytes: some seconds of a busy llm-svc */
+#define RECEIVE_HWM     100000 /* frames of 64-100 bytes: some seconds of a busy llm-svc */
 
 typedef struct {
     svc_table_node_t node; /* key: stream_key() of the stream */
@@ -21,12 +22,12 @@ typedef struct {
 } entry_t;
 
 struct feed_hub {
-    svc_ctx_t *ctx;       /* loop, log, metrics, config */
-    live_bus_t bus;       /* for the feeds */
-    void *sub;            /* owned; SUB socket */
-    svc_table_t table;    /* of entry_t, owned */
-    uint64_t tick_timer;  /* 0: none */
-    size_t n_spare;       /* ids in `spare` */
+    svc_ctx_t *ctx;      /* loop, log, metrics, config */
+    live_bus_t bus;      /* for the feeds */
+    void *sub;           /* owned; SUB socket */
+    svc_table_t table;   /* of entry_t, owned */
+    uint64_t tick_timer; /* 0: none */
+    size_t n_spare;      /* ids in `spare` */
     uint8_t spare[FEED_HUB_SPARE_IDS][PROTO_STREAM_BYTES]; /* subscribed, not used yet */
 };
 
@@ -44,7 +45,9 @@ entry_of(const feed_hub_t *self, svc_str stream)
 {
     entry_t *entry = (entry_t *)svc_table_get(&self->table, stream_key(stream.p));
 
-    return entry != NULL && svc_str_eq(feed_stream(live_feed_feed(entry->live)), stream) ? entry : NULL;
+    return entry != NULL && svc_str_eq(feed_stream(live_feed_feed(entry->live)), stream)
+               ? entry
+               : NULL;
 }
 
 /* --- stream ids --------------------------------------------------------------------------- */
@@ -96,7 +99,8 @@ on_frames(void *arg, short events)
     (void)events;
     zmq_msg_init(&topic);
     zmq_msg_init(&body);
-    for (int i = 0; i < FRAMES_PER_TURN && svc_msg_recv(self->sub, &topic, ZMQ_DONTWAIT); i++) {
+    for (int i = 0; i < FRAMES_PER_TURN && svc_msg_recv(self->sub, &topic, ZMQ_DONTWAIT);
+         i++) {
         if (!zmq_msg_more(&topic) || !svc_msg_recv(self->sub, &body, ZMQ_DONTWAIT)) {
             svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
             continue;
@@ -115,7 +119,8 @@ static void
 for_each(feed_hub_t *self, void (*fn)(live_feed_t *))
 {
     for (size_t i = 0; i < self->table.n_buckets; i++)
-        for (svc_table_node_t *node = self->table.buckets[i]; node != NULL; node = node->next)
+        for (svc_table_node_t *node = self->table.buckets[i]; node != NULL;
+             node = node->next)
             fn(((entry_t *)node)->live);
 }
 
@@ -157,7 +162,8 @@ remove_entry(feed_hub_t *self, entry_t *entry)
 }
 
 svc_rc
-feed_hub_ask(feed_hub_t *self, const live_subject_t *who, svc_str text, live_viewer_t *viewer)
+feed_hub_ask(feed_hub_t *self, const live_subject_t *who, svc_str text,
+             live_viewer_t *viewer)
 {
     live_subject_t subject = *who;
     entry_t *entry = svc_alloc(sizeof *entry);
@@ -205,12 +211,14 @@ open_socket(feed_hub_t *self, char **error)
         return false;
     zmq_setsockopt(self->sub, ZMQ_SNDHWM, &unbounded, sizeof unbounded);
     zmq_setsockopt(self->sub, ZMQ_RCVHWM, &hwm, sizeof hwm);
-    zmq_setsockopt(self->sub, ZMQ_RECONNECT_IVL_MAX, &reconnect_max_ms, sizeof reconnect_max_ms);
+    zmq_setsockopt(self->sub, ZMQ_RECONNECT_IVL_MAX, &reconnect_max_ms,
+                   sizeof reconnect_max_ms);
     zmq_setsockopt(self->sub, ZMQ_HEARTBEAT_IVL, &heartbeat_ms, sizeof heartbeat_ms);
     zmq_setsockopt(self->sub, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms, sizeof silence_ms);
     if (zmq_connect(self->sub, endpoint) == 0)
         return true;
-    if (asprintf(error, "bus.tokens.connect: \"%s\": %s", endpoint, zmq_strerror(zmq_errno())) < 0)
+    if (asprintf(error, "bus.tokens.connect: \"%s\": %s", endpoint,
+                 zmq_strerror(zmq_errno())) < 0)
         *error = NULL;
     return false;
 }

@@ -1,8 +1,8 @@
 /* gateway.c - the service as svc_main runs it: reactors on threads, and a main thread that waits for signals.
  *
- * Opens the port once for each reactor, starts them, and on SIGTERM asks each to drain; when all
- * have said (through an eventfd) that no request is left, the process ends. Streams that are
- * still open then are ended by svc_main's own deadline. */
+ * Opens the port once for each reactor, starts them, and on SIGTERM asks each to
+ * drain; when all have said (through an eventfd) that no request is left, the process
+ * ends. Streams that are still open then are ended by svc_main's own deadline. */
 #include "gateway.h"
 #include "listener.h"
 #include "reactor.h"
@@ -16,14 +16,14 @@
 #define WORKERS_MAX 64
 
 typedef struct {
-    svc_ctx_t *ctx;                         /* of the process */
-    client_trust_t *trust;                  /* owned */
-    conn_limit_t *limit;                    /* owned */
-    readiness_t readiness;                  /* written by the reactors */
+    svc_ctx_t *ctx;                          /* of the process */
+    client_trust_t *trust;                   /* owned */
+    conn_limit_t *limit;                     /* owned */
+    readiness_t readiness;                   /* written by the reactors */
     reactor_thread_t *reactors[WORKERS_MAX]; /* owned */
-    size_t n;                               /* of them */
-    int drained_fd;                         /* owned eventfd: counts reactors that have drained */
-    uint64_t n_drained;                     /* so far */
+    size_t n;                                /* of them */
+    int drained_fd;     /* owned eventfd: counts reactors that have drained */
+    uint64_t n_drained; /* so far */
 } gateway_t;
 
 /* The address to tell people: "127.0.0.1" for all addresses, IPv6 in brackets. */
@@ -73,7 +73,8 @@ on_drained(void *arg, short events)
 static size_t
 count_workers(const svc_config_t *config)
 {
-    long n = config->gateway_workers > 0 ? (long)config->gateway_workers : sysconf(_SC_NPROCESSORS_ONLN);
+    long n = config->gateway_workers > 0 ? (long)config->gateway_workers
+                                         : sysconf(_SC_NPROCESSORS_ONLN);
 
     return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (size_t)n;
 }
@@ -87,7 +88,8 @@ start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
         .trust = self->trust,
         .limit = self->limit,
         .readiness = &self->readiness,
-        .max_connections = (self->ctx->config->server_max_connections + (uint32_t)n - 1) / (uint32_t)n,
+        .max_connections = (self->ctx->config->server_max_connections + (uint32_t)n - 1) /
+                           (uint32_t)n,
         .drained = on_reactor_drained,
         .arg = self,
     };
@@ -120,7 +122,8 @@ gateway_start(svc_ctx_t *ctx, char **error)
     self->limit = conn_limit_new(ctx->config->server_max_connections_per_address);
     self->trust = client_trust_new(&ctx->config->server_trusted_proxies, error);
     if (self->trust == NULL ||
-        listener_open(ctx->config->server_host, ctx->config->server_port, fds, n, &port, error) != RC_OK ||
+        listener_open(ctx->config->server_host, ctx->config->server_port, fds, n, &port,
+                      error) != RC_OK ||
         !start_reactors(self, fds, n, error)) {
         gateway_stop(self);
         return NULL;

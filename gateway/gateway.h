@@ -1,15 +1,25 @@
 /* gateway.h - the service as svc_main runs it: reactors on threads, and a main thread that waits for signals.
  *
+ * Four functions for the table in main.c. Everything that serves clients happens on the
+ * reactors' threads; here they are started, asked to drain, and joined.
+ *
  * Thread: main. */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
 #include "svc/svc_main.h"
 
-/* The service's start, drain, stop and print_config functions, as svc_service_t wants them. */
+/* Opens the port and starts the reactors. NULL with *error (free() it) set: one line
+ * that says why not. */
 void *gateway_start(svc_ctx_t *ctx, char **error);
+
+/* Stops accepting; stops ctx->loop when no request is left. */
 void gateway_drain(void *service);
+
+/* Ends what is left, joins the reactors and frees the service. */
 void gateway_stop(void *service);
+
+/* Prints where the gateway would listen. */
 void gateway_print_config(const svc_config_t *config);
 
 #endif

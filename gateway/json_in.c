@@ -1,8 +1,8 @@
 /* json_in.c - the JSON body of a request: an object of which a few string keys are read.
  *
- * json-c does the parsing. Before it, one pass over the bytes counts the values, since json-c
- * makes some sixty bytes of heap of every `1,` that a client sends for a key that nobody reads.
- * Views point into json-c's strings and die with the document. */
+ * json-c does the parsing. Before it, one pass over the bytes counts the values, since
+ * json-c makes some sixty bytes of heap of every `1,` that a client sends for a key
+ * that nobody reads. Views point into json-c's strings and die with the document. */
 #include "json_in.h"
 #include "proto/utf8.h"
 
@@ -13,8 +13,9 @@ struct json_in {
     struct json_object *root; /* owned; an object */
 };
 
-/* Looks at every byte once: counts commas that stand outside strings (brackets are bounded by the depth and by these)
- * and finds what json-c 0.16 lets pass though it is no JSON: raw control characters in strings, NaN, Infinity. */
+/* Looks at every byte once: counts commas that stand outside strings (brackets are
+ * bounded by the depth and by these) and finds what json-c 0.16 lets pass though it is
+ * no JSON: raw control characters in strings, NaN, Infinity. */
 static bool
 is_fit_for_parser(svc_str body, text_id *text)
 {
@@ -57,13 +58,15 @@ parse(svc_str body, text_id *text)
     *text = TEXT_NO_JSON;
     if (tokener == NULL)
         return NULL;
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+    json_tokener_set_flags(tokener,
+                           JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
     root = json_tokener_parse_ex(tokener, body.p, (int)body.n);
     enum json_tokener_error error = json_tokener_get_error(tokener);
     size_t end = json_tokener_get_parse_end(tokener);
     if (error == json_tokener_error_depth)
         *text = TEXT_TOO_COMPLEX;
-    if (error != json_tokener_success || !is_blank((svc_str){body.p + end, body.n - end})) {
+    if (error != json_tokener_success ||
+        !is_blank((svc_str){body.p + end, body.n - end})) {
         json_object_put(root);
         root = NULL;
     }

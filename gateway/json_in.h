@@ -1,15 +1,16 @@
 /* json_in.h - the JSON body of a request: an object of which a few string keys are read.
  *
- * Strict: valid UTF-8, one object, nothing after it, bounded depth and number of values. Keys
- * that nobody asks for are ignored, whatever their type. The result says which sentence the
- * client should read. Thread: the owner's. */
+ * Strict: valid UTF-8, one object, nothing after it, bounded depth and number of
+ * values. Keys that nobody asks for are ignored, whatever their type. The result says
+ * which sentence the client should read. Thread: the owner's. */
 #ifndef GATEWAY_JSON_IN_H
 #define GATEWAY_JSON_IN_H
 
 #include "texts.h"
 
-#define JSON_IN_DEPTH_MAX 32      /* nesting; more is no request of ours */
-#define JSON_IN_VALUES_MAX 10000u /* commas outside strings: bounds what json-c allocates for ignored keys */
+#define JSON_IN_DEPTH_MAX 32 /* nesting; more is no request of ours */
+#define JSON_IN_VALUES_MAX \
+    10000u /* commas outside strings: bounds what json-c allocates for ignored keys */
 
 typedef struct json_in json_in_t;
 
@@ -35,6 +36,7 @@ typedef struct {
 } json_in_key_t;
 
 /* Reads `n` keys. False with *error set at the first one that is wrong. */
-bool json_in_read(const json_in_t *self, const json_in_key_t *keys, size_t n, json_in_error_t *error) SVC_MUST_CHECK;
+bool json_in_read(const json_in_t *self, const json_in_key_t *keys, size_t n,
+                  json_in_error_t *error) SVC_MUST_CHECK;
 
 #endif

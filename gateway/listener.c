@@ -1,8 +1,8 @@
 /* listener.c - the sockets that clients connect to: one for each reactor, all on one port.
  *
- * Linux lets a socket join the group of a port if every socket there has SO_REUSEPORT set by then;
- * setting it on the first one between bind and listen makes the bind exclusive and the group open
- * to our own. */
+ * Linux lets a socket join the group of a port if every socket there has SO_REUSEPORT
+ * set by then; setting it on the first one between bind and listen makes the bind
+ * exclusive and the group open to our own. */
 #include "listener.h"
 
 #include <arpa/inet.h>
@@ -14,7 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024 /* connections that wait for accept: a burst of clients, not a queue to live in */
+#define BACKLOG \
+    1024 /* connections that wait for accept: a burst of clients, not a queue to live in */
 
 typedef struct {
     struct sockaddr_storage addr; /* what to bind */
@@ -38,7 +39,8 @@ has_ipv6(void)
 static bool
 resolve(const char *host, uint16_t port, address_t *out)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     char service[8];
 
@@ -94,8 +96,8 @@ explain(const char *host, uint16_t port, int why, char **error)
     if (why == EADDRINUSE)
         n = asprintf(error, "port %u is in use", port);
     else
-        n = asprintf(error, "cannot listen on %s:%u: %s", host[0] == '\0' ? "*" : host, port,
-                     strerror(why));
+        n = asprintf(error, "cannot listen on %s:%u: %s", host[0] == '\0' ? "*" : host,
+                     port, strerror(why));
     if (n < 0)
         *error = NULL;
 }

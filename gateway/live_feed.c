@@ -1,36 +1,39 @@
 /* live_feed.c - a feed with its wires: the calls that keep it going, and the viewers that read it.
  *
- * At most one watch, one fetch and one tail are on their way. A fetch goes to llm-svc while that
- * may have the text (it is the faster and the fresher source), then to convo-svc, in turn until
- * one of them has it. A watch that fails is tried again at each tick and as soon as convo-svc is
- * back; gateway.reattach_s without a word from it ends the feed, not the answer. */
+ * At most one watch, one fetch and one tail are on their way. A fetch goes to llm-svc
+ * while that may have the text (it is the faster and the fresher source), then to
+ * convo-svc, in turn until one of them has it. A watch that fails is tried again at
+ * each tick and as soon as convo-svc is back; gateway.reattach_s without a word from
+ * it ends the feed, not the answer. */
 #include "live_feed.h"
 #include "proto/utf8.h"
 
 #include <stdlib.h>
 
 struct live_feed {
-    live_subject_t subject;     /* whose answer */
-    const live_bus_t *bus;      /* borrowed */
-    feed_t *feed;               /* owned */
-    live_viewer_t *viewers;     /* borrowed list */
-    size_t n_viewers;           /* in it */
-    uint64_t watch_call;        /* ask or watch; 0: none */
-    uint64_t renewed_ms;        /* when that was sent */
-    uint64_t heard_ms;          /* the last word of convo-svc */
-    uint64_t detached_ms;       /* when the watch broke; 0: it holds */
-    uint64_t fetch_call;        /* 0: none */
-    bool fetch_is_read;         /* it is convo-svc's, else llm-svc's */
-    uint64_t fetch_fence;       /* whose text it asks for */
-    uint64_t fetched_ms;        /* when the last one brought nothing; 0: try at once */
-    uint64_t starving_ms;       /* since when a gap is waited for; 0: no gap, or nobody is near it */
-    bool read_next;             /* the next fetch goes to the journal */
+    live_subject_t subject; /* whose answer */
+    const live_bus_t *bus;  /* borrowed */
+    feed_t *feed;           /* owned */
+    live_viewer_t *viewers; /* borrowed list */
+    size_t n_viewers;       /* in it */
+    uint64_t watch_call;    /* ask or watch; 0: none */
+    uint64_t renewed_ms;    /* when that was sent */
+    uint64_t heard_ms;      /* the last word of convo-svc */
+    uint64_t detached_ms;   /* when the watch broke; 0: it holds */
+    uint64_t fetch_call;    /* 0: none */
+    bool fetch_is_read;     /* it is convo-svc's, else llm-svc's */
+    uint64_t fetch_fence;   /* whose text it asks for */
+    uint64_t fetched_ms;    /* when the last one brought nothing; 0: try at once */
+    uint64_t
+        starving_ms; /* since when a gap is waited for; 0: no gap, or nobody is near it */
+    bool read_next;  /* the next fetch goes to the journal */
     uint64_t patience_timer;    /* frames get their chance before a fetch; 0: none */
     uint64_t tail_call;         /* 0: none */
     uint64_t tail_from, tail_n; /* what it hands in */
 };
 
-#define PATIENCE_MS 20 /* a status overtakes the frames of the text that it tells of, on another connection */
+#define PATIENCE_MS \
+    20 /* a status overtakes the frames of the text that it tells of, on another connection */
 
 static void fetch_missing(live_feed_t *self);
 static void hand_in_tail(live_feed_t *self);
@@ -81,7 +84,8 @@ live_feed_destroy(live_feed_t **self_p)
     svc_loop_cancel(self->bus->ctx->loop, self->patience_timer);
     svc_peer_forget(self->bus->convo, self->watch_call);
     svc_peer_forget(self->bus->convo, self->tail_call);
-    svc_peer_forget(self->fetch_is_read ? self->bus->convo : self->bus->llm, self->fetch_call);
+    svc_peer_forget(self->fetch_is_read ? self->bus->convo : self->bus->llm,
+                    self->fetch_call);
     feed_destroy(&self->feed);
     free(self);
     *self_p = NULL;
@@ -111,7 +115,8 @@ is_over(const live_feed_t *self)
            (status->heard && answer_state_is_terminal((int)status->state));
 }
 
-/* An ask or watch failed. Before the first status that is the end, later only the loss of sight. */
+/* An ask or watch failed. Before the first status that is the end, later only the loss
+ * of sight. */
 static void
 on_watch_error(live_feed_t *self, svc_rc rc, const error_rep_t *error)
 {
@@ -134,7 +139,8 @@ on_patience_over(void *arg, short events)
 }
 
 static void
-on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+          const error_rep_t *error)
 {
     live_feed_t *self = arg;
 
@@ -148,7 +154,8 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_re
         feed_take_status(self->feed, rep);
         hand_in_tail(self);
         if (feed_has_gap(self->feed) && self->patience_timer == 0)
-            self->patience_timer = svc_loop_after(self->bus->ctx->loop, PATIENCE_MS, on_patience_over, self);
+            self->patience_timer = svc_loop_after(self->bus->ctx->loop, PATIENCE_MS,
+                                                  on_patience_over, self);
     }
     tell_viewers(self);
 }
@@ -156,7 +163,8 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_re
 svc_rc
 live_feed_ask(live_feed_t *self, svc_str text)
 {
-    ask_req_t ask = {self->subject.user, self->subject.conversation, text, feed_stream(self->feed)};
+    ask_req_t ask = {self->subject.user, self->subject.conversation, text,
+                     feed_stream(self->feed)};
     svc_peer_request_t request = {
         .op = OP_CONVO_ASK,
         .req_schema = &ask_req_schema,
@@ -176,7 +184,8 @@ live_feed_ask(live_feed_t *self, svc_str text)
 static void
 renew_watch(live_feed_t *self)
 {
-    watch_req_t watch = {self->subject.user, self->subject.conversation, feed_stream(self->feed)};
+    watch_req_t watch = {self->subject.user, self->subject.conversation,
+                         feed_stream(self->feed)};
     svc_peer_request_t request = {
         .op = OP_CONVO_WATCH,
         .req_schema = &watch_req_schema,
@@ -244,11 +253,13 @@ live_feed_take_token(live_feed_t *self, const proto_token_t *token)
     take_news(self, feed_take_token(self->feed, token));
 }
 
-/* A fetch has ended without text: the other source is asked, at once if this one will never have it. */
+/* A fetch has ended without text: the other source is asked, at once if this one will
+ * never have it. */
 static void
 fetch_failed(live_feed_t *self, bool was_read, svc_rc rc)
 {
-    bool at_once = !was_read && (rc == RC_TOO_OLD || rc == RC_NOT_FOUND || rc == RC_STALE);
+    bool at_once = !was_read &&
+                   (rc == RC_TOO_OLD || rc == RC_NOT_FOUND || rc == RC_STALE);
 
     self->read_next = !was_read;
     self->fetched_ms = at_once ? 0 : now_ms(self);
@@ -270,7 +281,8 @@ take_page(live_feed_t *self, bool is_read, uint64_t from, svc_str bytes)
 }
 
 static void
-on_replay(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+on_replay(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+          const error_rep_t *error)
 {
     live_feed_t *self = arg;
     const replay_rep_t *page = rep;
@@ -335,33 +347,39 @@ call_read(const live_feed_t *self, uint64_t from, svc_reply_fn *on_reply, void *
     return svc_peer_call(self->bus->convo, &request, call);
 }
 
-/* True while some viewer may soon read what a fetch would bring: the window must not run away from all of them. */
+/* True while some viewer may soon read what a fetch would bring: the window must not
+ * run away from all of them. */
 static bool
 is_wanted(const live_feed_t *self)
 {
-    for (const live_viewer_t *viewer = self->viewers; viewer != NULL; viewer = viewer->next)
+    for (const live_viewer_t *viewer = self->viewers; viewer != NULL;
+         viewer = viewer->next)
         if (viewer->offset + FEED_WINDOW_KEEP_BYTES / 2 >= feed_end(self->feed))
             return true;
     return false;
 }
 
-/* Fetches the next page of a gap, unless that is under way or has just brought nothing. */
+/* Fetches the next page of a gap, unless that is under way or has just brought
+ * nothing. */
 static void
 fetch_missing(live_feed_t *self)
 {
     const feed_status_t *status = feed_status(self->feed);
     uint64_t now = now_ms(self);
 
-    if (feed_failed(self->feed) != RC_OK || !feed_has_gap(self->feed) || !is_wanted(self)) {
+    if (feed_failed(self->feed) != RC_OK || !feed_has_gap(self->feed) ||
+        !is_wanted(self)) {
         self->starving_ms = 0;
         return;
     }
     if (self->starving_ms == 0)
         self->starving_ms = now;
-    if (self->fetch_call != 0 || self->patience_timer != 0 || (self->fetched_ms > 0 && now - self->fetched_ms < LIVE_RETRY_MS))
+    if (self->fetch_call != 0 || self->patience_timer != 0 ||
+        (self->fetched_ms > 0 && now - self->fetched_ms < LIVE_RETRY_MS))
         return;
     self->fetched_ms = now; /* what cannot be sent is tried again by the tick */
-    self->fetch_fence = feed_fence(self->feed) != 0 ? feed_fence(self->feed) : status->fence;
+    self->fetch_fence = feed_fence(self->feed) != 0 ? feed_fence(self->feed)
+                                                    : status->fence;
     bool use_replay = !self->read_next && !is_over(self) && self->fetch_fence != 0;
     self->fetch_is_read = false;
     if (use_replay && call_replay(self, self->fetch_fence) == RC_OK)
@@ -391,7 +409,8 @@ on_tail(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_
     hand_in_tail(self);
 }
 
-/* The answer's llm-svc is lost: what we hold past the journal may be all that is left of it. */
+/* The answer's llm-svc is lost: what we hold past the journal may be all that is left
+ * of it. */
 static void
 hand_in_tail(live_feed_t *self)
 {
@@ -461,7 +480,8 @@ live_viewer_moved(live_viewer_t *viewer, uint64_t offset)
 }
 
 static void
-on_viewer_page(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+on_viewer_page(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+               const error_rep_t *error)
 {
     live_viewer_t *viewer = arg;
     const read_rep_t *page = rep;
@@ -479,8 +499,8 @@ static void
 ask_for_page(live_viewer_t *viewer)
 {
     if (viewer->page_call == 0 &&
-        call_read(viewer->live, viewer->page_from, on_viewer_page, viewer, &viewer->page_call) !=
-            RC_OK)
+        call_read(viewer->live, viewer->page_from, on_viewer_page, viewer,
+                  &viewer->page_call) != RC_OK)
         viewer->page_call = 0;
 }
 
@@ -506,7 +526,8 @@ tick_viewer(live_viewer_t *viewer, uint64_t now, uint64_t patience_ms)
     viewer->changed(viewer->arg);
 }
 
-/* Nothing heard of convo-svc, or a gap that nobody can fill: the readers have waited long enough. */
+/* Nothing heard of convo-svc, or a gap that nobody can fill: the readers have waited
+ * long enough. */
 static bool
 is_out_of_patience(const live_feed_t *self, uint64_t now)
 {

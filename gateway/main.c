@@ -1,6 +1,8 @@
 /* main.c - the gateway: HTTP in, messages to the services out.
  *
- * Wiring only; see gateway.h for the service and README.md for what it does. */
+ * Wiring only: svc_main reads options and configuration and waits for signals,
+ * gateway.c starts the reactors. README.md says what the service owns, how its threads
+ * share the work and how it fails. */
 #include "gateway.h"
 
 int
@@ -8,7 +10,8 @@ main(int argc, char **argv)
 {
     static const svc_service_t service = {
         .name = "gateway",
-        .summary = "the REST interface: checks tokens, asks the services, streams answers",
+        .summary =
+            "the REST interface: checks tokens, asks the services, streams answers",
         .print_config = gateway_print_config,
         .start = gateway_start,
         .drain = gateway_drain,

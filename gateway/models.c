@@ -1,7 +1,8 @@
 /* models.c - the models that some provider serves, as llm-svc told it last.
  *
- * Only whether a model is served matters here; by which provider is llm-svc's business. It
- * matches by fnmatch, as llm-svc does. */
+ * The list is short and asked for once a conversation is made, so it is walked.
+ * Only whether a model is served matters here; by which provider is llm-svc's
+ * business. It matches by fnmatch, as llm-svc does. */
 #include "models.h"
 
 #include <fnmatch.h>
@@ -62,7 +63,8 @@ models_has(const models_t *self, svc_str model)
 {
     char name[PROTO_MODEL_MAX_BYTES + 1];
 
-    if (model.n == 0 || model.n > PROTO_MODEL_MAX_BYTES || memchr(model.p, '\0', model.n) != NULL)
+    if (model.n == 0 || model.n > PROTO_MODEL_MAX_BYTES ||
+        memchr(model.p, '\0', model.n) != NULL)
         return false;
     memcpy(name, model.p, model.n);
     name[model.n] = '\0';

@@ -1,7 +1,9 @@
 /* models.h - the models that some provider serves, as llm-svc told it last.
  *
  * A list of glob patterns (* ? [...]). It is kept while llm-svc is away, so that a
- * conversation can be made then. Thread: its reactor's. */
+ * conversation can be made then. Which provider serves a model is not known here.
+ *
+ * Thread: its reactor's. */
 #ifndef GATEWAY_MODELS_H
 #define GATEWAY_MODELS_H
 

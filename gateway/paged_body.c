@@ -1,7 +1,8 @@
 /* paged_body.c - a response whose JSON comes from convo-svc page by page.
  *
- * Reader and fetcher take turns: the next page is asked for when the one before has been read to
- * its end. The state lives as long as its request. */
+ * At most one page is held and at most one is on its way, whatever the client's
+ * speed. Reader and fetcher take turns: the next page is asked for when the one
+ * before has been read to its end. The state lives as long as its request. */
 #include "paged_body.h"
 
 #include <stdlib.h>
@@ -41,7 +42,8 @@ fetch(paged_body_t *self)
     memset(&req, 0, sizeof req);
     self->fetching = true;
     self->source->fill(self->request, self->cursor, &req);
-    request_call(self->request, &(request_call_t){REACTOR_CONVO, self->source->op, self->source->req_schema, &req,
+    request_call(self->request, &(request_call_t){REACTOR_CONVO, self->source->op,
+                                                  self->source->req_schema, &req,
                                                   self->source->rep_schema, on_page});
 }
 
@@ -85,7 +87,8 @@ on_page(request_t *request, const void *rep)
     else if (self->begun)
         request_cut(request);
     else if (ok)
-        request_answer_stream(request, "application/json; charset=utf-8", false, read_body, self);
+        request_answer_stream(request, "application/json; charset=utf-8", false,
+                              read_body, self);
     else
         request_refuse(request, RC_INTERNAL, (svc_str){NULL, 0}, 0);
     self->begun = true;

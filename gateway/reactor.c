@@ -1,9 +1,10 @@
 /* reactor.c - one thread of the gateway: its own loop, HTTP server, connections to the services, and feeds.
  *
- * libmicrohttpd runs with external epoll and no socket of its own to accept on: conns.c hands it connections.
- * It is run once at the end of every turn, after all that resumes connections, since its time-out does
- * not know of resumed ones. Everything is made, used and closed on the reactor's own thread; the
- * main thread waits until it stands. */
+ * libmicrohttpd runs with external epoll and no socket of its own to accept on:
+ * conns.c hands it connections. It is run once at the end of every turn, after all
+ * that resumes connections, since its time-out does not know of resumed ones.
+ * Everything is made, used and closed on the reactor's own thread; the main thread
+ * waits until it stands. */
 #include "reactor.h"
 #include "request.h"
 
@@ -17,11 +18,12 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define RUNS_PER_TURN 8      /* of libmicrohttpd, while its handlers resume connections */
+#define RUNS_PER_TURN   8 /* of libmicrohttpd, while its handlers resume connections */
 #define MODELS_RETRY_MS 1000
-#define STOP_MS 1000         /* for the last responses to leave */
+#define STOP_MS         1000 /* for the last responses to leave */
 
-const char *const reactor_peer_names[REACTOR_PEERS] = {"auth-svc", "convo-svc", "llm-svc"};
+const char *const reactor_peer_names[REACTOR_PEERS] = {"auth-svc", "convo-svc",
+                                                       "llm-svc"};
 
 typedef struct {
     reactor_thread_t *thread; /* whose peer it is */
@@ -29,16 +31,16 @@ typedef struct {
 } peer_place_t;
 
 struct reactor_thread {
-    reactor_t reactor;              /* what the parts share */
-    reactor_setup_t setup;          /* as given */
-    int listen_fd;                  /* until conns has it */
-    int drain_fd;                   /* owned eventfd: somebody wants us to drain */
-    pthread_t thread;               /* joined by reactor_stop */
-    sem_t ready;                    /* posted when the thread has built everything, or failed */
-    char *error;                    /* why it failed; owned until handed to the caller */
-    bool failed;                    /* it did */
-    bool told_drained;              /* setup.drained was called */
-    bool is_ready[REACTOR_PEERS];   /* counted in setup.readiness */
+    reactor_t reactor;     /* what the parts share */
+    reactor_setup_t setup; /* as given */
+    int listen_fd;         /* until conns has it */
+    int drain_fd;          /* owned eventfd: somebody wants us to drain */
+    pthread_t thread;      /* joined by reactor_stop */
+    sem_t ready;           /* posted when the thread has built everything, or failed */
+    char *error;           /* why it failed; owned until handed to the caller */
+    bool failed;           /* it did */
+    bool told_drained;     /* setup.drained was called */
+    bool is_ready[REACTOR_PEERS];       /* counted in setup.readiness */
     peer_place_t places[REACTOR_PEERS]; /* for events */
 };
 
@@ -59,14 +61,16 @@ set_ready(reactor_thread_t *self, reactor_peer peer, bool is_ready)
 }
 
 static void
-on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+          const error_rep_t *error)
 {
     reactor_thread_t *self = arg;
 
     (void)error;
     if (kind == PROTO_ERROR) {
         if (rc != RC_UNAVAILABLE)
-            svc_log_warn(self->reactor.ctx.log, "llm-svc tells no models: %s", svc_rc_info(rc)->wire);
+            svc_log_warn(self->reactor.ctx.log, "llm-svc tells no models: %s",
+                         svc_rc_info(rc)->wire);
         svc_loop_after(self->reactor.ctx.loop, MODELS_RETRY_MS, ask_models, self);
         return;
     }
@@ -119,13 +123,14 @@ static bool
 open_peers(reactor_thread_t *self)
 {
     const svc_config_t *config = self->reactor.ctx.config;
-    const char *endpoints[REACTOR_PEERS] = {config->bus_auth.connect, config->bus_convo.connect,
-                                            config->bus_llm.connect};
+    const char *endpoints[REACTOR_PEERS] = {
+        config->bus_auth.connect, config->bus_convo.connect, config->bus_llm.connect};
 
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++) {
         self->places[peer] = (peer_place_t){self, peer};
-        self->reactor.peers[peer] = svc_peer_new(&self->reactor.ctx, reactor_peer_names[peer], endpoints[peer],
-                                                 on_peer, &self->places[peer], &self->error);
+        self->reactor.peers[peer] = svc_peer_new(
+            &self->reactor.ctx, reactor_peer_names[peer], endpoints[peer], on_peer,
+            &self->places[peer], &self->error);
         if (self->reactor.peers[peer] == NULL)
             return false;
     }
@@ -143,13 +148,15 @@ on_hand_over(void *arg, int fd, const struct sockaddr *addr, socklen_t n)
 }
 
 static void
-on_connection(void *cls, struct MHD_Connection *mhd, void **conn_p, enum MHD_ConnectionNotificationCode what)
+on_connection(void *cls, struct MHD_Connection *mhd, void **conn_p,
+              enum MHD_ConnectionNotificationCode what)
 {
     reactor_t *reactor = cls;
 
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        *conn_p = conns_adopted(reactor->conns,
-                                MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+        *conn_p = conns_adopted(
+            reactor->conns,
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
         SVC_ASSERT(*conn_p != NULL);
     } else {
         conns_closed(reactor->conns, *conn_p);
@@ -163,11 +170,14 @@ on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
     (void)cls;
     (void)uri;
-    conn_enter(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context, CONN_HEADERS);
+    conn_enter(
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context,
+        CONN_HEADERS);
     return NULL;
 }
 
-/* Decodes %xx, but leaves text alone that would get a NUL: it would end the path early. */
+/* Decodes %xx, but leaves text alone that would get a NUL: it would end the path
+ * early. */
 static size_t
 on_unescape(void *cls, struct MHD_Connection *mhd, char *text)
 {
@@ -202,16 +212,15 @@ open_http(reactor_thread_t *self)
     const svc_config_t *config = reactor->ctx.config;
 
     reactor->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        request_on_http, reactor,
-        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, reactor,
-        MHD_OPTION_CONNECTION_LIMIT, self->setup.max_connections + 1u,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET |
+            MHD_USE_ERROR_LOG,
+        0, NULL, NULL, request_on_http, reactor, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
+        reactor, MHD_OPTION_CONNECTION_LIMIT, self->setup.max_connections + 1u,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_POOL_BYTES,
         MHD_OPTION_CONNECTION_TIMEOUT, config->server_idle_timeout_s,
         MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, reactor,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor,
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, reactor,
-        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor, MHD_OPTION_URI_LOG_CALLBACK,
+        on_uri, reactor, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,
         MHD_OPTION_END);
     if (reactor->mhd == NULL) {
         self->error = svc_str_dup(SVC_LIT("the HTTP server cannot start"));
@@ -219,8 +228,9 @@ open_http(reactor_thread_t *self)
     }
     int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     svc_loop_add_fd(reactor->ctx.loop, epoll_fd, ZMQ_POLLIN, on_mhd_readable, reactor);
-    reactor->conns = conns_new(&reactor->ctx, self->listen_fd, self->setup.max_connections, self->setup.limit,
-                               self->setup.trust, &(conns_hooks_t){on_hand_over, request_on_gone, reactor});
+    reactor->conns = conns_new(
+        &reactor->ctx, self->listen_fd, self->setup.max_connections, self->setup.limit,
+        self->setup.trust, &(conns_hooks_t){on_hand_over, request_on_gone, reactor});
     self->listen_fd = -1;
     return true;
 }
@@ -275,12 +285,13 @@ build(reactor_thread_t *self)
     reactor->ctx.loop = svc_loop_new();
     reactor->trust = self->setup.trust;
     reactor->readiness = self->setup.readiness;
-    reactor->verdicts = verdicts_new(1000ull * reactor->ctx.config->gateway_verify_cache_s);
+    reactor->verdicts = verdicts_new(1000ull *
+                                     reactor->ctx.config->gateway_verify_cache_s);
     reactor->models = models_new();
     if (!open_peers(self))
         return false;
-    reactor->hub = feed_hub_new(&reactor->ctx, reactor->peers[REACTOR_CONVO], reactor->peers[REACTOR_LLM],
-                                &self->error);
+    reactor->hub = feed_hub_new(&reactor->ctx, reactor->peers[REACTOR_CONVO],
+                                reactor->peers[REACTOR_LLM], &self->error);
     if (reactor->hub == NULL || !open_http(self))
         return false;
     svc_loop_add_fd(reactor->ctx.loop, self->drain_fd, ZMQ_POLLIN, on_drain, self);
@@ -288,7 +299,8 @@ build(reactor_thread_t *self)
     return true;
 }
 
-/* Ends every request. A suspended connection must not outlive this: libmicrohttpd could not be stopped. */
+/* Ends every request. A suspended connection must not outlive this: libmicrohttpd
+ * could not be stopped. */
 static void
 end_requests(reactor_t *reactor)
 {
@@ -296,7 +308,9 @@ end_requests(reactor_t *reactor)
 
     reactor->stopping = true;
     reactor->draining = true;
-    for (int waited_ms = 0; waited_ms < STOP_MS && (reactor->n_requests > 0 || waited_ms == 0); waited_ms += 10) {
+    for (int waited_ms = 0;
+         waited_ms < STOP_MS && (reactor->n_requests > 0 || waited_ms == 0);
+         waited_ms += 10) {
         struct pollfd wait = {.fd = epoll_fd, .events = POLLIN};
         request_end_all(reactor);
         MHD_run(reactor->mhd);
@@ -314,7 +328,8 @@ tear_down(reactor_thread_t *self)
     if (reactor->conns != NULL)
         conns_stop_accepting(reactor->conns);
     if (reactor->mhd != NULL) {
-        int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        int epoll_fd =
+            MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
         end_requests(reactor);
         svc_loop_remove_fd(reactor->ctx.loop, epoll_fd);
         MHD_stop_daemon(reactor->mhd);

@@ -1,9 +1,10 @@
 /* reactor.h - one thread of the gateway: its own loop, HTTP server, connections to the services, and feeds.
  *
- * Reactors share the configuration, the log, the counters and the limit per address, and nothing
- * else: a connection stays on the thread that accepted it. The struct is plain, so that the parts
- * of a reactor (request, handlers) find one another; only reactor.c changes it, but for the
- * counters that say so. Thread: its own, except where a function says otherwise. */
+ * Reactors share the configuration, the log, the counters and the limit per address,
+ * and nothing else: a connection stays on the thread that accepted it. The struct is
+ * plain, so that the parts of a reactor (request, handlers) find one another; only
+ * reactor.c changes it, but for the counters that say so. Thread: its own, except
+ * where a function says otherwise. */
 #ifndef GATEWAY_REACTOR_H
 #define GATEWAY_REACTOR_H
 
@@ -24,24 +25,25 @@ typedef struct {
 /* Folder names of the services, in the order of reactor_peer. */
 extern const char *const reactor_peer_names[REACTOR_PEERS];
 
-#define REACTOR_BODIES_MAX_BYTES (256u << 20) /* all request bodies that are being read, together; more: 503 */
+#define REACTOR_BODIES_MAX_BYTES \
+    (256u << 20) /* all request bodies that are being read, together; more: 503 */
 
 typedef struct reactor {
-    svc_ctx_t ctx;                     /* with this thread's loop */
-    const client_trust_t *trust;       /* shared: trusted proxies */
-    readiness_t *readiness;            /* shared */
-    struct MHD_Daemon *mhd;            /* owned */
-    conns_t *conns;                    /* owned */
-    svc_peer_t *peers[REACTOR_PEERS];  /* owned */
-    feed_hub_t *hub;                   /* owned */
-    verdicts_t *verdicts;              /* owned */
-    models_t *models;                  /* owned */
-    struct request *requests;          /* list of all that live; kept by request.c */
-    size_t n_requests;                 /* in it; kept by request.c */
-    size_t body_bytes;                 /* of bodies that are being read; kept by request.c */
-    bool resumed;                      /* some connection was resumed since MHD_run; set by request.c */
-    bool draining;                     /* answers close their connections */
-    bool stopping;                     /* nothing waits any more */
+    svc_ctx_t ctx;                    /* with this thread's loop */
+    const client_trust_t *trust;      /* shared: trusted proxies */
+    readiness_t *readiness;           /* shared */
+    struct MHD_Daemon *mhd;           /* owned */
+    conns_t *conns;                   /* owned */
+    svc_peer_t *peers[REACTOR_PEERS]; /* owned */
+    feed_hub_t *hub;                  /* owned */
+    verdicts_t *verdicts;             /* owned */
+    models_t *models;                 /* owned */
+    struct request *requests;         /* list of all that live; kept by request.c */
+    size_t n_requests;                /* in it; kept by request.c */
+    size_t body_bytes; /* of bodies that are being read; kept by request.c */
+    bool resumed;      /* some connection was resumed since MHD_run; set by request.c */
+    bool draining;     /* answers close their connections */
+    bool stopping;     /* nothing waits any more */
 } reactor_t;
 
 /* A reactor's thread as the main thread sees it. */
@@ -52,19 +54,26 @@ typedef struct {
     const svc_ctx_t *ctx;        /* of the process; each reactor gets a loop of its own */
     const client_trust_t *trust; /* outlives them */
     conn_limit_t *limit;         /* outlives them */
-    readiness_t *readiness;      /* outlives them; all reactors are counted as missing all before the first starts */
-    uint32_t max_connections;    /* of one reactor */
-    void (*drained)(void *arg);  /* a draining reactor has no request left; called once, on its thread */
-    void *arg;                   /* of drained */
+    readiness_t *
+        readiness; /* outlives them; all reactors are counted as missing all before the first starts */
+    uint32_t max_connections; /* of one reactor */
+    void (*drained)(
+        void *
+            arg); /* a draining reactor has no request left; called once, on its thread */
+    void *arg;    /* of drained */
 } reactor_setup_t;
 
-/* Builds a reactor on `listen_fd` (taken) and starts its thread. NULL with *error (free() it) set. Main thread. */
-reactor_thread_t *reactor_start(const reactor_setup_t *setup, int listen_fd, char **error);
+/* Builds a reactor on `listen_fd` (taken) and starts its thread. NULL with *error
+ * (free() it) set. Main thread. */
+reactor_thread_t *reactor_start(const reactor_setup_t *setup, int listen_fd,
+                                char **error);
 
-/* No new connections; ends idle ones; tells setup.drained when the last request is done. Any thread. */
+/* No new connections; ends idle ones; tells setup.drained when the last request is
+ * done. Any thread. */
 void reactor_drain(reactor_thread_t *self);
 
-/* Ends what is left, joins the thread, frees everything and sets *self_p to NULL. Main thread. NULL-safe. */
+/* Ends what is left, joins the thread, frees everything and sets *self_p to NULL. Main
+ * thread. NULL-safe. */
 void reactor_stop(reactor_thread_t **self_p);
 
 #endif

@@ -1,11 +1,12 @@
 /* request.c - the life of one HTTP request, from its headers to its log line.
  *
- * libmicrohttpd 0.9.75 calls request_on_http once when the headers are there, then for each piece of the
- * body, then once more without one. A connection that was suspended in the first call gets that call
- * again when it is resumed; one suspended in the last call gets the last one again. A response
- * can be queued in the first or the last call only, so an early refusal waits while the body is
- * read and dropped (closing on a client that still writes would destroy the refusal); only a
- * body that is far too large, or that the client holds back (Expect), is refused in the first call. */
+ * libmicrohttpd 0.9.75 calls request_on_http once when the headers are there, then for
+ * each piece of the body, then once more without one. A connection that was suspended
+ * in the first call gets that call again when it is resumed; one suspended in the last
+ * call gets the last one again. A response can be queued in the first or the last call
+ * only, so an early refusal waits while the body is read and dropped (closing on a
+ * client that still writes would destroy the refusal); only a body that is far too
+ * large, or that the client holds back (Expect), is refused in the first call. */
 #include "request.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_time.h"
@@ -16,9 +17,9 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define DROP_MAX_BYTES (8u << 20)   /* of a refused body that are read for politeness */
-#define FORWARDED_MAX_BYTES 4096    /* all lines of X-Forwarded-For together */
-#define OP_TEXT_BYTES 96            /* of a method and a route in the log */
+#define DROP_MAX_BYTES      (8u << 20) /* of a refused body that are read for politeness */
+#define FORWARDED_MAX_BYTES 4096       /* all lines of X-Forwarded-For together */
+#define OP_TEXT_BYTES       96         /* of a method and a route in the log */
 
 typedef enum {
     AT_HEADERS, /* the token is being checked */
@@ -28,36 +29,36 @@ typedef enum {
 } stage;
 
 struct request {
-    reactor_t *reactor;          /* where it lives */
-    struct MHD_Connection *mhd;  /* its connection, as libmicrohttpd knows it */
-    conn_t *conn;                /* and as we do */
-    request_t *prev, *next;      /* in the reactor's list */
-    const route_t *route;        /* NULL: none fits */
-    char method[12];             /* for the log */
-    uint64_t id;                 /* ":id" */
-    bool id_is_bad;              /* ":id" is no integer */
-    text_language language;      /* of sentences */
+    reactor_t *reactor;               /* where it lives */
+    struct MHD_Connection *mhd;       /* its connection, as libmicrohttpd knows it */
+    conn_t *conn;                     /* and as we do */
+    request_t *prev, *next;           /* in the reactor's list */
+    const route_t *route;             /* NULL: none fits */
+    char method[12];                  /* for the log */
+    uint64_t id;                      /* ":id" */
+    bool id_is_bad;                   /* ":id" is no integer */
+    text_language language;           /* of sentences */
     uint8_t trace[PROTO_TRACE_BYTES]; /* random */
-    uint64_t began_us;           /* monotonic */
-    uint64_t deadline_ms;        /* loop time: for its calls, until a stream has begun */
-    uint64_t user;               /* 0: not known */
-    svc_buf_t body;              /* owned */
-    uint64_t body_seen;          /* bytes, dropped ones too */
-    stage at;                    /* see there */
-    bool suspended;              /* its connection is */
-    bool gone;                   /* the client has closed */
-    bool doubted;                /* it has closed its sending side, maybe more */
-    bool cut;                    /* its stream must end badly */
-    svc_peer_t *called;          /* whom it asked last */
-    uint64_t call;               /* outstanding; 0: none */
-    request_reply_fn *on_reply;  /* of that */
+    uint64_t began_us;                /* monotonic */
+    uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
+    uint64_t user;              /* 0: not known */
+    svc_buf_t body;             /* owned */
+    uint64_t body_seen;         /* bytes, dropped ones too */
+    stage at;                   /* see there */
+    bool suspended;             /* its connection is */
+    bool gone;                  /* the client has closed */
+    bool doubted;               /* it has closed its sending side, maybe more */
+    bool cut;                   /* its stream must end badly */
+    svc_peer_t *called;         /* whom it asked last */
+    uint64_t call;              /* outstanding; 0: none */
+    request_reply_fn *on_reply; /* of that */
     struct MHD_Response *response; /* owned until queued; NULL: not answered */
-    int status;                  /* of the answer; 0: none */
-    bool close_now;              /* queue the answer before the body is read */
-    request_read_fn *read;       /* body of a stream; NULL: none */
-    void *read_arg;              /* of read */
-    void *data;                  /* the handler's */
-    void (*drop)(void *data);    /* NULL: none */
+    int status;                    /* of the answer; 0: none */
+    bool close_now;                /* queue the answer before the body is read */
+    request_read_fn *read;         /* body of a stream; NULL: none */
+    void *read_arg;                /* of read */
+    void *data;                    /* the handler's */
+    void (*drop)(void *data);      /* NULL: none */
 };
 
 /* --- what it says ------------------------------------------------------------------------- */
@@ -115,7 +116,8 @@ add_forwarded(void *cls, enum MHD_ValueKind kind, const char *key, const char *v
     bool fits = (joined->n == 0 || svc_buf_add_str(joined, SVC_LIT(",")) == RC_OK) &&
                 svc_buf_add_str(joined, svc_str_c(value)) == RC_OK;
     if (!fits)
-        svc_buf_clear(joined); /* nobody sends that much in earnest: the proxy itself is the client then */
+        svc_buf_clear(
+            joined); /* nobody sends that much in earnest: the proxy itself is the client then */
     return fits ? MHD_YES : MHD_NO;
 }
 
@@ -251,7 +253,8 @@ void
 request_answer_text(request_t *self, int status, text_id text)
 {
     char json[256];
-    int n = snprintf(json, sizeof json, "{\"message\":\"%s\"}", text_of(self->language, text));
+    int n = snprintf(json, sizeof json, "{\"message\":\"%s\"}",
+                     text_of(self->language, text));
 
     request_answer(self, status, (svc_str){json, (size_t)n});
 }
@@ -260,11 +263,13 @@ void
 request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
 {
     response_context_t context = context_of(self);
-    bool is_conversation = rc == RC_NOT_FOUND && self->route != NULL && self->route->takes_id;
+    bool is_conversation = rc == RC_NOT_FOUND && self->route != NULL &&
+                           self->route->takes_id;
 
     answer_with(self, svc_rc_info(rc)->http,
-                is_conversation ? response_input_error(&context, rc, TEXT_NO_CONVERSATION, NULL)
-                                : response_error(&context, rc, told, retry_after_s));
+                is_conversation
+                    ? response_input_error(&context, rc, TEXT_NO_CONVERSATION, NULL)
+                    : response_error(&context, rc, told, retry_after_s));
 }
 
 void
@@ -272,7 +277,8 @@ request_refuse_input(request_t *self, svc_rc rc, text_id text, const char *arg)
 {
     response_context_t context = context_of(self);
 
-    answer_with(self, svc_rc_info(rc)->http, response_input_error(&context, rc, text, arg));
+    answer_with(self, svc_rc_info(rc)->http,
+                response_input_error(&context, rc, text, arg));
 }
 
 /* MHD_ContentReaderCallback of every stream. */
@@ -282,18 +288,21 @@ on_read(void *cls, uint64_t pos, char *buf, size_t max)
     request_t *self = cls;
 
     (void)pos;
-    ssize_t n = self->cut || self->gone ? REQUEST_CUT : self->read(self->read_arg, buf, max);
+    ssize_t n = self->cut || self->gone ? REQUEST_CUT
+                                        : self->read(self->read_arg, buf, max);
     if (n > 0)
         return n;
     if (n == REQUEST_WAIT && !self->cut && !self->reactor->stopping) {
         suspend(self);
         return 0;
     }
-    return n == REQUEST_CUT || self->cut ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+    return n == REQUEST_CUT || self->cut ? MHD_CONTENT_READER_END_WITH_ERROR
+                                         : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 void
-request_answer_stream(request_t *self, const char *type, bool is_events, request_read_fn *read, void *arg)
+request_answer_stream(request_t *self, const char *type, bool is_events,
+                      request_read_fn *read, void *arg)
 {
     response_context_t context = context_of(self);
 
@@ -301,7 +310,8 @@ request_answer_stream(request_t *self, const char *type, bool is_events, request
     self->read_arg = arg;
     if (is_events)
         conn_prepare_stream(self->conn, self->reactor->ctx.config->server_idle_timeout_s);
-    answer_with(self, MHD_HTTP_OK, response_stream(&context, type, is_events, on_read, self));
+    answer_with(self, MHD_HTTP_OK,
+                response_stream(&context, type, is_events, on_read, self));
 }
 
 /* --- asking ------------------------------------------------------------------------------- */
@@ -317,7 +327,8 @@ fail_call(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
 }
 
 static void
-on_call_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+on_call_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep,
+              const error_rep_t *error)
 {
     request_t *self = arg;
 
@@ -377,7 +388,8 @@ on_verified(request_t *self, const void *rep)
     const verify_rep_t *verdict = rep;
 
     self->user = verdict->user;
-    verdicts_keep(self->reactor->verdicts, token_of(self), verdict->user, verdict->expires_s, svc_unix_ms());
+    verdicts_keep(self->reactor->verdicts, token_of(self), verdict->user,
+                  verdict->expires_s, svc_unix_ms());
     request_wake(self);
 }
 
@@ -408,8 +420,8 @@ check_token(request_t *self)
     if (self->user != 0)
         return;
     verify_req_t verify = {token};
-    request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_VERIFY, &verify_req_schema, &verify,
-                                         &verify_rep_schema, on_verified});
+    request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_VERIFY, &verify_req_schema,
+                                         &verify, &verify_rep_schema, on_verified});
 }
 
 /* Reads ":id". An integer that no conversation can have becomes 0. */
@@ -435,7 +447,8 @@ refuse_body(request_t *self)
 {
     char limit[24];
 
-    snprintf(limit, sizeof limit, "%" PRIu64, self->reactor->ctx.config->server_max_body_bytes);
+    snprintf(limit, sizeof limit, "%" PRIu64,
+             self->reactor->ctx.config->server_max_body_bytes);
     request_refuse_input(self, RC_TOO_BIG, TEXT_BODY_TOO_BIG, limit);
 }
 
@@ -448,7 +461,8 @@ check_length(request_t *self)
 
     if (length.n == 0 || strtoull(length.p, NULL, 10) <= max)
         return;
-    self->close_now = strtoull(length.p, NULL, 10) > max + DROP_MAX_BYTES || request_header(self, "Expect").n > 0;
+    self->close_now = strtoull(length.p, NULL, 10) > max + DROP_MAX_BYTES ||
+                      request_header(self, "Expect").n > 0;
     refuse_body(self);
 }
 
@@ -461,7 +475,8 @@ refuse_route(request_t *self, const route_match_t *match)
         request_refuse_input(self, RC_NOT_FOUND, TEXT_NO_PATH, NULL);
         return;
     }
-    struct MHD_Response *response = response_error(&context, RC_METHOD, (svc_str){NULL, 0}, 0);
+    struct MHD_Response *response = response_error(&context, RC_METHOD,
+                                                   (svc_str){NULL, 0}, 0);
     if (response != NULL)
         response_header(response, "Allow", match->allow);
     answer_with(self, svc_rc_info(RC_METHOD)->http, response);
@@ -499,13 +514,15 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method)
 
     self->reactor = reactor;
     self->mhd = mhd;
-    self->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    self->conn =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     snprintf(self->method, sizeof self->method, "%s", method);
     for (char *c = self->method; *c != '\0'; c++)
         if (!isupper((unsigned char)*c))
             *c = '?';
     self->began_us = svc_mono_us();
-    self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) + 1000ull * config->gateway_request_timeout_s;
+    self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +
+                        1000ull * config->gateway_request_timeout_s;
     svc_random(self->trace, sizeof self->trace);
     svc_buf_init(&self->body, (size_t)config->server_max_body_bytes);
     self->language = text_language_of(request_header(self, "Accept-Language"));
@@ -530,7 +547,8 @@ queue_answer(request_t *self)
     conn_enter(self->conn, CONN_BUSY);
     self->response = NULL;
     self->at = AT_ANSWER;
-    enum MHD_Result queued = MHD_queue_response(self->mhd, (unsigned)self->status, response);
+    enum MHD_Result queued = MHD_queue_response(self->mhd, (unsigned)self->status,
+                                                response);
     MHD_destroy_response(response);
     return queued;
 }
@@ -572,7 +590,8 @@ take_body(request_t *self, svc_str piece)
         refuse_body(self);
     if (self->status != 0 || self->route == NULL || !self->route->takes_body)
         return MHD_YES;
-    if (self->reactor->body_bytes + piece.n > REACTOR_BODIES_MAX_BYTES || svc_buf_add_str(&self->body, piece) != RC_OK)
+    if (self->reactor->body_bytes + piece.n > REACTOR_BODIES_MAX_BYTES ||
+        svc_buf_add_str(&self->body, piece) != RC_OK)
         request_refuse(self, RC_BUSY, (svc_str){NULL, 0}, 0);
     else
         self->reactor->body_bytes += piece.n;
@@ -612,8 +631,9 @@ last_call(request_t *self)
 }
 
 enum MHD_Result
-request_on_http(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-                const char *version, const char *upload, size_t *upload_n, void **request_p)
+request_on_http(void *cls, struct MHD_Connection *mhd, const char *url,
+                const char *method, const char *version, const char *upload,
+                size_t *upload_n, void **request_p)
 {
     request_t *self = *request_p;
 
@@ -643,7 +663,8 @@ log_request(const request_t *self)
     char status[12];
     char client[CLIENT_ADDR_TEXT_BYTES];
 
-    snprintf(op, sizeof op, "%s %s", self->method, self->route != NULL ? self->route->path : "(no route)");
+    snprintf(op, sizeof op, "%s %s", self->method,
+             self->route != NULL ? self->route->path : "(no route)");
     snprintf(status, sizeof status, "%d", self->status != 0 ? self->status : 499);
     request_client(self, client);
     svc_log_request(self->reactor->ctx.log, &(svc_log_request_t){

@@ -3,9 +3,9 @@
  *   headers -> token (auth.verify, or a verdict kept from a moment ago) -> body -> handler
  *           -> suspended until a service replies -> answer, or a stream that is fed until it ends
  *
- * A connection is suspended whenever it waits; nobody else waits with it. Replies find their
- * request as long as it lives: when it ends, its call is forgotten. Every call has a deadline, so
- * that no request hangs. Thread: its reactor's. */
+ * A connection is suspended whenever it waits; nobody else waits with it. Replies find
+ * their request as long as it lives: when it ends, its call is forgotten. Every call
+ * has a deadline, so that no request hangs. Thread: its reactor's. */
 #ifndef GATEWAY_REQUEST_H
 #define GATEWAY_REQUEST_H
 
@@ -56,29 +56,35 @@ void request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_aft
 /* Answers with an error whose sentence is `text` with `arg`. */
 void request_refuse_input(request_t *self, svc_rc rc, text_id text, const char *arg);
 
-#define REQUEST_WAIT 0 /* nothing now: the connection is suspended until request_wake */
-#define REQUEST_END -1 /* that was all */
-#define REQUEST_CUT -2 /* close the connection, so that the client sees that something is missing */
+#define REQUEST_WAIT 0  /* nothing now: the connection is suspended until request_wake */
+#define REQUEST_END  -1 /* that was all */
+#define REQUEST_CUT \
+    -2 /* close the connection, so that the client sees that something is missing */
 
 /* Fills `buf` with 1..max bytes, or gives one of the above. */
 typedef ssize_t request_read_fn(void *arg, char *buf, size_t max);
 
-/* Answers with a body that `read` makes. `is_events`: a chat stream: the client is watched, the socket's buffers are kept small. */
-void request_answer_stream(request_t *self, const char *type, bool is_events, request_read_fn *read, void *arg);
+/* Answers with a body that `read` makes. `is_events`: a chat stream: the client is
+ * watched, the socket's buffers are kept small. */
+void request_answer_stream(request_t *self, const char *type, bool is_events,
+                           request_read_fn *read, void *arg);
 
 /* There may be something to read: resumes the connection if it waits. */
 void request_wake(request_t *self);
 
-/* True when its client has closed the connection, or the process stops: no answer will be read. */
+/* True when its client has closed the connection, or the process stops: no answer will
+ * be read. */
 bool request_is_over(const request_t *self);
 
-/* True once after the client has closed its sending side: something should be sent, so that we learn whether it still listens. */
+/* True once after the client has closed its sending side: something should be sent, so
+ * that we learn whether it still listens. */
 bool request_is_doubted(request_t *self);
 
 /* Ends a stream that has begun badly: the client shall see that something is missing. */
 void request_cut(request_t *self);
 
-/* Keeps a handler's data with the request: drop(data) is called once when it ends, for whatever reason, the last moment to use it. */
+/* Keeps a handler's data with the request: drop(data) is called once when it ends, for
+ * whatever reason, the last moment to use it. */
 void request_keep(request_t *self, void *data, void (*drop)(void *data));
 
 /* What request_keep was given; NULL before. */
@@ -95,7 +101,8 @@ typedef struct {
     const proto_schema_t *req_schema; /* of req */
     const void *req;                  /* borrowed for the call */
     const proto_schema_t *rep_schema; /* of the reply */
-    request_reply_fn *on_reply;       /* else the request is refused with the error, or cut if its stream has begun */
+    request_reply_fn *
+        on_reply; /* else the request is refused with the error, or cut if its stream has begun */
 } request_call_t;
 
 /* Asks a service, once at a time. What goes wrong, now or later, answers the request. */
@@ -104,11 +111,13 @@ void request_call(request_t *self, const request_call_t *call);
 /* --- libmicrohttpd's callbacks; cls is the reactor_t ---------------------------------------- */
 
 /* MHD_AccessHandlerCallback. */
-enum MHD_Result request_on_http(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-                                const char *version, const char *upload, size_t *upload_n, void **request_p);
+enum MHD_Result request_on_http(void *cls, struct MHD_Connection *mhd, const char *url,
+                                const char *method, const char *version,
+                                const char *upload, size_t *upload_n, void **request_p);
 
 /* MHD_RequestCompletedCallback: logs and frees. */
-void request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p, enum MHD_RequestTerminationCode why);
+void request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p,
+                          enum MHD_RequestTerminationCode why);
 
 /* conns_hooks_t.gone. */
 void request_on_gone(void *cls, void *request, bool half);

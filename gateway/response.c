@@ -1,7 +1,9 @@
 /* response.c - making libmicrohttpd's responses: JSON, errors, streams, and the headers that all of them carry.
  *
- * Every answer to a browser needs the CORS headers, errors above all, or the page cannot even read
- * why. Tokens travel in a header and never in a cookie, so no credentials are allowed. */
+ * A response is made whole and then never changed, but for a header that a
+ * caller adds. Every answer to a browser needs the CORS headers, errors above
+ * all, or the page cannot even read why. Tokens travel in a header and never in
+ * a cookie, so no credentials are allowed. */
 #include "response.h"
 #include "svc/svc_text.h"
 
@@ -9,7 +11,8 @@
 #include <stdio.h>
 
 #define ERROR_MAX_BYTES (16u << 10)
-#define STREAM_BLOCK_BYTES 1024 /* allocated by libmicrohttpd for each stream and not used for chunked ones */
+#define STREAM_BLOCK_BYTES \
+    1024 /* allocated by libmicrohttpd for each stream and not used for chunked ones */
 #define ALLOWED_HEADERS \
     "Authorization, Content-Type, Accept, Accept-Language, Last-Event-ID, Idempotency-Key"
 
@@ -52,8 +55,8 @@ add_common(struct MHD_Response *response, const response_context_t *context)
 struct MHD_Response *
 response_json(const response_context_t *context, svc_str json)
 {
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(json.n, (void *)(uintptr_t)json.p, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        json.n, (void *)(uintptr_t)json.p, MHD_RESPMEM_MUST_COPY);
 
     if (response == NULL)
         return NULL;
@@ -84,14 +87,15 @@ make_error(const response_context_t *context, svc_rc rc, svc_buf_t *sentence)
 }
 
 struct MHD_Response *
-response_error(const response_context_t *context, svc_rc rc, svc_str told, uint64_t retry_after_s)
+response_error(const response_context_t *context, svc_rc rc, svc_str told,
+               uint64_t retry_after_s)
 {
     svc_buf_t sentence;
     char seconds[24];
 
     svc_buf_init(&sentence, ERROR_MAX_BYTES / 2);
-    if (text_add_rc(&sentence, context->language, rc, told, context->config->auth_password_min) !=
-        RC_OK)
+    if (text_add_rc(&sentence, context->language, rc, told,
+                    context->config->auth_password_min) != RC_OK)
         svc_buf_clear(&sentence);
     struct MHD_Response *response = make_error(context, rc, &sentence);
     if (retry_after_s == 0 && svc_rc_info(rc)->http == MHD_HTTP_SERVICE_UNAVAILABLE)
@@ -103,7 +107,8 @@ response_error(const response_context_t *context, svc_rc rc, svc_str told, uint6
 }
 
 struct MHD_Response *
-response_input_error(const response_context_t *context, svc_rc rc, text_id text, const char *arg)
+response_input_error(const response_context_t *context, svc_rc rc, text_id text,
+                     const char *arg)
 {
     svc_buf_t sentence;
 
@@ -135,8 +140,8 @@ struct MHD_Response *
 response_options(const response_context_t *context, const char *allow)
 {
     static char nothing[1];
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        0, nothing, MHD_RESPMEM_PERSISTENT);
 
     if (response == NULL)
         return NULL;

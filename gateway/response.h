@@ -1,6 +1,7 @@
 /* response.h - making libmicrohttpd's responses: JSON, errors, streams, and the headers that all of them carry.
  *
- * Knows nothing of requests beyond the few facts in response_context_t. Thread: any; a response
+ * The caller queues a response and drops its reference. Knows nothing of
+ * requests beyond the few facts in response_context_t. Thread: any; a response
  * belongs to one reactor. */
 #ifndef GATEWAY_RESPONSE_H
 #define GATEWAY_RESPONSE_H
@@ -20,18 +21,24 @@ typedef struct {
 /* Gives a response with a copy of `json`; NULL when out of memory. */
 struct MHD_Response *response_json(const response_context_t *context, svc_str json);
 
-/* Gives {"error","code"} for a result. `told`, `retry_after_s`: as the service said, see text_add_rc. */
-struct MHD_Response *response_error(const response_context_t *context, svc_rc rc, svc_str told, uint64_t retry_after_s);
+/* Gives {"error","code"} for a result. `told`, `retry_after_s`: as the service said,
+ * see text_add_rc. */
+struct MHD_Response *response_error(const response_context_t *context, svc_rc rc,
+                                    svc_str told, uint64_t retry_after_s);
 
 /* Gives {"error","code"} with sentence `text` and `arg` for its %s. */
-struct MHD_Response *response_input_error(const response_context_t *context, svc_rc rc, text_id text, const char *arg);
+struct MHD_Response *response_input_error(const response_context_t *context, svc_rc rc,
+                                          text_id text, const char *arg);
 
-/* Gives a response whose body `read` makes piece by piece (as of MHD_ContentReaderCallback). `is_events`: with the headers of an event stream. */
-struct MHD_Response *response_stream(const response_context_t *context, const char *type, bool is_events,
-                                     MHD_ContentReaderCallback read, void *arg);
+/* Gives a response whose body `read` makes piece by piece (as of
+ * MHD_ContentReaderCallback). `is_events`: with the headers of an event stream. */
+struct MHD_Response *response_stream(const response_context_t *context, const char *type,
+                                     bool is_events, MHD_ContentReaderCallback read,
+                                     void *arg);
 
 /* Gives the empty answer to OPTIONS; `allow` are the methods of the path. */
-struct MHD_Response *response_options(const response_context_t *context, const char *allow);
+struct MHD_Response *response_options(const response_context_t *context,
+                                      const char *allow);
 
 /* Adds the header `name`. */
 void response_header(struct MHD_Response *response, const char *name, const char *value);

@@ -1,9 +1,9 @@
 /* rest.h - the handlers of all routes.
  *
- * Each is called once with the whole body there and the token checked, on its reactor's thread. It
- * either answers (request_answer…, request_refuse…) or asks a service and answers when the reply
- * comes; whoever called it suspends the connection meanwhile. rest_auth.c, rest_convo.c,
- * rest_chat.c and rest_health.c hold them. */
+ * Each is called once with the whole body there and the token checked, on its
+ * reactor's thread. It either answers (request_answer…, request_refuse…) or asks a
+ * service and answers when the reply comes; whoever called it suspends the connection
+ * meanwhile. rest_auth.c, rest_convo.c, rest_chat.c and rest_health.c hold them. */
 #ifndef GATEWAY_REST_H
 #define GATEWAY_REST_H
 
@@ -37,7 +37,8 @@ void rest_healthz(request_t *self);
 /* GET /readyz: the services behind it are reachable. */
 void rest_readyz(request_t *self);
 
-/* Parses the body and reads `n` keys. NULL: the request was refused with the sentence that says why. */
+/* Parses the body and reads `n` keys. NULL: the request was refused with the sentence
+ * that says why. */
 json_in_t *rest_read_body(request_t *self, const json_in_key_t *keys, size_t n);
 
 #endif

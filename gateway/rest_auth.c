@@ -1,8 +1,9 @@
 /* rest_auth.c - register and login.
  *
- * Both turn a small JSON body into one call of auth-svc, which judges names and passwords. What is
- * too long for a message to auth-svc gets the answer here that it would get there: register
- * explains the form, login has none, what cannot match is a wrong password. */
+ * Both turn a small JSON body into one call of auth-svc, which judges names and
+ * passwords. What is too long for a message to auth-svc gets the answer here that it
+ * would get there: register explains the form, login has none, what cannot match is a
+ * wrong password. */
 #include "rest.h"
 #include "svc/svc_text.h"
 
@@ -53,7 +54,8 @@ rest_register(request_t *self)
     else if (req.password.n == 0 || req.password.n > PROTO_PASSWORD_MAX_BYTES)
         request_refuse(self, RC_INVALID_PASSWORD, (svc_str){NULL, 0}, 0);
     else
-        request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_REGISTER, &register_req_schema, &req,
+        request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_REGISTER,
+                                             &register_req_schema, &req,
                                              &register_rep_schema, on_registered});
     json_in_destroy(&json);
 }
@@ -66,7 +68,8 @@ on_logged_in(request_t *self, const void *rep)
 
     svc_buf_init(&json, ANSWER_MAX_BYTES);
     bool ok = svc_buf_add_str(&json, SVC_LIT("{\"token\":")) == RC_OK &&
-              svc_json_string(&json, login->token) == RC_OK && svc_buf_add_str(&json, SVC_LIT("}")) == RC_OK;
+              svc_json_string(&json, login->token) == RC_OK &&
+              svc_buf_add_str(&json, SVC_LIT("}")) == RC_OK;
     if (ok)
         request_answer(self, MHD_HTTP_OK, svc_buf_str(&json));
     else
@@ -85,11 +88,12 @@ rest_login(request_t *self)
         return;
     request_client(self, address);
     req.address = svc_str_c(address);
-    if (req.username.n == 0 || req.username.n > PROTO_USERNAME_MAX_BYTES || req.password.n == 0 ||
-        req.password.n > PROTO_PASSWORD_MAX_BYTES)
+    if (req.username.n == 0 || req.username.n > PROTO_USERNAME_MAX_BYTES ||
+        req.password.n == 0 || req.password.n > PROTO_PASSWORD_MAX_BYTES)
         request_refuse(self, RC_BAD_CREDENTIALS, (svc_str){NULL, 0}, 0);
     else
-        request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_LOGIN, &login_req_schema, &req,
-                                             &login_rep_schema, on_logged_in});
+        request_call(self,
+                     &(request_call_t){REACTOR_AUTH, OP_AUTH_LOGIN, &login_req_schema,
+                                       &req, &login_rep_schema, on_logged_in});
     json_in_destroy(&json);
 }

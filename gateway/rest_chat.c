@@ -1,29 +1,31 @@
 /* rest_chat.c - a question and the stream of its answer.
  *
- * The question goes to convo-svc through the feed hub, and the request becomes a viewer of the
- * answer's feed. Headers go out with the first byte of text, with a success, or when the model has
- * been thinking for gateway.headers_after_s; what goes wrong before that has an HTTP status, what
- * goes wrong later is an event. The viewer formats events only when libmicrohttpd wants bytes, and
- * leaves its feed when the request ends: nothing is stopped by that. */
+ * The question goes to convo-svc through the feed hub, and the request becomes a
+ * viewer of the answer's feed. Headers go out with the first byte of text, with a
+ * success, or when the model has been thinking for gateway.headers_after_s; what goes
+ * wrong before that has an HTTP status, what goes wrong later is an event. The viewer
+ * formats events only when libmicrohttpd wants bytes, and leaves its feed when the
+ * request ends: nothing is stopped by that. */
 #include "rest.h"
 #include "sse_stream.h"
 
 #include <stdlib.h>
 
 #define HEADERS_RETRY_MS 200
-#define IDLE_OUT_BYTES 4096 /* a buffer larger than this is not kept while nothing is to send */
+#define IDLE_OUT_BYTES \
+    4096 /* a buffer larger than this is not kept while nothing is to send */
 
 typedef struct {
-    request_t *request;     /* whose answer */
-    live_viewer_t viewer;   /* in the feed */
-    sse_stream_t *sse;      /* owned; NULL until the headers go out */
-    svc_buf_t out;          /* owned; formatted, not yet taken */
-    size_t taken;           /* bytes of out that are gone */
-    sse_framing framing;    /* of the events */
-    uint64_t timer;         /* headers, later keep-alive; 0: none */
-    uint64_t sent_ms;       /* when something was sent last */
-    bool comment;           /* say something: it has been silent for too long */
-    bool ended;             /* the last event is in out */
+    request_t *request;   /* whose answer */
+    live_viewer_t viewer; /* in the feed */
+    sse_stream_t *sse;    /* owned; NULL until the headers go out */
+    svc_buf_t out;        /* owned; formatted, not yet taken */
+    size_t taken;         /* bytes of out that are gone */
+    sse_framing framing;  /* of the events */
+    uint64_t timer;       /* headers, later keep-alive; 0: none */
+    uint64_t sent_ms;     /* when something was sent last */
+    bool comment;         /* say something: it has been silent for too long */
+    bool ended;           /* the last event is in out */
 } chat_t;
 
 static void begin_stream(chat_t *self);
@@ -44,7 +46,8 @@ config_of(const chat_t *self)
 
 static void on_silence(void *arg, short events);
 
-/* Waits until `ms` from now for a comment to become due. One timer a stream, not one an event. */
+/* Waits until `ms` from now for a comment to become due. One timer a stream, not one
+ * an event. */
 static void
 expect_silence(chat_t *self, uint64_t ms)
 {
@@ -88,7 +91,9 @@ fill_out(chat_t *self, size_t max)
         case SSE_SENT: continue;
         case SSE_BROKEN: return REQUEST_CUT;
         case SSE_END: self->ended = true; break;
-        case SSE_NEED_PAGE: live_viewer_want_page(&self->viewer, self->viewer.offset); break;
+        case SSE_NEED_PAGE:
+            live_viewer_want_page(&self->viewer, self->viewer.offset);
+            break;
         case SSE_IDLE: break;
         }
         break;
@@ -127,7 +132,8 @@ read_stream(void *arg, char *buf, size_t max)
 
 /* --- before the stream -------------------------------------------------------------------- */
 
-/* Answers with a status what has gone wrong before anything was shown. False: nothing has. */
+/* Answers with a status what has gone wrong before anything was shown. False: nothing
+ * has. */
 static bool
 refuse_early(chat_t *self)
 {
@@ -135,7 +141,8 @@ refuse_early(chat_t *self)
     const feed_status_t *status = feed_status(feed);
     svc_rc rc = feed_failed(feed);
 
-    if (rc == RC_OK && status->heard && status->state == ANSWER_INTERRUPTED && status->length == 0)
+    if (rc == RC_OK && status->heard && status->state == ANSWER_INTERRUPTED &&
+        status->length == 0)
         rc = status->reason;
     if (rc == RC_OK || feed_limit(feed) > 0)
         return false;
@@ -156,7 +163,8 @@ on_changed(void *arg)
     }
     if (refuse_early(self))
         return;
-    bool is_over = feed_failed(feed) != RC_OK || (status->heard && answer_state_is_terminal((int)status->state));
+    bool is_over = feed_failed(feed) != RC_OK ||
+                   (status->heard && answer_state_is_terminal((int)status->state));
     if (feed_limit(feed) > 0 || is_over)
         begin_stream(self);
 }
@@ -171,7 +179,8 @@ on_paged(void *arg, uint64_t from, svc_str bytes)
     request_wake(self->request);
 }
 
-/* The model thinks for long: the headers go out without text, if the question is committed. */
+/* The model thinks for long: the headers go out without text, if the question is
+ * committed. */
 static void
 on_headers_due(void *arg, short events)
 {
@@ -179,8 +188,10 @@ on_headers_due(void *arg, short events)
 
     (void)events;
     self->timer = 0;
-    if (!feed_status(live_feed_feed(self->viewer.live))->heard) { /* not committed yet; the ask has a time-out of its own */
-        self->timer = svc_loop_after(loop_of(self), HEADERS_RETRY_MS, on_headers_due, self);
+    if (!feed_status(live_feed_feed(self->viewer.live))
+             ->heard) { /* not committed yet; the ask has a time-out of its own */
+        self->timer = svc_loop_after(loop_of(self), HEADERS_RETRY_MS, on_headers_due,
+                                     self);
         return;
     }
     self->comment = true;
@@ -195,8 +206,10 @@ begin_stream(chat_t *self)
     svc_loop_cancel(loop_of(self), self->timer);
     self->sent_ms = svc_loop_now_ms(loop_of(self));
     expect_silence(self, 1000ull * config_of(self)->gateway_keepalive_s);
-    self->sse = sse_stream_new((const uint8_t *)feed_stream(feed).p, self->framing, request_language(self->request), 0);
-    request_answer_stream(self->request, sse_framing_type(self->framing), true, read_stream, self);
+    self->sse = sse_stream_new((const uint8_t *)feed_stream(feed).p, self->framing,
+                               request_language(self->request), 0);
+    request_answer_stream(self->request, sse_framing_type(self->framing), true,
+                          read_stream, self);
 }
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -221,8 +234,9 @@ new_chat(request_t *request)
 {
     chat_t *self = svc_alloc(sizeof *self);
     const svc_config_t *config = request_reactor(request)->ctx.config;
-    sse_framing fallback =
-        config->server_default_framing == SVC_FRAMING_BARE ? SSE_FRAMING_BARE : SSE_FRAMING_EVENTS;
+    sse_framing fallback = config->server_default_framing == SVC_FRAMING_BARE
+                               ? SSE_FRAMING_BARE
+                               : SSE_FRAMING_EVENTS;
 
     self->request = request;
     self->framing = sse_framing_of(request_header(request, "Accept"), fallback);
@@ -238,14 +252,16 @@ void
 rest_chat(request_t *request)
 {
     svc_str message = {NULL, 0};
-    const json_in_key_t keys[] = {{"message", true, true, PROTO_QUESTION_MAX_BYTES, &message}};
+    const json_in_key_t keys[] = {
+        {"message", true, true, PROTO_QUESTION_MAX_BYTES, &message}};
     reactor_t *reactor = request_reactor(request);
     json_in_t *json = rest_read_body(request, keys, SVC_COUNT(keys));
 
     if (json == NULL)
         return;
     chat_t *self = new_chat(request);
-    live_subject_t who = {.user = request_user(request), .conversation = request_id(request)};
+    live_subject_t who = {.user = request_user(request),
+                          .conversation = request_id(request)};
     memcpy(who.trace, request_trace(request).p, PROTO_TRACE_BYTES);
     svc_rc rc = feed_hub_ask(reactor->hub, &who, message, &self->viewer);
     json_in_destroy(&json);
@@ -254,6 +270,7 @@ rest_chat(request_t *request)
         return;
     }
     svc_metrics_add(reactor->ctx.metrics, SVC_M_VIEWERS, 1);
-    self->timer = svc_loop_after(reactor->ctx.loop, 1000ull * reactor->ctx.config->gateway_headers_after_s,
+    self->timer = svc_loop_after(reactor->ctx.loop,
+                                 1000ull * reactor->ctx.config->gateway_headers_after_s,
                                  on_headers_due, self);
 }

@@ -1,8 +1,8 @@
 /* rest_convo.c - create, history, list and delete.
  *
- * Lists and histories arrive from convo-svc as ready JSON and are passed on page by page. A model
- * is checked against the patterns that llm-svc has told, so that a typing error is found when the
- * conversation is made and not at its first question. */
+ * Lists and histories arrive from convo-svc as ready JSON and are passed on page by
+ * page. A model is checked against the patterns that llm-svc has told, so that a
+ * typing error is found when the conversation is made and not at its first question. */
 #include "paged_body.h"
 #include "rest.h"
 #include "svc/svc_text.h"
@@ -10,7 +10,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define CREATED_MAX_BYTES (48u << 10) /* title, model and key, escaped at worst six to one */
+#define CREATED_MAX_BYTES \
+    (48u << 10) /* title, model and key, escaped at worst six to one */
 
 /* --- create ------------------------------------------------------------------------------- */
 
@@ -45,11 +46,13 @@ on_created(request_t *self, const void *rep)
     svc_buf_t json;
 
     svc_buf_init(&json, CREATED_MAX_BYTES);
-    bool ok = svc_buf_printf(&json, "{\"conversation_id\":%" PRIu64, created->conversation) == RC_OK &&
+    bool ok = svc_buf_printf(&json, "{\"conversation_id\":%" PRIu64,
+                             created->conversation) == RC_OK &&
               add_member(&json, "title", creation->title) == RC_OK &&
               add_member(&json, "model", creation->model) == RC_OK &&
               add_member(&json, "api_key", creation->api_key) == RC_OK &&
-              svc_buf_printf(&json, ",\"created_time\":%" PRIu64 "}", created->created_s) == RC_OK;
+              svc_buf_printf(&json, ",\"created_time\":%" PRIu64 "}",
+                             created->created_s) == RC_OK;
     if (ok)
         request_answer(self, MHD_HTTP_OK, svc_buf_str(&json));
     else
@@ -80,9 +83,11 @@ rest_create(request_t *self)
         request_refuse(self, RC_UNKNOWN_MODEL, (svc_str){NULL, 0}, 0);
         return;
     }
-    create_req_t req = {request_user(self), creation->title, creation->model, creation->api_key};
-    request_call(self, &(request_call_t){REACTOR_CONVO, OP_CONVO_CREATE, &create_req_schema, &req,
-                                         &create_rep_schema, on_created});
+    create_req_t req = {request_user(self), creation->title, creation->model,
+                        creation->api_key};
+    request_call(self,
+                 &(request_call_t){REACTOR_CONVO, OP_CONVO_CREATE, &create_req_schema,
+                                   &req, &create_rep_schema, on_created});
 }
 
 /* --- history ------------------------------------------------------------------------------ */
@@ -90,7 +95,8 @@ rest_create(request_t *self)
 static void
 fill_history(const request_t *request, const uint64_t cursor[2], void *req)
 {
-    *(history_req_t *)req = (history_req_t){request_user(request), request_id(request), cursor[0], cursor[1]};
+    *(history_req_t *)req = (history_req_t){request_user(request), request_id(request),
+                                            cursor[0], cursor[1]};
 }
 
 static bool
@@ -107,7 +113,8 @@ take_history(const void *rep, svc_str *json, uint64_t cursor[2])
 void
 rest_history(request_t *self)
 {
-    static const paged_source_t source = {OP_CONVO_HISTORY, &history_req_schema, &history_rep_schema, fill_history,
+    static const paged_source_t source = {OP_CONVO_HISTORY, &history_req_schema,
+                                          &history_rep_schema, fill_history,
                                           take_history};
 
     paged_body_answer(self, &source);
@@ -134,7 +141,8 @@ take_list(const void *rep, svc_str *json, uint64_t cursor[2])
 void
 rest_list(request_t *self)
 {
-    static const paged_source_t source = {OP_CONVO_LIST, &list_req_schema, &list_rep_schema, fill_list, take_list};
+    static const paged_source_t source = {OP_CONVO_LIST, &list_req_schema,
+                                          &list_rep_schema, fill_list, take_list};
 
     paged_body_answer(self, &source);
 }
@@ -153,6 +161,7 @@ rest_delete(request_t *self)
 {
     conversation_req_t req = {request_user(self), request_id(self)};
 
-    request_call(self, &(request_call_t){REACTOR_CONVO, OP_CONVO_DELETE, &conversation_req_schema, &req,
-                                         &empty_schema, on_deleted});
+    request_call(self, &(request_call_t){REACTOR_CONVO, OP_CONVO_DELETE,
+                                         &conversation_req_schema, &req, &empty_schema,
+                                         on_deleted});
 }

@@ -1,7 +1,9 @@
 /* rest_health.c - is this process alive, and can it serve?
  *
- * For load balancers and scripts; no token. Ready means that every reactor reaches all three
- * services and knows the models: the next request may land on any of them. */
+ * healthz says that the process runs, readyz that a request would be served.
+ * For load balancers and scripts; no token. Ready means that every reactor
+ * reaches all three services and knows the models: the next request may land on
+ * any of them. */
 #include "rest.h"
 
 void
@@ -19,7 +21,8 @@ rest_readyz(request_t *self)
     const char *comma = "";
 
     svc_buf_init(&json, 256);
-    ok = svc_buf_add_str(&json, SVC_LIT("{\"status\":\"unavailable\",\"missing\":[")) == RC_OK;
+    ok = svc_buf_add_str(&json, SVC_LIT("{\"status\":\"unavailable\",\"missing\":[")) ==
+         RC_OK;
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS && ok; peer++) {
         if (atomic_load(&reactor->readiness->missing[peer]) == 0)
             continue;

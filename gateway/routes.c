@@ -1,7 +1,9 @@
 /* routes.c - which handler serves which method and path: one table.
  *
- * Handlers stand in rest_auth.c, rest_convo.c, rest_chat.c and rest_health.c, in table order. Ten
- * rows are searched one by one. A path that is known with other methods tells them, for Allow. */
+ * Adding an endpoint is one row here and one handler. Handlers stand in
+ * rest_auth.c, rest_convo.c, rest_chat.c and rest_health.c, in table order. Ten
+ * rows are searched one by one. A path that is known with other methods tells
+ * them, for Allow. */
 #include "routes.h"
 #include "rest.h"
 
@@ -10,7 +12,8 @@
 
 // clang-format off
 static const route_t routes[] = {
-    /* method path                           handler           user   body   id     streams */
+    /* method path                           handler           user   body   id
+     * streams */
     {"POST",  "/api/users/register",             rest_register,  false, true,  false, false},
     {"POST",  "/api/users/login",                rest_login,     false, true,  false, false},
     {"POST",  "/api/conversations/create",       rest_create,    true,  true,  false, false},

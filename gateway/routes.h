@@ -1,7 +1,9 @@
 /* routes.h - which handler serves which method and path: one table.
  *
- * A pattern's segment ":id" matches any one segment; a trailing slash is accepted. Whether the id
- * is an integer is checked by the handler's own step, after the token. Reentrant. */
+ * Knows nothing of connections, so the fuzzer and the tests call it directly. A
+ * pattern's segment ":id" matches any one segment; a trailing slash is
+ * accepted. Whether the id is an integer is checked by the handler's own step,
+ * after the token. Reentrant. */
 #ifndef GATEWAY_ROUTES_H
 #define GATEWAY_ROUTES_H
 
@@ -10,13 +12,14 @@
 struct request;
 
 typedef struct route {
-    const char *method;                   /* "GET" also serves HEAD */
-    const char *path;                     /* pattern */
+    const char *method;                    /* "GET" also serves HEAD */
+    const char *path;                      /* pattern */
     void (*handler)(struct request *self); /* answers, or asks a service first */
-    bool needs_user;                      /* a valid token */
-    bool takes_body;                      /* up to server.max_body_bytes; else a body is read and dropped */
-    bool takes_id;                        /* the ":id" must be an integer */
-    bool streams;                         /* the client is watched while it waits; no deadline once the answer has begun */
+    bool needs_user;                       /* a valid token */
+    bool takes_body; /* up to server.max_body_bytes; else a body is read and dropped */
+    bool takes_id;   /* the ":id" must be an integer */
+    bool
+        streams; /* the client is watched while it waits; no deadline once the answer has begun */
 } route_t;
 
 typedef struct {

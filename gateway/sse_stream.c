@@ -1,8 +1,9 @@
 /* sse_stream.c - one client that is listening to one answer: what it has, and the events it gets next.
  *
- * The state machine stands in sse_stream_next; each state appends one event or one piece of
- * full_response, which is a single event however long the answer is. Text is cut at whole
- * characters only. The formatting works on any buffer, so the tests need no connection. */
+ * The state machine stands in sse_stream_next; each state appends one event or one
+ * piece of full_response, which is a single event however long the answer is. Text is
+ * cut at whole characters only. The formatting works on any buffer, so the tests need
+ * no connection. */
 #include "sse_stream.h"
 #include "proto/utf8.h"
 #include "svc/svc_text.h"
@@ -21,8 +22,8 @@ struct sse_stream {
     phase at;                                /* see the drawing in the header */
     uint64_t offset;                         /* text: next byte to send */
     uint64_t full;                           /* full_response: next byte to send */
-    svc_buf_t page;                          /* owned; text older than the feed's window */
-    uint64_t page_from;                      /* offset of its first byte */
+    svc_buf_t page;     /* owned; text older than the feed's window */
+    uint64_t page_from; /* offset of its first byte */
 };
 
 /* --- Accept ------------------------------------------------------------------------------- */
@@ -41,7 +42,8 @@ read_quality(svc_str range)
             continue;
         unsigned quality = range.p[k + 2] == '1' ? 1000 : 0;
         unsigned scale = 100;
-        for (k += 4; k < range.n && range.p[k] >= '0' && range.p[k] <= '9' && quality < 1000;
+        for (k += 4;
+             k < range.n && range.p[k] >= '0' && range.p[k] <= '9' && quality < 1000;
              k++) {
             quality += (unsigned)(range.p[k] - '0') * scale;
             scale /= 10;
@@ -93,7 +95,8 @@ sse_framing_type(sse_framing framing)
 
 /* --- one event ---------------------------------------------------------------------------- */
 
-/* Appends everything of an event that stands before its text. `mark`: "", ":d" or ":e" behind the offset. */
+/* Appends everything of an event that stands before its text. `mark`: "", ":d" or ":e"
+ * behind the offset. */
 static svc_rc
 begin_event(const sse_stream_t *self, svc_buf_t *out, const char *event, uint64_t offset,
             const char *mark)
@@ -101,8 +104,8 @@ begin_event(const sse_stream_t *self, svc_buf_t *out, const char *event, uint64_
     svc_rc rc = RC_OK;
 
     if (self->framing == SSE_FRAMING_EVENTS)
-        rc = svc_buf_printf(out, "id: %s:%" PRIu64 "%s\nevent: %s\ndata: ", self->stream, offset,
-                            mark, event);
+        rc = svc_buf_printf(out, "id: %s:%" PRIu64 "%s\nevent: %s\ndata: ", self->stream,
+                            offset, mark, event);
     if (rc == RC_OK)
         rc = svc_buf_printf(out, "{\"event\":\"%s\",\"data\":\"", event);
     return rc;
@@ -134,15 +137,17 @@ add_done(const sse_stream_t *self, svc_buf_t *out, const feed_status_t *status)
     svc_rc rc = begin_event(self, out, "done", status->length, ":d");
 
     if (rc == RC_OK)
-        rc = svc_buf_printf(out, "Stream finished\",\"message_id\":%" PRIu64 ",\"finish_reason\":",
-                            status->message);
+        rc = svc_buf_printf(
+            out, "Stream finished\",\"message_id\":%" PRIu64 ",\"finish_reason\":",
+            status->message);
     if (rc == RC_OK)
         rc = svc_json_string(out, status->finish);
     const usage_t *usage = &status->usage;
     if (rc == RC_OK && (usage->prompt | usage->completion | usage->total) != 0)
         rc = svc_buf_printf(out,
                             ",\"usage\":{\"prompt_tokens\":%" PRIu64
-                            ",\"completion_tokens\":%" PRIu64 ",\"total_tokens\":%" PRIu64 "}",
+                            ",\"completion_tokens\":%" PRIu64 ",\"total_tokens\":%" PRIu64
+                            "}",
                             usage->prompt, usage->completion, usage->total);
     return rc == RC_OK ? end_event(self, out) : rc;
 }
@@ -173,8 +178,9 @@ add_error(const sse_stream_t *self, svc_buf_t *out, const feed_t *feed)
 svc_rc
 sse_stream_comment(const sse_stream_t *self, svc_buf_t *out)
 {
-    return svc_buf_add_str(out, self->framing == SSE_FRAMING_EVENTS ? SVC_LIT(": keep-alive\n\n")
-                                                                    : SVC_LIT("\n"));
+    return svc_buf_add_str(out, self->framing == SSE_FRAMING_EVENTS
+                                    ? SVC_LIT(": keep-alive\n\n")
+                                    : SVC_LIT("\n"));
 }
 
 /* --- the viewer --------------------------------------------------------------------------- */
@@ -228,13 +234,15 @@ sse_stream_page(sse_stream_t *self, uint64_t from, svc_str bytes)
         svc_buf_clear(&self->page); /* asked for again */
 }
 
-/* The text at `offset`, from the window if it is there, else from the page (which may end in half a character); never past `limit`. */
+/* The text at `offset`, from the window if it is there, else from the page (which may
+ * end in half a character); never past `limit`. */
 static svc_str
 text_at(const sse_stream_t *self, const feed_t *feed, uint64_t offset, uint64_t limit)
 {
     svc_str text = feed_text(feed, offset);
 
-    if (text.n == 0 && offset >= self->page_from && offset < self->page_from + self->page.n) {
+    if (text.n == 0 && offset >= self->page_from &&
+        offset < self->page_from + self->page.n) {
         size_t skip = (size_t)(offset - self->page_from);
         text = (svc_str){self->page.p + skip, self->page.n - skip};
     }
@@ -245,7 +253,8 @@ text_at(const sse_stream_t *self, const feed_t *feed, uint64_t offset, uint64_t 
     return text;
 }
 
-/* Cuts *text_p to whole characters. False: there is not even one, though four bytes are enough for any. */
+/* Cuts *text_p to whole characters. False: there is not even one, though four bytes
+ * are enough for any. */
 static bool
 cut_to_characters(svc_str *text_p, bool is_last)
 {
@@ -265,7 +274,8 @@ send_text(sse_stream_t *self, const feed_t *feed, svc_buf_t *out, uint64_t limit
         return self->offset < feed_base(feed) ? SSE_NEED_PAGE : SSE_IDLE;
     if (!cut_to_characters(&text, is_last))
         return SSE_BROKEN;
-    if (text.n == 0) { /* half a character: at the end of a page the next page begins with it */
+    if (text.n ==
+        0) { /* half a character: at the end of a page the next page begins with it */
         return self->offset < feed_base(feed) ? SSE_NEED_PAGE : SSE_IDLE;
     }
     if (add_message(self, out, self->offset + text.n, text) != RC_OK)
@@ -282,7 +292,8 @@ after_text(const feed_t *feed)
 
     if (feed_failed(feed) != RC_OK)
         return AT_ERROR;
-    if (!status->heard || !answer_state_is_terminal((int)status->state) || feed_has_gap(feed))
+    if (!status->heard || !answer_state_is_terminal((int)status->state) ||
+        feed_has_gap(feed))
         return AT_TEXT;
     return status->state == ANSWER_INTERRUPTED ? AT_ERROR : AT_DONE;
 }
@@ -294,7 +305,8 @@ send_full(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
 
     if (self->full >= length) {
         self->at = AT_END;
-        bool ended = svc_buf_add_str(out, SVC_LIT("\"")) == RC_OK && end_event(self, out) == RC_OK;
+        bool ended = svc_buf_add_str(out, SVC_LIT("\"")) == RC_OK &&
+                     end_event(self, out) == RC_OK;
         return ended ? SSE_SENT : SSE_BROKEN;
     }
     svc_str text = text_at(self, feed, self->full, length);
@@ -336,7 +348,8 @@ sse_stream_next(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
     case AT_TEXT: return SSE_IDLE;
     case AT_DONE: return step(self, add_done(self, out, status), AT_FULL_BEGIN);
     case AT_FULL_BEGIN:
-        return step(self, begin_event(self, out, "full_response", status->length, ":e"), AT_FULL);
+        return step(self, begin_event(self, out, "full_response", status->length, ":e"),
+                    AT_FULL);
     case AT_FULL: return send_full(self, feed, out);
     case AT_ERROR: return step(self, add_error(self, out, feed), AT_END);
     case AT_END: break;

@@ -1,14 +1,14 @@
 /* texts.c - every sentence that a client can read, in English and in Chinese.
  *
- * Two tables, one row a sentence. A %s stands for a key of the request or a number; rows with
- * one are used through text_add. Chinese is chosen when the client ranks some zh… above
- * English. The unit test looks for rows that are missing in either language. */
+ * Two tables, one row a sentence. A %s stands for a key of the request or a number;
+ * rows with one are used through text_add. Chinese is chosen when the client ranks
+ * some zh… above English. The unit test looks for rows that are missing in either
+ * language. */
 #include "texts.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <strings.h>
-
 
 // clang-format off
 static const char *const sentences[TEXT_COUNT][TEXT_LANGUAGES] = {
@@ -115,8 +115,7 @@ text_language_of(svc_str accept_language)
             quality = read_quality((svc_str){accept_language.p + params, end - params});
         svc_str range = {accept_language.p + at, end - at};
         for (int language = TEXT_EN; language < TEXT_LANGUAGES; language++) {
-            if (begins_with(range, language == TEXT_EN ? "en" : "zh") &&
-                quality > best) {
+            if (begins_with(range, language == TEXT_EN ? "en" : "zh") && quality > best) {
                 best = quality;
                 chosen = (text_language)language;
             }
@@ -167,7 +166,8 @@ static bool
 speaks_for_itself(svc_rc rc)
 {
     return rc == RC_UPSTREAM || rc == RC_UPSTREAM_AUTH || rc == RC_UPSTREAM_NOT_FOUND ||
-           rc == RC_UPSTREAM_RATE_LIMITED || rc == RC_UPSTREAM_TIMEOUT || rc == RC_INVALID;
+           rc == RC_UPSTREAM_RATE_LIMITED || rc == RC_UPSTREAM_TIMEOUT ||
+           rc == RC_INVALID;
 }
 
 svc_rc

@@ -1,14 +1,16 @@
 /* verdicts.c - tokens that auth-svc has found good a moment ago.
  *
- * Sets of four entries, found by the hash's first bytes; a new verdict takes the place of the one
- * in its set that ends first. What is overwritten is only asked for again. */
+ * A keyed hash stands for the token, compared in constant time. Sets of four
+ * entries, found by the hash's first bytes; a new verdict takes the place of
+ * the one in its set that ends first. What is overwritten is only asked for
+ * again. */
 #include "verdicts.h"
 
 #include <sodium.h>
 #include <stdlib.h>
 
-#define SETS 1024u
-#define WAYS 4u
+#define SETS       1024u
+#define WAYS       4u
 #define HASH_BYTES 32
 
 typedef struct {
@@ -18,9 +20,10 @@ typedef struct {
 } verdict_t;
 
 struct verdicts {
-    uint64_t ttl_ms;                            /* of an entry at most */
-    unsigned char key[crypto_generichash_KEYBYTES]; /* of the hash, fresh for each start */
-    verdict_t sets[SETS][WAYS];                 /* fixed */
+    uint64_t ttl_ms; /* of an entry at most */
+    unsigned char
+        key[crypto_generichash_KEYBYTES]; /* of the hash, fresh for each start */
+    verdict_t sets[SETS][WAYS];           /* fixed */
 };
 
 verdicts_t *
@@ -46,8 +49,8 @@ hash_token(const verdicts_t *self, svc_str token, unsigned char hash[HASH_BYTES]
 {
     uint32_t set;
 
-    crypto_generichash(hash, HASH_BYTES, (const unsigned char *)token.p, token.n, self->key,
-                       sizeof self->key);
+    crypto_generichash(hash, HASH_BYTES, (const unsigned char *)token.p, token.n,
+                       self->key, sizeof self->key);
     memcpy(&set, hash, sizeof set);
     return set % SETS;
 }

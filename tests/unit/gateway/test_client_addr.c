@@ -1,6 +1,7 @@
 /* test_client_addr.c - whom a request comes from, with and without proxies that may be believed.
  *
- * A client can write anything into X-Forwarded-For; only what trusted proxies have appended counts. */
+ * A client can write anything into X-Forwarded-For; only what trusted proxies
+ * have appended counts. */
 #include "gateway/client_addr.h"
 
 #include <arpa/inet.h>
@@ -39,11 +40,17 @@ static void
 addresses_are_read_and_written(void **state)
 {
     static const char *const rows[][2] = {
-        {"1.2.3.4", "1.2.3.4"},         {" 1.2.3.4\t", "1.2.3.4"},      {"1.2.3.4:8080", "1.2.3.4"},
-        {"::1", "::1"},                 {"[2001:db8::7]:443", "2001:db8::7"}, {"[::1]", "::1"},
-        {"::ffff:10.0.0.1", "10.0.0.1"}, {"2001:DB8::1", "2001:db8::1"},
+        {"1.2.3.4", "1.2.3.4"},
+        {" 1.2.3.4\t", "1.2.3.4"},
+        {"1.2.3.4:8080", "1.2.3.4"},
+        {"::1", "::1"},
+        {"[2001:db8::7]:443", "2001:db8::7"},
+        {"[::1]", "::1"},
+        {"::ffff:10.0.0.1", "10.0.0.1"},
+        {"2001:DB8::1", "2001:db8::1"},
     };
-    static const char *const bad[] = {"", " ", "unknown", "1.2.3", "1.2.3.4.5", "[::1", "::g", "256.1.1.1", ":80"};
+    static const char *const bad[] = {"",     " ",   "unknown",   "1.2.3", "1.2.3.4.5",
+                                      "[::1", "::g", "256.1.1.1", ":80"};
     char text[CLIENT_ADDR_TEXT_BYTES];
     client_addr_t out;
 
@@ -79,7 +86,8 @@ static void
 loopback_is_known(void **state)
 {
     (void)state;
-    client_addr_t yes[] = {addr("127.0.0.1"), addr("127.9.9.9"), addr("::1"), addr("::ffff:127.0.0.1")};
+    client_addr_t yes[] = {addr("127.0.0.1"), addr("127.9.9.9"), addr("::1"),
+                           addr("::ffff:127.0.0.1")};
     client_addr_t no[] = {addr("128.0.0.1"), addr("::2"), addr("::")};
     for (size_t i = 0; i < SVC_COUNT(yes); i++)
         assert_true(client_addr_is_loopback(&yes[i]));
@@ -90,14 +98,16 @@ loopback_is_known(void **state)
 static void
 networks_match_by_prefix(void **state)
 {
-    char *cidrs[] = {(char *)"10.0.0.0/8", (char *)"192.168.1.128/25", (char *)"2001:db8::/33", (char *)"7.7.7.7"};
+    char *cidrs[] = {(char *)"10.0.0.0/8", (char *)"192.168.1.128/25",
+                     (char *)"2001:db8::/33", (char *)"7.7.7.7"};
     client_trust_t *self = trust(4, cidrs);
 
     (void)state;
-    client_addr_t in[] = {addr("10.255.0.1"), addr("192.168.1.129"), addr("2001:db8:7fff::1"), addr("7.7.7.7"),
+    client_addr_t in[] = {addr("10.255.0.1"), addr("192.168.1.129"),
+                          addr("2001:db8:7fff::1"), addr("7.7.7.7"),
                           addr("::ffff:10.1.1.1")};
-    client_addr_t out[] = {addr("11.0.0.1"), addr("192.168.1.127"), addr("2001:db8:8000::1"), addr("7.7.7.8"),
-                           addr("::10.1.1.1")};
+    client_addr_t out[] = {addr("11.0.0.1"), addr("192.168.1.127"),
+                           addr("2001:db8:8000::1"), addr("7.7.7.8"), addr("::10.1.1.1")};
     for (size_t i = 0; i < SVC_COUNT(in); i++)
         assert_true(client_trust_has(self, &in[i]));
     for (size_t i = 0; i < SVC_COUNT(out); i++)
@@ -108,7 +118,8 @@ networks_match_by_prefix(void **state)
 static void
 a_network_that_is_none_is_refused_by_name(void **state)
 {
-    static const char *const bad[] = {"10.0.0.0/33", "::/129", "ten", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/8x"};
+    static const char *const bad[] = {"10.0.0.0/33", "::/129",      "ten",
+                                      "10.0.0.0/",   "10.0.0.0/-1", "10.0.0.0/8x"};
 
     (void)state;
     for (size_t i = 0; i < SVC_COUNT(bad); i++) {
@@ -122,7 +133,8 @@ a_network_that_is_none_is_refused_by_name(void **state)
 }
 
 static void
-assert_client(const client_trust_t *self, const char *peer, const char *forwarded, const char *wanted)
+assert_client(const client_trust_t *self, const char *peer, const char *forwarded,
+              const char *wanted)
 {
     char text[CLIENT_ADDR_TEXT_BYTES];
     client_addr_t from = addr(peer);

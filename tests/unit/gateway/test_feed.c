@@ -1,7 +1,8 @@
 /* test_feed.c - an answer's text comes together exactly once, whatever happens to its frames.
  *
- * The property at the end drops, doubles, reorders and fakes frames at random, hands in pages as
- * the hub would, and compares every byte. Seeds are printed when it fails. */
+ * The property at the end drops, doubles, reorders and fakes frames at random,
+ * hands in pages as the hub would, and compares every byte. Seeds are printed
+ * when it fails. */
 #include "gateway/feed.h"
 
 #include <setjmp.h>
@@ -17,13 +18,21 @@ static const uint8_t id[PROTO_STREAM_BYTES] = "0123456789abcde";
 static proto_token_t
 text(uint64_t fence, uint64_t offset, const char *bytes)
 {
-    return (proto_token_t){.version = 1, .fence = fence, .offset = offset, .kind = PROTO_TOKEN_TEXT, .bytes = svc_str_c(bytes)};
+    return (proto_token_t){.version = 1,
+                           .fence = fence,
+                           .offset = offset,
+                           .kind = PROTO_TOKEN_TEXT,
+                           .bytes = svc_str_c(bytes)};
 }
 
 static status_rep_t
 status(answer_state state, uint64_t length, uint64_t fence)
 {
-    return (status_rep_t){.message = 2, .state = (int)state, .length = length, .fence = fence, .finish = SVC_LIT("stop")};
+    return (status_rep_t){.message = 2,
+                          .state = (int)state,
+                          .length = length,
+                          .fence = fence,
+                          .finish = SVC_LIT("stop")};
 }
 
 static void
@@ -244,7 +253,8 @@ the_window_is_bounded_and_keeps_the_youngest_text(void **state)
     (void)state;
     for (int i = 0; i < 1000; i++) {
         memset(piece, 'a' + i % 26, sizeof piece);
-        proto_token_t token = {.fence = 7, .offset = offset, .bytes = {piece, sizeof piece}};
+        proto_token_t token = {
+            .fence = 7, .offset = offset, .bytes = {piece, sizeof piece}};
         assert_int_equal(feed_take_token(feed, &token), FEED_GREW);
         offset += sizeof piece;
         assert_true(feed_end(feed) - feed_base(feed) <= FEED_WINDOW_MAX_BYTES);
@@ -321,9 +331,11 @@ run_once(unsigned seed)
         size_t size = 1 + (size_t)rand_r(&random) % 60;
         size_t from = sent;
         switch (rand_r(&random) % 8) {
-        case 0: from = (size_t)rand_r(&random) % (sent + 1); break; /* an old frame again */
-        case 1: sent += size; break;                                /* a lost one */
-        case 2: {                                                   /* another text's */
+        case 0:
+            from = (size_t)rand_r(&random) % (sent + 1);
+            break;                   /* an old frame again */
+        case 1: sent += size; break; /* a lost one */
+        case 2: {                    /* another text's */
             proto_token_t token = {.fence = 666, .offset = from, .bytes = {lie, size}};
             if (feed_fence(feed) != 0)
                 assert_int_not_equal(feed_take_token(feed, &token), FEED_GREW);
@@ -333,7 +345,9 @@ run_once(unsigned seed)
             if (feed_has_gap(feed)) {
                 size_t at = (size_t)feed_end(feed);
                 size_t most = TEXT_BYTES - at < 200 ? TEXT_BYTES - at : 200;
-                (void)feed_take_page(feed, 7, at, (svc_str){truth + at, 1 + (size_t)rand_r(&random) % most});
+                (void)feed_take_page(
+                    feed, 7, at,
+                    (svc_str){truth + at, 1 + (size_t)rand_r(&random) % most});
                 read_on(feed, got, &n);
             }
             continue;
@@ -349,7 +363,8 @@ run_once(unsigned seed)
         if (from + size > TEXT_BYTES)
             size = TEXT_BYTES - from;
         if (rand_r(&random) % 3 != 0) {
-            proto_token_t token = {.fence = 7, .offset = from, .bytes = {truth + from, size}};
+            proto_token_t token = {
+                .fence = 7, .offset = from, .bytes = {truth + from, size}};
             (void)feed_take_token(feed, &token);
         }
         read_on(feed, got, &n);

@@ -1,6 +1,7 @@
 /* test_json_in.c - what counts as a JSON body, and which sentence tells what is wrong with one.
  *
- * json-c alone is more lenient than RFC 8259; the rows below hold what it must not let pass. */
+ * json-c alone is more lenient than RFC 8259; the rows below hold what it must
+ * not let pass. */
 #include "gateway/json_in.h"
 
 #include <setjmp.h>
@@ -27,10 +28,30 @@ static void
 what_is_no_json_is_refused(void **state)
 {
     static const char *const bodies[] = {
-        "", " \r\n", "x", "{", "{\"a\":1", "{\"a\":\"x}", "{\"a\":\"x\"}x", "{\"a\":\"x\"} {}", "{a:1}",
-        "{\"a\":'x'}", "{\"a\":1,}", "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":-Infinity}", "{\"a\":\"\n\"}",
-        "{\"a\":\"\x01\"}", "{/* c */}", "{\"a\":01}", "{\"a\":\"\\x\"}", "{\"a\":tru}", "{\"a\" 1}", "{\"a\":1 2}",
-        "\xef\xbb\xbf{}", "username=ada&password=x",
+        "",
+        " \r\n",
+        "x",
+        "{",
+        "{\"a\":1",
+        "{\"a\":\"x}",
+        "{\"a\":\"x\"}x",
+        "{\"a\":\"x\"} {}",
+        "{a:1}",
+        "{\"a\":'x'}",
+        "{\"a\":1,}",
+        "{\"a\":NaN}",
+        "{\"a\":Infinity}",
+        "{\"a\":-Infinity}",
+        "{\"a\":\"\n\"}",
+        "{\"a\":\"\x01\"}",
+        "{/* c */}",
+        "{\"a\":01}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":tru}",
+        "{\"a\" 1}",
+        "{\"a\":1 2}",
+        "\xef\xbb\xbf{}",
+        "username=ada&password=x",
     };
 
     (void)state;
@@ -110,7 +131,8 @@ a_key_is_read_by_its_rules(void **state)
     (void)state;
     assert_int_equal(read_a("{\"a\":\"x\"}", needed, out), -1);
     assert_string_equal(out, "x");
-    assert_int_equal(read_a("{\"b\":[{}],\"a\":\"\\u4f60\\\"\",\"c\":1e9}", needed, out), -1);
+    assert_int_equal(read_a("{\"b\":[{}],\"a\":\"\\u4f60\\\"\",\"c\":1e9}", needed, out),
+                     -1);
     assert_string_equal(out, "你\"");
     assert_int_equal(read_a("{\"a\":\"123456\"}", needed, out), -1);
     assert_int_equal(read_a("{\"a\":\"1234567\"}", needed, out), TEXT_TOO_LONG);
@@ -132,7 +154,8 @@ a_lone_surrogate_becomes_a_replacement_character(void **state)
     char out[16];
 
     (void)state;
-    assert_int_equal(read_a("{\"a\":\"\\ud800\"}", (json_in_key_t){.max_bytes = 9}, out), -1);
+    assert_int_equal(read_a("{\"a\":\"\\ud800\"}", (json_in_key_t){.max_bytes = 9}, out),
+                     -1);
     assert_string_equal(out, "\xef\xbf\xbd");
 }
 

@@ -15,7 +15,8 @@ the_last_list_counts(void **state)
 {
     models_t *self = models_new();
     model_pattern_t first[] = {{SVC_LIT("echo")}, {SVC_LIT("gpt*")}};
-    model_pattern_t second[] = {{SVC_LIT("glm-?")}, {SVC_LIT("o[13]*")}, {SVC_LIT("*/llama*")}};
+    model_pattern_t second[] = {
+        {SVC_LIT("glm-?")}, {SVC_LIT("o[13]*")}, {SVC_LIT("*/llama*")}};
 
     (void)state;
     assert_false(models_are_known(self));

@@ -77,9 +77,19 @@ head_is_served_where_get_is(void **state)
 static void
 an_unknown_path_is_unknown(void **state)
 {
-    static const char *const paths[] = {"", "/", "/api", "/api/chat", "/api/chat/", "/api/chat//", "/api/chat/1/2",
-                                        "/api/users/login2", "/api/users/logi", "api/users/login",
-                                        "//api/users/login", "/healthz/x", "/API/USERS/LOGIN"};
+    static const char *const paths[] = {"",
+                                        "/",
+                                        "/api",
+                                        "/api/chat",
+                                        "/api/chat/",
+                                        "/api/chat//",
+                                        "/api/chat/1/2",
+                                        "/api/users/login2",
+                                        "/api/users/logi",
+                                        "api/users/login",
+                                        "//api/users/login",
+                                        "/healthz/x",
+                                        "/API/USERS/LOGIN"};
     route_match_t match;
 
     (void)state;

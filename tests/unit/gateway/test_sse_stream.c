@@ -1,7 +1,8 @@
 /* test_sse_stream.c - the events of one viewer, byte by byte, in all three framings.
  *
- * Formats are compared literally, since clients parse them. The last test lets viewers of every speed read
- * one feed whose window is far smaller than its text and compares what they put together. */
+ * Formats are compared literally, since clients parse them. The last test lets
+ * viewers of every speed read one feed whose window is far smaller than its
+ * text and compares what they put together. */
 #include "gateway/sse_stream.h"
 
 #include <setjmp.h>
@@ -14,7 +15,8 @@
 
 #define HEX "000102030405060708090a0b0c0d0e0f"
 
-static const uint8_t id[PROTO_STREAM_BYTES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const uint8_t id[PROTO_STREAM_BYTES] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                               8, 9, 10, 11, 12, 13, 14, 15};
 
 typedef struct {
     feed_t *feed;      /* what is read */
@@ -25,7 +27,8 @@ typedef struct {
 static fixture_t
 open_fixture(sse_framing framing, text_language language)
 {
-    fixture_t self = {.feed = feed_new(id), .sse = sse_stream_new(id, framing, language, 0)};
+    fixture_t self = {.feed = feed_new(id),
+                      .sse = sse_stream_new(id, framing, language, 0)};
 
     svc_buf_init(&self.out, 4 * SSE_OUT_MAX_BYTES);
     return self;
@@ -43,7 +46,8 @@ close_fixture(fixture_t *self)
 static void
 say(fixture_t *self, const char *bytes)
 {
-    proto_token_t token = {.fence = 7, .offset = feed_end(self->feed), .bytes = svc_str_c(bytes)};
+    proto_token_t token = {
+        .fence = 7, .offset = feed_end(self->feed), .bytes = svc_str_c(bytes)};
 
     assert_int_equal(feed_take_token(self->feed, &token), FEED_GREW);
 }
@@ -66,7 +70,8 @@ assert_sent(fixture_t *self, sse_result last, const char *wanted)
     while ((result = sse_stream_next(self->sse, self->feed, &self->out)) == SSE_SENT)
         continue;
     assert_int_equal(result, last);
-    if (self->out.n != strlen(wanted) || memcmp(self->out.p != NULL ? self->out.p : "", wanted, self->out.n) != 0)
+    if (self->out.n != strlen(wanted) ||
+        memcmp(self->out.p != NULL ? self->out.p : "", wanted, self->out.n) != 0)
         fail_msg("sent: %.*s\nwanted: %s", (int)self->out.n, self->out.p, wanted);
 }
 
@@ -79,18 +84,26 @@ an_answer_as_server_sent_events(void **state)
     assert_sent(&self, SSE_IDLE, "");
     say(&self, "R");
     assert_sent(&self, SSE_IDLE,
-                "id: " HEX ":1\nevent: message\ndata: {\"event\":\"message\",\"data\":\"R\"}\n\n");
+                "id: " HEX
+                ":1\nevent: message\ndata: {\"event\":\"message\",\"data\":\"R\"}\n\n");
     say(&self, "us\n");
     say(&self, "t\"你");
-    assert_sent(&self, SSE_IDLE,
-                "id: " HEX ":9\nevent: message\ndata: {\"event\":\"message\",\"data\":\"us\\nt\\\"你\"}\n\n");
-    end(&self, (status_rep_t){.state = ANSWER_COMPLETE, .length = 9, .finish = SVC_LIT("stop"), .usage = {10, 2, 12}});
-    assert_sent(&self, SSE_END,
-                "id: " HEX ":9:d\nevent: done\ndata: {\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,"
-                "\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,"
-                "\"total_tokens\":12}}\n\n"
-                "id: " HEX ":9:e\nevent: full_response\ndata: {\"event\":\"full_response\","
-                "\"data\":\"Rus\\nt\\\"你\"}\n\n");
+    assert_sent(
+        &self, SSE_IDLE,
+        "id: " HEX
+        ":9\nevent: message\ndata: {\"event\":\"message\",\"data\":\"us\\nt\\\"你\"}\n\n");
+    end(&self, (status_rep_t){.state = ANSWER_COMPLETE,
+                              .length = 9,
+                              .finish = SVC_LIT("stop"),
+                              .usage = {10, 2, 12}});
+    assert_sent(
+        &self, SSE_END,
+        "id: " HEX
+        ":9:d\nevent: done\ndata: {\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,"
+        "\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,"
+        "\"total_tokens\":12}}\n\n"
+        "id: " HEX ":9:e\nevent: full_response\ndata: {\"event\":\"full_response\","
+        "\"data\":\"Rus\\nt\\\"你\"}\n\n");
     assert_sent(&self, SSE_END, "");
     close_fixture(&self);
 }
@@ -102,11 +115,13 @@ an_answer_as_lines(void **state)
 
     (void)state;
     say(&self, "Hi");
-    end(&self, (status_rep_t){.state = ANSWER_STOPPED, .length = 2, .finish = SVC_LIT("stopped")});
-    assert_sent(&self, SSE_END,
-                "{\"event\":\"message\",\"data\":\"Hi\"}\n"
-                "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stopped\"}\n"
-                "{\"event\":\"full_response\",\"data\":\"Hi\"}\n");
+    end(&self, (status_rep_t){
+                   .state = ANSWER_STOPPED, .length = 2, .finish = SVC_LIT("stopped")});
+    assert_sent(
+        &self, SSE_END,
+        "{\"event\":\"message\",\"data\":\"Hi\"}\n"
+        "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stopped\"}\n"
+        "{\"event\":\"full_response\",\"data\":\"Hi\"}\n");
     close_fixture(&self);
 }
 
@@ -117,11 +132,13 @@ an_answer_as_the_original_wrote_it(void **state)
 
     (void)state;
     say(&self, "Hi");
-    end(&self, (status_rep_t){.state = ANSWER_COMPLETE, .length = 2, .finish = SVC_LIT("stop")});
-    assert_sent(&self, SSE_END,
-                "{\"event\":\"message\",\"data\":\"Hi\"}\n\n"
-                "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n\n"
-                "{\"event\":\"full_response\",\"data\":\"Hi\"}\n\n");
+    end(&self,
+        (status_rep_t){.state = ANSWER_COMPLETE, .length = 2, .finish = SVC_LIT("stop")});
+    assert_sent(
+        &self, SSE_END,
+        "{\"event\":\"message\",\"data\":\"Hi\"}\n\n"
+        "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n\n"
+        "{\"event\":\"full_response\",\"data\":\"Hi\"}\n\n");
     close_fixture(&self);
 }
 
@@ -132,9 +149,10 @@ an_empty_answer_has_no_empty_piece(void **state)
 
     (void)state;
     end(&self, (status_rep_t){.state = ANSWER_COMPLETE, .finish = SVC_LIT("stop")});
-    assert_sent(&self, SSE_END,
-                "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n"
-                "{\"event\":\"full_response\",\"data\":\"\"}\n");
+    assert_sent(
+        &self, SSE_END,
+        "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n"
+        "{\"event\":\"full_response\",\"data\":\"\"}\n");
     close_fixture(&self);
 }
 
@@ -149,10 +167,13 @@ an_interruption_is_an_error_event_after_the_text(void **state)
                               .length = 4,
                               .reason = SVC_LIT("upstream_error"),
                               .text = SVC_LIT("it \"broke\"")});
-    assert_sent(&self, SSE_END,
-                "id: " HEX ":4\nevent: message\ndata: {\"event\":\"message\",\"data\":\"Half\"}\n\n"
-                "id: " HEX ":4:e\nevent: error\ndata: {\"event\":\"error\",\"data\":\"it \\\"broke\\\"\","
-                "\"code\":\"upstream_error\"}\n\n");
+    assert_sent(
+        &self, SSE_END,
+        "id: " HEX
+        ":4\nevent: message\ndata: {\"event\":\"message\",\"data\":\"Half\"}\n\n"
+        "id: " HEX
+        ":4:e\nevent: error\ndata: {\"event\":\"error\",\"data\":\"it \\\"broke\\\"\","
+        "\"code\":\"upstream_error\"}\n\n");
     close_fixture(&self);
 }
 
@@ -164,10 +185,11 @@ losing_sight_of_an_answer_is_told_in_the_clients_language(void **state)
     (void)state;
     say(&self, "Half");
     feed_fail(self.feed, RC_UNAVAILABLE, SVC_LIT("down"), 1);
-    assert_sent(&self, SSE_END,
-                "{\"event\":\"message\",\"data\":\"Half\"}\n"
-                "{\"event\":\"error\",\"data\":\"与回答的连接已中断；回答仍在继续并会被保存，请稍后在历史记录中查看\","
-                "\"code\":\"unavailable\"}\n");
+    assert_sent(
+        &self, SSE_END,
+        "{\"event\":\"message\",\"data\":\"Half\"}\n"
+        "{\"event\":\"error\",\"data\":\"与回答的连接已中断；回答仍在继续并会被保存，请稍后在历史记录中查看\","
+        "\"code\":\"unavailable\"}\n");
     close_fixture(&self);
 }
 
@@ -178,13 +200,15 @@ the_end_waits_for_text_that_is_missing(void **state)
 
     (void)state;
     say(&self, "ab");
-    end(&self, (status_rep_t){.state = ANSWER_COMPLETE, .length = 4, .finish = SVC_LIT("stop")});
+    end(&self,
+        (status_rep_t){.state = ANSWER_COMPLETE, .length = 4, .finish = SVC_LIT("stop")});
     assert_sent(&self, SSE_IDLE, "{\"event\":\"message\",\"data\":\"ab\"}\n");
     assert_int_equal(feed_take_page(self.feed, 7, 2, SVC_LIT("cd")), FEED_GREW);
-    assert_sent(&self, SSE_END,
-                "{\"event\":\"message\",\"data\":\"cd\"}\n"
-                "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n"
-                "{\"event\":\"full_response\",\"data\":\"abcd\"}\n");
+    assert_sent(
+        &self, SSE_END,
+        "{\"event\":\"message\",\"data\":\"cd\"}\n"
+        "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n"
+        "{\"event\":\"full_response\",\"data\":\"abcd\"}\n");
     close_fixture(&self);
 }
 
@@ -250,7 +274,8 @@ accept_chooses_the_framing(void **state)
 
     (void)state;
     for (size_t i = 0; i < SVC_COUNT(rows); i++)
-        if (sse_framing_of(svc_str_c(rows[i].accept), SSE_FRAMING_BARE) != rows[i].framing)
+        if (sse_framing_of(svc_str_c(rows[i].accept), SSE_FRAMING_BARE) !=
+            rows[i].framing)
             fail_msg("%s", rows[i].accept);
     assert_string_equal(sse_framing_type(SSE_FRAMING_LINES), "application/x-ndjson");
     assert_string_equal(sse_framing_type(SSE_FRAMING_BARE), "text/event-stream");
@@ -261,12 +286,12 @@ accept_chooses_the_framing(void **state)
 #define BIG_BYTES 700000
 
 typedef struct {
-    char *text;        /* of the messages, one after another */
-    size_t n;          /* bytes of it */
-    char *full;        /* of full_response */
-    size_t n_full;     /* bytes of it */
-    bool in_full;      /* between its begin and its end */
-    bool done;         /* its end was seen */
+    char *text;    /* of the messages, one after another */
+    size_t n;      /* bytes of it */
+    char *full;    /* of full_response */
+    size_t n_full; /* bytes of it */
+    bool in_full;  /* between its begin and its end */
+    bool done;     /* its end was seen */
 } client_t;
 
 /* Reads what a viewer has sent; the text has no characters that JSON escapes. */
@@ -278,7 +303,8 @@ read_sent(client_t *client, svc_str sent)
 
     while (sent.n > 0) {
         const char *quote;
-        if (!client->in_full && sent.n > message.n && memcmp(sent.p, message.p, message.n) == 0) {
+        if (!client->in_full && sent.n > message.n &&
+            memcmp(sent.p, message.p, message.n) == 0) {
             quote = memchr(sent.p + message.n, '"', sent.n - message.n);
             assert_non_null(quote);
             size_t n = (size_t)(quote - sent.p) - message.n;
@@ -286,7 +312,8 @@ read_sent(client_t *client, svc_str sent)
             memcpy(client->text + client->n, sent.p + message.n, n);
             client->n += n;
             sent = (svc_str){quote + 3, sent.n - message.n - n - 3};
-        } else if (!client->in_full && sent.n >= full.n && memcmp(sent.p, full.p, full.n) == 0) {
+        } else if (!client->in_full && sent.n >= full.n &&
+                   memcmp(sent.p, full.p, full.n) == 0) {
             client->in_full = true;
             sent = (svc_str){sent.p + full.n, sent.n - full.n};
         } else if (client->in_full) {
@@ -315,7 +342,8 @@ read_once(fixture_t *self, client_t *client, const char *truth, unsigned *random
         uint64_t from = sse_stream_offset(self->sse);
         size_t most = BIG_BYTES - (size_t)from;
         size_t n = 1 + (size_t)rand_r(random) % PROTO_PAGE_MAX_BYTES;
-        sse_stream_page(self->sse, from + 1, SVC_LIT("a page of another offset is ignored"));
+        sse_stream_page(self->sse, from + 1,
+                        SVC_LIT("a page of another offset is ignored"));
         sse_stream_page(self->sse, from, (svc_str){truth + from, n < most ? n : most});
     }
     read_sent(client, svc_buf_str(&self->out));
@@ -336,12 +364,17 @@ run_viewer(unsigned seed, unsigned slowness)
     while (feed_end(self.feed) < BIG_BYTES) {
         uint64_t at = feed_end(self.feed);
         size_t n = 1 + (size_t)rand_r(&random) % 3000;
-        proto_token_t token = {.fence = 7, .offset = at, .bytes = {truth + at, n < BIG_BYTES - at ? n : (size_t)(BIG_BYTES - at)}};
+        proto_token_t token = {
+            .fence = 7,
+            .offset = at,
+            .bytes = {truth + at, n < BIG_BYTES - at ? n : (size_t)(BIG_BYTES - at)}};
         assert_int_equal(feed_take_token(self.feed, &token), FEED_GREW);
         if ((unsigned)rand_r(&random) % slowness == 0)
             result = read_once(&self, &client, truth, &random);
     }
-    end(&self, (status_rep_t){.state = ANSWER_COMPLETE, .length = BIG_BYTES, .finish = SVC_LIT("stop")});
+    end(&self, (status_rep_t){.state = ANSWER_COMPLETE,
+                              .length = BIG_BYTES,
+                              .finish = SVC_LIT("stop")});
     for (int i = 0; i < 100000 && result != SSE_END; i++) {
         result = read_once(&self, &client, truth, &random);
         assert_int_not_equal(result, SSE_BROKEN);

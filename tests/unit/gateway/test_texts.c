@@ -42,7 +42,8 @@ every_result_has_both_sentences(void **state)
         assert_true(has_chinese(zh));
         assert_int_equal(holes(en), holes(zh));
     }
-    assert_string_equal(text_of_rc(TEXT_EN, (svc_rc)12345), text_of_rc(TEXT_EN, RC_INTERNAL));
+    assert_string_equal(text_of_rc(TEXT_EN, (svc_rc)12345),
+                        text_of_rc(TEXT_EN, RC_INTERNAL));
 }
 
 static void
@@ -52,7 +53,8 @@ every_other_text_has_both_sentences(void **state)
     for (int id = 0; id < TEXT_COUNT; id++) {
         assert_false(has_chinese(text_of(TEXT_EN, (text_id)id)));
         assert_true(has_chinese(text_of(TEXT_ZH, (text_id)id)));
-        assert_int_equal(holes(text_of(TEXT_EN, (text_id)id)), holes(text_of(TEXT_ZH, (text_id)id)));
+        assert_int_equal(holes(text_of(TEXT_EN, (text_id)id)),
+                         holes(text_of(TEXT_ZH, (text_id)id)));
     }
 }
 
@@ -103,7 +105,8 @@ a_providers_own_words_are_passed_on(void **state)
 {
     (void)state;
     assert_told(TEXT_EN, RC_UPSTREAM_AUTH, "Incorrect API key", "Incorrect API key");
-    assert_told(TEXT_ZH, RC_UPSTREAM_AUTH, "Incorrect API key", "模型服务商拒绝了 API 密钥：Incorrect API key");
+    assert_told(TEXT_ZH, RC_UPSTREAM_AUTH, "Incorrect API key",
+                "模型服务商拒绝了 API 密钥：Incorrect API key");
     assert_told(TEXT_EN, RC_UPSTREAM_AUTH, "", "The model provider refused the API key");
     assert_told(TEXT_EN, RC_NOT_FOUND, "row 17 is gone", "Not found");
     assert_told(TEXT_EN, RC_INVALID_PASSWORD, "", "The password must have 8 to 72 bytes");
