@@ -40,6 +40,7 @@ struct generation {
     uint64_t owner_ms; /* last sign of an owner, or when its call was lost */
 
     bool open;                     /* gate: the journal has begun */
+    bool doubted;                  /* we stood still; the owner has not spoken since */
     uint64_t released;             /* shown up to here */
     arrival_t arrivals[MARKS_MAX]; /* of the unacknowledged text, oldest first */
     size_t n_arrivals;             /* rows in use */
@@ -220,6 +221,7 @@ check_term(generation_t *self, uint64_t term, uint64_t now_ms)
         return false;
     self->term = term;
     self->owner_ms = now_ms;
+    self->doubted = false;
     return true;
 }
 
@@ -277,6 +279,12 @@ generation_call_gone(generation_t *self, uint64_t call, uint64_t now_ms)
     self->call = 0;
     self->in_flight = false;
     self->owner_ms = now_ms;
+}
+
+void
+generation_doubt(generation_t *self)
+{
+    self->doubted = true;
 }
 
 /* --- the journal ------------------------------------------------------------------- */
@@ -379,7 +387,7 @@ step_gate(generation_t *self, uint64_t now_ms)
     if (!self->open || is_held(self, now_ms))
         return;
     while (self->released < total(self)) {
-        uint64_t limit = self->acked + GENERATION_AHEAD_BYTES;
+        uint64_t limit = self->acked + (self->doubted ? 0 : GENERATION_AHEAD_BYTES);
         uint64_t max = limit > self->released ? limit - self->released : 0;
 
         if (max > GENERATION_FRAME_MAX_BYTES)

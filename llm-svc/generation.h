@@ -74,6 +74,10 @@ svc_rc generation_stop(generation_t *self, uint64_t term, uint64_t now_ms) SVC_M
 /* The kept call was cancelled: its owner is out of reach. Other handles are ignored. */
 void generation_call_gone(generation_t *self, uint64_t call, uint64_t now_ms);
 
+/* We stood still, so the owner may have given this answer up: until it speaks again (ack, attach,
+ * stop) nothing is shown that is not journaled. */
+void generation_doubt(generation_t *self);
+
 /* --- from a viewer's gateway ------------------------------------------------------- */
 
 /* Gives released text from `from` on, at most a page; empty: no more yet. Views into the

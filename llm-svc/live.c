@@ -244,6 +244,8 @@ flush(void *arg)
     entry_t *entry = self->dirty;
     bool had = entry != NULL;
 
+    if (svc_loop_is_catching_up(self->ctx->loop))
+        return 0; /* on_stall comes first */
     self->dirty = NULL;
     while (entry != NULL) {
         entry_t *next = entry->next_dirty;
@@ -263,6 +265,18 @@ flush(void *arg)
     return -1;
 }
 
+/* We stood still: what the owners of the answers think of us is not known any more. */
+static void
+on_stall(void *arg, short events)
+{
+    live_t *self = arg;
+
+    (void)events;
+    for (size_t i = 0; i < self->streams.n_buckets; i++)
+        for (svc_table_node_t *n = self->streams.buckets[i]; n != NULL; n = n->next)
+            generation_doubt(((entry_t *)n)->generation);
+}
+
 /* --- life -------------------------------------------------------------------------- */
 
 live_t *
@@ -276,6 +290,7 @@ live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t *out, vo
     self->arg = arg;
     self->stops = stop_list_new();
     svc_loop_on_turn(ctx->loop, flush, self);
+    svc_loop_on_stall(ctx->loop, on_stall, self);
     return self;
 }
 
@@ -293,6 +308,7 @@ live_destroy(live_t **self_p)
     svc_table_fini(&self->streams);
     svc_table_fini(&self->calls);
     svc_loop_cancel(self->ctx->loop, self->drain_timer);
+    svc_loop_off_stall(self->ctx->loop, self);
     stop_list_destroy(&self->stops);
     free(self);
     *self_p = NULL;

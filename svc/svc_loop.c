@@ -71,6 +71,7 @@ struct svc_loop {
     uint64_t timer_ids;                          /* source of ids */
     turn_fn_t turn_fns[LOOP_TURN_FNS_MAX];       /* in order */
     size_t n_turn_fns;                           /* in use */
+    bool catching_up;                            /* after a stall, before stall_fns */
     stall_fn_t stall_fns[LOOP_STALL_FNS_MAX];    /* in order */
     uint64_t now_ms;                             /* monotonic, of this turn */
 };
@@ -274,6 +275,12 @@ svc_loop_off_stall(svc_loop_t *self, void *arg)
             self->stall_fns[i] = (stall_fn_t){NULL, NULL};
 }
 
+bool
+svc_loop_is_catching_up(const svc_loop_t *self)
+{
+    return self->catching_up;
+}
+
 uint64_t
 svc_loop_now_ms(const svc_loop_t *self)
 {
@@ -340,12 +347,14 @@ run_handlers(svc_loop_t *self)
 static void
 catch_up(svc_loop_t *self)
 {
+    self->catching_up = true;
     for (int round = 0; round < LOOP_DRY_ROUNDS_MAX; round++) {
         finish_turn(self);
         if (poll_items(self, LOOP_DRY_WAIT_MS) == 0)
             break;
         run_handlers(self);
     }
+    self->catching_up = false;
     for (size_t i = 0; i < LOOP_STALL_FNS_MAX; i++)
         if (self->stall_fns[i].fn != NULL)
             self->stall_fns[i].fn(self->stall_fns[i].arg, 0);

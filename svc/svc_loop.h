@@ -61,6 +61,10 @@ void svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg);
  * most 16). */
 void svc_loop_on_stall(svc_loop_t *self, svc_loop_fn *fn, void *arg);
 
+/* True between a stall and its on_stall functions, while sockets are read dry: what turns run then must not act on
+ * what others believed before the stall. */
+bool svc_loop_is_catching_up(const svc_loop_t *self);
+
 /* Forgets what svc_loop_on_stall registered with this arg. */
 void svc_loop_off_stall(svc_loop_t *self, void *arg);
 

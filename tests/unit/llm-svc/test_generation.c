@@ -575,11 +575,39 @@ takes_stored_only_after_the_end(void **state)
     caught_close(&c);
 }
 
+static void
+after_a_stall_shows_only_what_is_journaled_until_its_owner_speaks(void **state)
+{
+    (void)state;
+    caught_t c;
+
+    caught_open(&c, 1000);
+    append(&c, "Hello");
+    after(&c, 0);
+    assert_int_equal(ack(&c, 5, false), RC_OK);
+    generation_doubt(c.generation);
+    append(&c, " world");
+    after(&c, 300);
+    assert_bytes(c.shown, "Hello"); /* it is stored, whatever the owner thinks of us */
+    assert_int_equal(c.pieces, 2);
+    after(&c, 500);
+    assert_bytes(c.shown, "Hello");
+    assert_int_equal(ack(&c, 11, false), RC_OK);
+    after(&c, 0);
+    assert_bytes(c.shown, "Hello world");
+    append(&c, "!");
+    after(&c, 0);
+    assert_bytes(c.shown, "Hello world!"); /* as before the stall */
+    caught_close(&c);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sends_the_first_piece_at_once_and_the_next_after_its_ack),
+        cmocka_unit_test(
+            after_a_stall_shows_only_what_is_journaled_until_its_owner_speaks),
         cmocka_unit_test(gathers_text_for_250_ms_or_4_kb),
         cmocka_unit_test(repeats_a_piece_each_second_until_it_is_acknowledged),
         cmocka_unit_test(sends_pieces_of_at_most_1_mb_and_whole_characters),
