@@ -62,7 +62,7 @@ static void
 assert_language(const char *header, text_language wanted)
 {
     if (text_language_of(svc_str_c(header)) != wanted)
-        fail_msg("%s", header);
+        fail_msg("%s", header == NULL ? "no header" : header);
 }
 
 static void
