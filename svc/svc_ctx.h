@@ -1,5 +1,6 @@
-/* svc_ctx.h - what every part of a service process is given: who we are and where to log, count and wait.
+/* svc_ctx.h - what every part of a service process is given.
  *
+ * Who we are, and where to log, count and wait.
  * One per thread that runs a loop; all of them share config, log, metrics and the ZeroMQ context,
  * which outlive them. A plain struct, filled by svc_main (or by a unit test). */
 #ifndef SVC_SVC_CTX_H
