@@ -400,11 +400,26 @@ conn_unwatch(conn_t *self)
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s)
 {
-    int sndbuf = STREAM_SNDBUF_BYTES;
-    unsigned timeout_ms = silence_s * 1000;
+    int sndbuf = STREAM_SNDBUF_BYTES, on = 1, probes = 3;
+    int idle_s = silence_s / 2 > 0 ? (int)(silence_s / 2) : 1;
+    int interval_s = silence_s / 6 > 0 ? (int)(silence_s / 6) : 1;
 
     setsockopt(self->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
-    setsockopt(self->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+    setsockopt(self->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+void
+conn_cut_if_silent(conn_t *self, uint32_t silence_s)
+{
+    struct tcp_info info = {0};
+    socklen_t n = sizeof info;
+
+    if (getsockopt(self->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 &&
+        info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= silence_s * 1000)
+        shutdown(self->fd, SHUT_RDWR);
 }
 
 /* The client sends no more (`half`), or has gone altogether. */

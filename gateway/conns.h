@@ -82,8 +82,13 @@ void conn_watch(conn_t *self, void *request);
 /* Ends that. Harmless when not watched. */
 void conn_unwatch(conn_t *self);
 
-/* Bounds what the kernel holds for a client that does not read, and how long an
- * unacknowledged write may take: for streams. */
+/* For streams: bounds what the kernel holds for a client that does not read, and lets it ask a
+ * silent client whether it is still there, so that one that vanished is noticed within `silence_s`.
+ * (TCP_USER_TIMEOUT would do it, too, but also ends a client that only reads slowly.) */
 void conn_prepare_stream(conn_t *self, uint32_t silence_s);
+
+/* Closes the connection of a client that has acknowledged nothing for `silence_s` of what was sent
+ * to it. One whose receive buffer is full is not meant: nothing is in flight to it. */
+void conn_cut_if_silent(conn_t *self, uint32_t silence_s);
 
 #endif

@@ -165,6 +165,14 @@ accepts_fence(feed_t *self, uint64_t fence)
     return fence == self->fence;
 }
 
+/* The llm-svc of the answer counts as lost: what we hold past the journal was handed in, and
+ * text that comes now (from one that was frozen only) would be shown and stored by nobody. */
+static bool
+is_given_up(const feed_t *self)
+{
+    return self->status.lost && !is_terminal(self);
+}
+
 feed_news
 feed_take_token(feed_t *self, const proto_token_t *token)
 {
@@ -181,6 +189,8 @@ feed_take_token(feed_t *self, const proto_token_t *token)
     }
     if (token->offset > feed_end(self))
         return learn_of(self, token->offset + token->bytes.n);
+    if (is_given_up(self))
+        return FEED_SAME;
     return append(self, token->offset, token->bytes);
 }
 
@@ -191,6 +201,10 @@ feed_take_page(feed_t *self, uint64_t fence, uint64_t from, svc_str bytes)
         return FEED_FENCED;
     if (from > feed_end(self) || bytes.n > PROTO_ANSWER_MAX_BYTES)
         return FEED_SAME;
+    if (is_given_up(self)) { /* only the journal counts any more */
+        uint64_t room = self->status.length > from ? self->status.length - from : 0;
+        bytes.n = bytes.n < room ? bytes.n : (size_t)room;
+    }
     return append(self, from, bytes);
 }
 
@@ -243,8 +257,10 @@ feed_take_status(feed_t *self, const status_rep_t *status)
     mine->retry_after_s = status->retry_after_s;
     keep_text(&self->finish, &mine->finish, status->finish);
     keep_text(&self->text, &mine->text, status->text);
-    if (status->state != ANSWER_WAITING && status->length > self->known)
-        self->known = status->length;
+    if (mine->reason == RC_DELETED && mine->length > feed_end(self))
+        mine->length = feed_end(self); /* nobody has the rest any more */
+    if (status->state != ANSWER_WAITING && mine->length > self->known)
+        self->known = mine->length;
 }
 
 void

@@ -303,7 +303,10 @@ on_read(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_
 
     (void)error;
     self->fetch_call = 0;
-    if (kind == PROTO_ERROR)
+    if (kind == PROTO_ERROR && rc == RC_NOT_FOUND) {
+        feed_fail(self->feed, RC_DELETED, (svc_str){NULL, 0}, 0);
+        tell_viewers(self);
+    } else if (kind == PROTO_ERROR)
         fetch_failed(self, true, rc);
     else
         take_page(self, true, page->from, page->bytes);

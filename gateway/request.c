@@ -177,6 +177,12 @@ request_on_gone(void *cls, void *request, bool half)
         request_wake(self);
 }
 
+void
+request_cut_if_silent(request_t *self)
+{
+    conn_cut_if_silent(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
+}
+
 bool
 request_is_doubted(request_t *self)
 {
@@ -309,7 +315,7 @@ request_answer_stream(request_t *self, const char *type, bool is_events,
     self->read = read;
     self->read_arg = arg;
     if (is_events)
-        conn_prepare_stream(self->conn, self->reactor->ctx.config->server_idle_timeout_s);
+        conn_prepare_stream(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
     answer_with(self, MHD_HTTP_OK,
                 response_stream(&context, type, is_events, on_read, self));
 }

@@ -76,6 +76,10 @@ void request_wake(request_t *self);
  * be read. */
 bool request_is_over(const request_t *self);
 
+/* Closes the connection of a client that has not acknowledged for gateway.keepalive_s what was sent
+ * to it; request_on_gone follows. */
+void request_cut_if_silent(request_t *self);
+
 /* True once after the client has closed its sending side: something should be sent, so
  * that we learn whether it still listens. */
 bool request_is_doubted(request_t *self);

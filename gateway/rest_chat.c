@@ -67,6 +67,7 @@ on_silence(void *arg, short events)
         return;
     }
     expect_silence(self, patience_ms);
+    request_cut_if_silent(self->request);
     self->comment = true;
     request_wake(self->request);
 }

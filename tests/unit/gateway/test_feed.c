@@ -120,6 +120,47 @@ a_mark_shows_a_lost_tail(void **state)
 }
 
 static void
+an_answer_that_is_given_up_grows_by_its_journal_only(void **state)
+{
+    feed_t *feed = feed_new(id);
+    status_rep_t lost = status(ANSWER_STREAMING, 4, 7);
+
+    (void)state;
+    lost.lost = true;
+    assert_int_equal(take(feed, text(7, 0, "ab")), FEED_GREW);
+    feed_take_status(feed, &lost);
+    assert_int_equal(take(feed, text(7, 2, "cdef")), FEED_SAME);
+    assert_text(feed, 0, "ab");
+    assert_int_equal(feed_take_page(feed, 7, 2, SVC_LIT("cdef")), FEED_GREW);
+    assert_text(feed, 0, "abcd"); /* as far as it is stored */
+    feed_take_status(feed, &(status_rep_t){.state = ANSWER_INTERRUPTED,
+                                           .length = 5,
+                                           .fence = 7,
+                                           .reason = SVC_LIT("interrupted")});
+    assert_int_equal(feed_take_page(feed, 7, 4, SVC_LIT("e")), FEED_GREW);
+    assert_text(feed, 0, "abcde");
+    assert_true(feed_is_settled(feed));
+    feed_destroy(&feed);
+}
+
+static void
+a_deleted_answer_is_settled_without_the_text_that_nobody_has(void **state)
+{
+    feed_t *feed = feed_new(id);
+
+    (void)state;
+    assert_int_equal(take(feed, text(7, 0, "ab")), FEED_GREW);
+    feed_take_status(feed, &(status_rep_t){.state = ANSWER_INTERRUPTED,
+                                           .length = 9,
+                                           .fence = 7,
+                                           .reason = SVC_LIT("deleted")});
+    assert_false(feed_has_gap(feed));
+    assert_true(feed_is_settled(feed));
+    assert_text(feed, 0, "ab");
+    feed_destroy(&feed);
+}
+
+static void
 the_first_text_brings_its_fence_and_others_are_skipped(void **state)
 {
     feed_t *feed = feed_new(id);
@@ -391,6 +432,8 @@ main(void)
         cmocka_unit_test(overlap_is_skipped),
         cmocka_unit_test(a_frame_past_the_end_tells_of_a_gap),
         cmocka_unit_test(a_mark_shows_a_lost_tail),
+        cmocka_unit_test(an_answer_that_is_given_up_grows_by_its_journal_only),
+        cmocka_unit_test(a_deleted_answer_is_settled_without_the_text_that_nobody_has),
         cmocka_unit_test(the_first_text_brings_its_fence_and_others_are_skipped),
         cmocka_unit_test(a_fence_that_only_waited_binds_nothing),
         cmocka_unit_test(a_status_with_another_fence_ends_a_feed_that_has_text),
