@@ -5,6 +5,7 @@
  * convo-svc is away. */
 #include "gateway/feed_hub.h"
 #include "svc/svc_msg.h"
+#include "svc/svc_secret.h"
 #include "svc/svc_server.h"
 #include "tests/unit/svc/bus_fixture.h"
 
@@ -14,7 +15,7 @@
 typedef struct {
     fixture_t bus;                    /* loop and ZeroMQ */
     svc_config_t config;              /* what the hub reads */
-    svc_ctx_t fake_ctx;               /* of the fakes */
+    svc_ctx_t convo_ctx, llm_ctx;     /* of the fakes */
     svc_server_t *convo, *llm;        /* the fakes; NULL: away */
     char convo_at[64], llm_at[64], tokens_at[64]; /* endpoints */
     void *pub;                        /* token frames */
@@ -236,7 +237,7 @@ bind_anywhere(world_t *world, char endpoint[64])
 
 /* Starts a fake at a port that was free a moment ago. */
 static svc_server_t *
-start_fake(world_t *world, const char *service, char endpoint[64], const svc_op_t *ops)
+start_fake(world_t *world, svc_ctx_t *ctx, const char *service, char endpoint[64], const svc_op_t *ops)
 {
     svc_server_t *server = NULL;
     char *error = NULL;
@@ -244,12 +245,11 @@ start_fake(world_t *world, const char *service, char endpoint[64], const svc_op_
     for (int i = 0; i < 100 && server == NULL; i++) {
         if (endpoint[0] == '\0' || i > 50)
             zmq_close(bind_anywhere(world, endpoint));
-        world->fake_ctx.service = service;
-        svc_ctx_t *ctx = svc_alloc(sizeof *ctx); /* kept by the server */
-        *ctx = world->fake_ctx;
+        *ctx = world->bus.ctx;
+        ctx->service = service;
+        ctx->instance = svc_random_u64();
         if (svc_server_new(ctx, endpoint, ops, world, &server, &error) != RC_OK) {
             free(error);
-            free(ctx);
             zmq_poll(NULL, 0, 20);
         }
     }
@@ -267,15 +267,13 @@ open_world(void **state)
     world->config.gateway_request_timeout_s = 10;
     world->config.gateway_reattach_s = 1;
     world->bus.ctx.config = &world->config;
-    world->fake_ctx = world->bus.ctx;
-    world->fake_ctx.instance = 5;
     world->truth = svc_alloc(TRUTH_BYTES);
     for (size_t i = 0; i < TRUTH_BYTES; i++)
         world->truth[i] = (char)('a' + i % 23);
     world->status.state = ANSWER_WAITING;
     world->pub = bind_anywhere(world, world->tokens_at);
-    world->convo = start_fake(world, "convo-svc", world->convo_at, convo_ops);
-    world->llm = start_fake(world, "llm-svc", world->llm_at, llm_ops);
+    world->convo = start_fake(world, &world->convo_ctx, "convo-svc", world->convo_at, convo_ops);
+    world->llm = start_fake(world, &world->llm_ctx, "llm-svc", world->llm_at, llm_ops);
     world->config.bus_tokens.connect = world->tokens_at;
     world->convo_peer = svc_peer_new(&world->bus.ctx, "convo-svc", world->convo_at, on_convo, world, &error);
     world->llm_peer = svc_peer_new(&world->bus.ctx, "llm-svc", world->llm_at, on_llm, world, &error);
@@ -306,4 +304,346 @@ close_world(void **state)
     fixture_close(&world->bus);
     free(world);
     return 0;
+}
+
+/* --- conditions --------------------------------------------------------------------------- */
+
+static const feed_t *
+feed_of(const world_t *world)
+{
+    return live_feed_feed(world->viewer.live);
+}
+
+static bool
+is_heard(void *arg)
+{
+    return feed_status(feed_of(arg))->heard;
+}
+
+static bool
+is_streaming(void *arg)
+{
+    return feed_status(feed_of(arg))->state == ANSWER_STREAMING;
+}
+
+static bool
+is_settled(void *arg)
+{
+    return feed_is_settled(feed_of(arg));
+}
+
+static bool
+has_all_released(void *arg)
+{
+    world_t *world = arg;
+
+    world->viewer.offset = feed_end(feed_of(world)); /* a viewer that reads at once */
+    live_viewer_moved(&world->viewer, world->viewer.offset);
+    return world->viewer.offset == world->released;
+}
+
+static bool
+convo_is_down(void *arg)
+{
+    return !svc_peer_is_up(((world_t *)arg)->convo_peer);
+}
+
+static bool
+llm_is_down(void *arg)
+{
+    return !svc_peer_is_up(((world_t *)arg)->llm_peer);
+}
+
+static bool
+is_rewatched(void *arg)
+{
+    return ((world_t *)arg)->watches > 0;
+}
+
+static bool
+has_page(void *arg)
+{
+    return ((world_t *)arg)->page_n > 0;
+}
+
+static bool
+has_tail(void *arg)
+{
+    const world_t *world = arg;
+
+    return world->tail.n == world->released - world->journaled;
+}
+
+static void
+assert_runs_until(world_t *world, bool (*cond)(void *))
+{
+    assert_true(fixture_runs_until(&world->bus, cond, world, FIXTURE_PATIENCE_MS));
+}
+
+/* Asks and waits until the question is known to be committed; then the answer streams. */
+static void
+ask(world_t *world)
+{
+    live_subject_t who = {.user = 3, .conversation = 9};
+
+    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer), RC_OK);
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    assert_runs_until(world, is_heard);
+}
+
+static void
+stream(world_t *world, uint64_t journaled)
+{
+    world->status.state = ANSWER_STREAMING;
+    world->journaled = journaled;
+    tell(world);
+    assert_runs_until(world, is_streaming);
+}
+
+static void
+end_answer(world_t *world)
+{
+    world->status.state = ANSWER_COMPLETE;
+    world->journaled = world->released;
+    tell(world);
+    assert_runs_until(world, is_settled);
+    assert_int_equal(feed_failed(feed_of(world)), RC_OK);
+}
+
+/* Compares what the window has. */
+static void
+assert_true_text(const world_t *world)
+{
+    const feed_t *feed = feed_of(world);
+    svc_str text = feed_text(feed, feed_base(feed));
+
+    assert_int_equal(text.n, feed_limit(feed) - feed_base(feed));
+    assert_memory_equal(text.p, world->truth + feed_base(feed), text.n);
+}
+
+/* --- tests -------------------------------------------------------------------------------- */
+
+static void
+an_answer_comes_by_its_frames(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    world->released = 30;
+    for (uint64_t at = 0; at < 30; at += 10)
+        publish(world, FENCE, at, 10, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    stream(world, 10);
+    end_answer(world);
+    assert_true_text(world);
+    assert_int_equal(feed_status(feed_of(world))->message, 2);
+    assert_int_equal(world->replays, 0);
+    assert_int_equal(world->reads, 0);
+    assert_true(world->changes > 0);
+}
+
+static void
+lost_frames_are_replayed(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    stream(world, 5);
+    world->released = 400000;
+    publish(world, FENCE, 0, 10, PROTO_TOKEN_TEXT);
+    publish(world, FENCE + 1, 10, 10, PROTO_TOKEN_TEXT);
+    publish(world, FENCE, 399990, 10, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    assert_true_text(world);
+    assert_true(world->replays >= 400000 / PROTO_PAGE_MAX_BYTES);
+    assert_int_equal(svc_metrics_get(world->bus.ctx.metrics, SVC_M_TOKENS_FENCED), 1);
+    end_answer(world);
+}
+
+static void
+a_lost_tail_is_shown_by_a_mark(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    world->released = 20;
+    publish(world, FENCE, 0, 10, PROTO_TOKEN_TEXT);
+    publish(world, FENCE, 20, 0, PROTO_TOKEN_MARK);
+    assert_runs_until(world, has_all_released);
+    assert_int_equal(world->replays, 1);
+    assert_true_text(world);
+}
+
+static void
+without_any_frame_status_and_journal_are_enough(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    svc_server_destroy(&world->llm);
+    assert_runs_until(world, llm_is_down);
+    world->released = 200000;
+    world->status.state = ANSWER_STREAMING;
+    world->journaled = 100000;
+    tell(world);
+    world->released = 100000;
+    assert_runs_until(world, has_all_released);
+    world->released = 200000;
+    world->status.state = ANSWER_COMPLETE;
+    world->journaled = 200000;
+    tell(world);
+    assert_runs_until(world, has_all_released);
+    assert_true_text(world);
+    assert_true(is_settled(world));
+    assert_true(world->reads >= 4);
+    assert_int_equal(world->replays, 0);
+}
+
+static void
+a_refused_question_fails_with_its_reason(void **state)
+{
+    world_t *world = *state;
+    live_subject_t who = {.user = 3, .conversation = 9};
+
+    world->refuse = RC_ANSWERING;
+    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer), RC_OK);
+    assert_runs_until(world, is_settled);
+    assert_int_equal(feed_failed(feed_of(world)), RC_ANSWERING);
+    assert_true(svc_str_eq(feed_status(feed_of(world))->text, SVC_LIT("no")));
+    assert_int_equal(feed_status(feed_of(world))->retry_after_s, 5);
+}
+
+static void
+a_service_that_is_away_refuses_at_once(void **state)
+{
+    world_t *world = *state;
+    live_subject_t who = {.user = 3, .conversation = 9};
+
+    svc_server_destroy(&world->convo);
+    assert_runs_until(world, convo_is_down);
+    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer), RC_UNAVAILABLE);
+    assert_int_equal(feed_hub_feeds(world->hub), 0);
+    assert_null(world->viewer.live);
+}
+
+static void
+a_feed_is_watched_again_when_convo_svc_is_back(void **state)
+{
+    world_t *world = *state;
+
+    world->config.gateway_reattach_s = 20;
+    ask(world);
+    stream(world, 0);
+    svc_server_destroy(&world->convo);
+    assert_runs_until(world, convo_is_down);
+    world->released = 10;
+    publish(world, FENCE, 0, 10, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released); /* the text does not wait */
+    world->convo = start_fake(world, &world->convo_ctx, "convo-svc", world->convo_at, convo_ops);
+    assert_runs_until(world, is_rewatched);
+    end_answer(world);
+    assert_int_equal(world->asks, 1);
+}
+
+static void
+a_feed_ends_when_convo_svc_stays_away(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    stream(world, 0);
+    svc_server_destroy(&world->convo);
+    assert_runs_until(world, is_settled);
+    assert_int_equal(feed_failed(feed_of(world)), RC_UNAVAILABLE);
+}
+
+static void
+what_was_shown_is_handed_in_when_llm_svc_is_lost(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    stream(world, 1000);
+    world->released = 151000;
+    for (uint64_t at = 0; at < 151000; at += 1000)
+        publish(world, FENCE, at, 1000, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    world->status.lost = true;
+    tell(world);
+    assert_runs_until(world, has_tail);
+    assert_int_equal(world->tail_from, 1000);
+    assert_memory_equal(world->tail.p, world->truth + 1000, 150000);
+}
+
+static void
+a_slow_viewer_gets_older_text_page_by_page(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    stream(world, 500000);
+    world->released = 600000;
+    for (uint64_t at = 0; at < 600000; at += 50000)
+        publish(world, FENCE, at, 50000, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    assert_true(feed_base(feed_of(world)) > 7);
+    live_viewer_want_page(&world->viewer, 7);
+    live_viewer_want_page(&world->viewer, 8); /* one at a time */
+    assert_runs_until(world, has_page);
+    assert_int_equal(world->page_from, 7);
+    assert_int_equal(world->page_n, PROTO_PAGE_MAX_BYTES);
+    assert_int_equal(world->reads, 1);
+}
+
+static void
+frames_that_are_none_are_counted_and_skipped(void **state)
+{
+    world_t *world = *state;
+    svc_str topic = {(const char *)world->stream, PROTO_STREAM_BYTES};
+
+    ask(world);
+    assert_true(svc_msg_send_bytes(world->pub, topic, 0));
+    assert_true(svc_msg_send_bytes(world->pub, topic, ZMQ_SNDMORE));
+    assert_true(svc_msg_send_bytes(world->pub, SVC_LIT("\xc1 no frame"), 0));
+    world->released = 10;
+    publish(world, FENCE, 0, 10, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    assert_int_equal(svc_metrics_get(world->bus.ctx.metrics, SVC_M_BAD_MESSAGES), 2);
+}
+
+static void
+a_viewer_that_leaves_takes_the_feed_along_and_stops_nothing(void **state)
+{
+    world_t *world = *state;
+
+    ask(world);
+    feed_hub_leave(world->hub, &world->viewer);
+    assert_int_equal(feed_hub_feeds(world->hub), 0);
+    feed_hub_leave(world->hub, &world->viewer);
+    memset(world->stream, 0, sizeof world->stream);
+    ask(world);
+    assert_int_equal(world->asks, 2);
+}
+
+#define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WORLD_TEST(an_answer_comes_by_its_frames),
+        WORLD_TEST(lost_frames_are_replayed),
+        WORLD_TEST(a_lost_tail_is_shown_by_a_mark),
+        WORLD_TEST(without_any_frame_status_and_journal_are_enough),
+        WORLD_TEST(a_refused_question_fails_with_its_reason),
+        WORLD_TEST(a_service_that_is_away_refuses_at_once),
+        WORLD_TEST(a_feed_is_watched_again_when_convo_svc_is_back),
+        WORLD_TEST(a_feed_ends_when_convo_svc_stays_away),
+        WORLD_TEST(what_was_shown_is_handed_in_when_llm_svc_is_lost),
+        WORLD_TEST(a_slow_viewer_gets_older_text_page_by_page),
+        WORLD_TEST(frames_that_are_none_are_counted_and_skipped),
+        WORLD_TEST(a_viewer_that_leaves_takes_the_feed_along_and_stops_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
