@@ -19,7 +19,7 @@ let provider;
 before(async () => {
     provider = await startProvider();
 });
-after(() => provider.stop());
+after(() => provider?.stop());
 
 function ask(model, signal) {
     return fetch(`${provider.url}/chat/completions`, {
@@ -81,7 +81,7 @@ test('TLS speaks HTTP/2', async () => {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-tls-'));
     const tls = makeCertificate(dir);
     const secure = await startProvider({ tls });
-    const session = http2.connect(`https://localhost:${secure.port}`, { ca: fs.readFileSync(tls.caFile) });
+    const session = http2.connect(`https://127.0.0.1:${secure.port}`, { ca: fs.readFileSync(tls.caFile) });
     const req = session.request({ ':method': 'POST', ':path': '/v1/chat/completions' });
     req.end(JSON.stringify({ model: 'fake:usage', messages: [] }));
     let body = '';
