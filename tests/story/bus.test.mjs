@@ -21,8 +21,8 @@ before(async () => {
     s = await start({ provider });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 async function allIsWell() {

@@ -19,8 +19,8 @@ before(async () => {
     s = await start({ provider });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 story('ten users with four conversations each talk at once, and no text is crossed', async () => {

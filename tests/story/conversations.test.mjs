@@ -17,8 +17,8 @@ before(async () => {
     s = await start({ provider });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 const create = (user, body, options) => user.call('POST', '/api/conversations/create', body, options);

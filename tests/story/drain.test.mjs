@@ -16,8 +16,8 @@ before(async () => {
     s = await start({ provider, config: { server: { drain_s: 4 } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 const last = (user, id) => until(20_000, async () => {

@@ -21,8 +21,8 @@ before(async () => {
     s = await start({ provider, config: { gateway: { verify_cache_s: 1 } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 for (const name of SERVICES) {

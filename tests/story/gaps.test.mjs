@@ -17,8 +17,8 @@ before(async () => {
     s = await start({ provider, config: { test: { drop_token_frames: 0.3 } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 story('the services warn at start that frames are dropped', async () => {

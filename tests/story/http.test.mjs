@@ -15,7 +15,7 @@ before(async () => {
     listed = await start({ config: { server: { cors_origins: [ORIGIN, 'http://localhost:3000'] } } });
 });
 after(async () => {
-    await Promise.all([s.stopAll(), listed.stopAll()]);
+    await Promise.all([s?.stopAll(), listed?.stopAll()]);
 });
 
 const ROUTES = [

@@ -17,8 +17,8 @@ before(async () => {
     s = await start({ provider, config: { gateway: { reattach_s: 10, verify_cache_s: 1 } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 /** Starts a killed service, if that has not been done; the system must answer a whole question within five seconds. */

@@ -23,8 +23,8 @@ before(async () => {
     } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 /** Sends bytes one by one until the server has had enough; gives what it said and how long it took. */

@@ -21,8 +21,8 @@ before(async () => {
     });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 story('every code point that JSON can carry comes back as it was', async () => {

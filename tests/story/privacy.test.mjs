@@ -22,8 +22,8 @@ before(async () => {
     s = await start({ provider, config: { log: { level: 'debug' } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 /** Every file of the stack's directory but its own configuration, whole. */

@@ -44,9 +44,9 @@ before(async () => {
     });
 });
 after(async () => {
-    await s.stopAll();
-    await plain.stop();
-    await secure.stop();
+    await s?.stopAll();
+    await plain?.stop();
+    await secure?.stop();
     fs.rmSync(dir, { recursive: true, force: true });
 });
 

@@ -16,8 +16,8 @@ before(async () => {
     s = await start({ provider, config: { gateway: { reattach_s: 2 } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 story('the asker gets an error event after reattach_s, the answer goes on', async () => {

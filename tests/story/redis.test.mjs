@@ -30,9 +30,9 @@ before(async () => {
 after(async () => {
     if (skip)
         return;
-    await s.stopAll();
-    await redis.stop();
-    await provider.stop();
+    await s?.stopAll();
+    await redis?.stop();
+    await provider?.stop();
 });
 
 /** A conversation, and what the story knows of it without asking anybody. */

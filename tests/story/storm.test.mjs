@@ -36,8 +36,8 @@ before(async () => {
     });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 function textFor(question) {

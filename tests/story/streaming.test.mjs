@@ -21,8 +21,8 @@ before(async () => {
     bare = await start({ provider, config: { server: { default_framing: 'bare' } } });
 });
 after(async () => {
-    await Promise.all([s.stopAll(), bare.stopAll()]);
-    await provider.stop();
+    await Promise.all([s?.stopAll(), bare?.stopAll()]);
+    await provider?.stop();
 });
 
 

@@ -14,7 +14,7 @@ before(async () => {
     trusting = await start({ config: { server: { trusted_proxies: ['127.0.0.0/8', '10.0.0.0/8'] } } });
     plain = await start();
 });
-after(() => Promise.all([trusting.stopAll(), plain.stopAll()]));
+after(() => Promise.all([trusting?.stopAll(), plain?.stopAll()]));
 
 const from = (chain) => ({ headers: { 'x-forwarded-for': chain } });
 

@@ -16,7 +16,7 @@ let s;
 before(async () => {
     s = await start({ config: { jwt: { secret: SECRET, ttl_s: 3600 }, auth: { guess_limit: 10, guess_window_s: 300 } } });
 });
-after(() => s.stopAll());
+after(() => s?.stopAll());
 
 const b64 = (v) => Buffer.from(typeof v === 'string' ? v : JSON.stringify(v)).toString('base64url');
 

@@ -17,8 +17,8 @@ before(async () => {
     s = await start({ provider, config: { gateway: { keepalive_s: 1 }, server: { header_timeout_s: 1, body_timeout_s: 1 } } });
 });
 after(async () => {
-    await s.stopAll();
-    await provider.stop();
+    await s?.stopAll();
+    await provider?.stop();
 });
 
 const complete = (user, id) => until(10_000, async () => (await user.messages(id)).at(-1)?.state === 'complete', 'the answer is stored');

@@ -271,6 +271,7 @@ export async function startProvider({ port = 0, host = '127.0.0.1', tls = null }
     const provider = new FakeProvider(server, tls ? 'https' : 'http');
     server.listen(port, host);
     await once(server, 'listening');
+    server.unref();    /* a story that failed early must not hang for its provider */
     return provider;
 }
 
@@ -279,6 +280,7 @@ async function main(argv) {
     const provider = await startProvider({ port: at >= 0 ? Number(argv[at + 1]) : 9099 });
     console.log(`fake provider at ${provider.url}`);
     console.log(`models: ${Object.keys(behaviours).map((m) => `fake:${m}`).join(' ')}`);
+    provider.server.ref();
     const stop = () => provider.stop().then(() => process.exit(0));
     process.on('SIGINT', stop);
     process.on('SIGTERM', stop);

@@ -11,6 +11,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { BIN_DIR, SERVICES } from './stack.mjs';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const SLOW = Math.max(1, Number(process.env.LLMB_STORY_SLOW ?? 1) || 1);
@@ -92,6 +93,12 @@ function failures(output) {
 }
 
 async function main(args) {
+    const missing = SERVICES.map((name) => path.join(BIN_DIR, name)).filter((file) => !fs.existsSync(file));
+    if (missing.length > 0) {
+        console.log(`${missing.join(', ')} missing: run make first\nstories: 0 passed, 1 failed`);
+        process.exitCode = 1;
+        return;
+    }
     const queue = filesOf(args);
     let passed = 0;
     let failed = 0;
@@ -112,7 +119,7 @@ async function main(args) {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
-    process.on(signal, () => {
+    process.prependListener(signal, () => {
         for (const child of running)
             killGroup(child);
         process.exit(1);
