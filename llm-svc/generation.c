@@ -37,6 +37,7 @@ struct generation {
     uint64_t sent_ms; /* when it was sent last */
     bool in_flight;   /* one piece waits for its ack */
     bool hurry;       /* the next piece goes out at once: the first, or after an attach */
+    bool refused;     /* FINAL was dropped at sent_ms: its call is still open */
     uint64_t owner_ms; /* last sign of an owner, or when its call was lost */
 
     bool open;                     /* gate: the journal has begun */
@@ -258,6 +259,7 @@ generation_attach(generation_t *self, uint64_t term, uint64_t from, uint64_t cal
     self->call = call;
     self->in_flight = false;
     self->hurry = true;
+    self->refused = false;
     return RC_OK;
 }
 
@@ -315,7 +317,8 @@ send_piece(generation_t *self, svc_str bytes, bool final, uint64_t now_ms)
     self->sent_ms = now_ms;
     self->in_flight = bytes.n > 0;
     self->hurry = false;
-    if (final) { /* it was the last reply of the call */
+    self->refused = final && rc == RC_BUSY;
+    if (final && rc == RC_OK) { /* it was the last reply of the call */
         self->call = 0;
         self->owner_ms = now_ms;
     }
@@ -330,7 +333,7 @@ piece_due(const generation_t *self)
     if (self->call == 0)
         return UINT64_MAX;
     if (self->ended && unsent <= PROTO_PIECE_MAX_BYTES)
-        return 0;
+        return self->refused ? self->sent_ms + GENERATION_REPEAT_MS : 0;
     if (self->in_flight)
         return self->sent_ms + GENERATION_REPEAT_MS;
     if (unsent == 0)

@@ -30,7 +30,7 @@ typedef struct generation generation_t;
 /* Where the output goes. */
 typedef struct {
     /* Sends a journal piece as reply of the kept call. RC_UNAVAILABLE: the call is gone;
-     * RC_BUSY: dropped, it will be repeated. */
+     * RC_BUSY: dropped, it will be repeated; a final one, too, whose call stays open. */
     svc_rc (*journal)(void *arg, uint64_t call, const journal_rep_t *piece, bool final);
     /* Publishes a token frame. */
     void (*publish)(void *arg, const proto_token_t *token);

@@ -18,7 +18,7 @@ typedef struct live live_t;
 /* What live needs from its surroundings; `arg` goes to each. */
 typedef struct {
     /* Sends a reply of a kept call: RC_OK, RC_UNAVAILABLE (gone), RC_BUSY (dropped).
-     * FINAL ends the call. */
+     * FINAL ends the call, unless it was dropped. */
     svc_rc (*reply)(void *arg, uint64_t call, const journal_rep_t *piece, bool final);
     /* Ends a kept call that another one has replaced: RC_OK without a word, else by this
      * error. */

@@ -140,10 +140,7 @@ reply(void *arg, uint64_t call_id, const journal_rep_t *piece, bool final)
 
     if (call == NULL)
         return RC_UNAVAILABLE;
-    if (!final)
-        return svc_call_partial(call, piece, 0);
-    svc_call_finish(call, RC_OK, piece);
-    return RC_OK;
+    return final ? svc_call_try_finish(call, piece) : svc_call_partial(call, piece, 0);
 }
 
 static void

@@ -87,8 +87,14 @@ uint64_t svc_call_expires_ms(const svc_call_t *call);
 void svc_call_explain(svc_call_t *call, const char *text, uint64_t retry_after_s);
 
 /* Answers a kept call for good: `rep` for RC_OK (NULL: an empty reply), an error
- * otherwise. Frees the call. */
+ * otherwise. Frees the call, even if its peer reads too slowly and the answer was dropped. */
 void svc_call_finish(svc_call_t *call, svc_rc rc, const void *rep);
+
+/* Answers a kept call for good with `rep`, if it can be sent: for what must not be lost. RC_BUSY:
+ * the peer reads too slowly, nothing was sent, the call stays. RC_UNAVAILABLE: the peer is gone
+ * and the call was cancelled and freed (its cancel function has run). Anything else: `rep` cannot
+ * be encoded, and the call was answered RC_INTERNAL. */
+svc_rc svc_call_try_finish(svc_call_t *call, const void *rep) SVC_MUST_CHECK;
 
 /* Answers a kept call for good with an already encoded body of its reply schema. Frees
  * the call. */

@@ -258,6 +258,24 @@ svc_call_finish(svc_call_t *call, svc_rc rc, const void *rep)
     svc_call_free(call);
 }
 
+svc_rc
+svc_call_try_finish(svc_call_t *call, const void *rep)
+{
+    if (call->done)
+        return RC_UNAVAILABLE;
+    const svc_rc rc = svc_call_send(call, PROTO_FINAL, call->op->rep, rep);
+    switch (rc) {
+    case RC_OK:
+        log_call(call, svc_rc_info(RC_OK)->wire);
+        svc_call_free(call);
+        break;
+    case RC_BUSY: break;
+    case RC_UNAVAILABLE: cancel_call(call, "gone"); break;
+    default: svc_call_finish(call, RC_OK, rep); break; /* says why, answers RC_INTERNAL */
+    }
+    return rc;
+}
+
 void
 svc_call_finish_encoded(svc_call_t *call, svc_str body)
 {

@@ -265,6 +265,37 @@ answers_final_again_until_it_is_stored(void **state)
 }
 
 static void
+repeats_final_when_its_owner_reads_too_slowly(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "Hello"};
+
+    for (size_t i = 0; i < SVC_COUNT(texts); i++) {
+        caught_t c;
+        ending_t ending = {.finish = SVC_LIT("stop")};
+
+        caught_open(&c, 1000);
+        append(&c, texts[i]);
+        generation_end(c.generation, &ending);
+        c.answer = RC_BUSY;
+        assert_int_equal(after(&c, 0), c.now + GENERATION_REPEAT_MS);
+        assert_int_equal(c.pieces, 1);
+        assert_int_equal(generation_call(c.generation), CALL);
+        after(&c, GENERATION_REPEAT_MS - 1);
+        assert_int_equal(c.pieces, 1);
+        c.answer = RC_OK;
+        after(&c, 1);
+        assert_int_equal(c.pieces, 2);
+        assert_true(c.final);
+        assert_bytes(c.bytes, texts[i]);
+        assert_int_equal(generation_call(c.generation), 0);
+        after(&c, GENERATION_REPEAT_MS);
+        assert_int_equal(c.pieces, 2);
+        caught_close(&c);
+    }
+}
+
+static void
 sends_a_long_rest_in_pieces_before_final(void **state)
 {
     (void)state;
@@ -617,6 +648,7 @@ main(void)
         cmocka_unit_test(ends_with_final_that_carries_the_rest),
         cmocka_unit_test(tells_an_error_with_its_sentence_and_retry_after),
         cmocka_unit_test(answers_final_again_until_it_is_stored),
+        cmocka_unit_test(repeats_final_when_its_owner_reads_too_slowly),
         cmocka_unit_test(sends_a_long_rest_in_pieces_before_final),
         cmocka_unit_test(ends_an_answer_that_is_too_long),
         cmocka_unit_test(ends_with_an_error_when_memory_is_short),

@@ -154,9 +154,9 @@ was_served(void *arg)
 }
 
 static void
-connect_client(bench_t *bench)
+connect_client(bench_t *bench, int hwm)
 {
-    bench->client = svc_msg_socket(bench->fixture.ctx.zmq, ZMQ_DEALER, 0);
+    bench->client = svc_msg_socket(bench->fixture.ctx.zmq, ZMQ_DEALER, hwm);
     assert_int_equal(zmq_connect(bench->client, svc_server_endpoint(bench->server)), 0);
     svc_loop_add_socket(bench->fixture.ctx.loop, bench->client, on_client, bench);
 }
@@ -247,7 +247,7 @@ open_bench(bench_t *bench, const char *hello_as)
     assert_int_equal(svc_server_new(&bench->fixture.ctx, "tcp://127.0.0.1:*", ops, bench,
                                     &bench->server, &error),
                      RC_OK);
-    connect_client(bench);
+    connect_client(bench, 0);
     if (hello_as != NULL)
         say_hello(bench, hello_as);
     bench->replies = 0;
@@ -335,7 +335,7 @@ knows_the_last_4096_routes_only(void **state)
     for (int i = 0; i < 4200; i++) {
         /* The first client speaks now and then, so it is never the one that was silent longest. */
         void *first = bench.client;
-        connect_client(&bench);
+        connect_client(&bench, 0);
         say_hello(&bench, "tool");
         disconnect_client(&bench);
         bench.client = first;
@@ -690,6 +690,74 @@ a_part_to_a_caller_that_is_gone_cancels_the_call(void **state)
     close_bench(&bench);
 }
 
+static bool
+finishes(void *arg)
+{
+    bench_t *bench = arg;
+    const verify_rep_t rep = {.user = 3, .expires_s = 3};
+    svc_call_t *call = svc_server_call(bench->server, bench->kept);
+    return call == NULL || svc_call_try_finish(call, &rep) == RC_OK;
+}
+
+static bool
+has_final(void *arg)
+{
+    return ((bench_t *)arg)->head.kind == PROTO_FINAL;
+}
+
+static void
+a_last_answer_that_must_not_be_lost_waits_for_a_caller_that_reads_too_slowly(void **state)
+{
+    (void)state;
+    bench_t bench;
+    const verify_rep_t part = {.user = 2, .expires_s = 2};
+    svc_rc rc = RC_OK;
+    open_bench(&bench, NULL);
+    disconnect_client(&bench);
+    connect_client(&bench, 1);
+    say_hello(&bench, "gateway");
+    ask(&bench, 2, OP_AUTH_VERIFY, &verify_req_schema, &good_verify);
+    svc_loop_remove_socket(bench.fixture.ctx.loop, bench.client);
+    const uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    while (rc == RC_OK && svc_mono_ms() < until) /* until all on the way is full */
+        rc = svc_call_partial(svc_server_call(bench.server, bench.kept), &part, 0);
+    assert_int_equal(rc, RC_BUSY);
+    assert_false(finishes(&bench));
+    assert_int_equal(bench.cancelled, 0);
+    assert_non_null(svc_server_call(bench.server, bench.kept));
+    svc_loop_add_socket(bench.fixture.ctx.loop, bench.client, on_client, &bench);
+    fixture_run_until(&bench.fixture, finishes, &bench);
+    fixture_run_until(&bench.fixture, has_final, &bench);
+    assert_null(svc_server_call(bench.server, bench.kept));
+    assert_int_equal(bench.cancelled, 0);
+    close_bench(&bench);
+}
+
+static void
+a_last_answer_to_a_caller_that_is_gone_cancels_the_call(void **state)
+{
+    (void)state;
+    bench_t bench;
+    const verify_rep_t part = {.user = 2, .expires_s = 2};
+    svc_rc rc = RC_OK;
+    open_bench(&bench, "gateway");
+    ask(&bench, 2, OP_AUTH_VERIFY, &verify_req_schema, &good_verify);
+    const uint64_t first = bench.kept;
+    ask(&bench, 3, OP_AUTH_VERIFY, &verify_req_schema, &good_verify);
+    disconnect_client(&bench);
+    const uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    while (rc == RC_OK && svc_mono_ms() < until) { /* until ZeroMQ has noticed */
+        rc = svc_call_partial(svc_server_call(bench.server, first), &part, 0);
+        fixture_run_for(&bench.fixture, 5);
+    }
+    svc_call_t *call = svc_server_call(bench.server, bench.kept);
+    assert_non_null(call);
+    assert_int_equal(svc_call_try_finish(call, &part), RC_UNAVAILABLE);
+    assert_int_equal(bench.cancelled, 2);
+    assert_null(svc_server_call(bench.server, bench.kept));
+    close_bench(&bench);
+}
+
 static void
 a_dropped_call_ends_without_a_word(void **state)
 {
@@ -768,6 +836,9 @@ main(void)
         cmocka_unit_test(parts_lift_the_deadline_and_the_end_of_the_hold_is_silent),
         cmocka_unit_test(a_call_with_a_hold_of_0_stays_until_it_is_finished),
         cmocka_unit_test(a_part_to_a_caller_that_is_gone_cancels_the_call),
+        cmocka_unit_test(
+            a_last_answer_that_must_not_be_lost_waits_for_a_caller_that_reads_too_slowly),
+        cmocka_unit_test(a_last_answer_to_a_caller_that_is_gone_cancels_the_call),
         cmocka_unit_test(a_dropped_call_ends_without_a_word),
         cmocka_unit_test(calls_that_are_kept_at_the_end_are_cancelled),
         cmocka_unit_test(refuses_more_calls_than_it_can_keep),
