@@ -9,30 +9,30 @@
 #include "svc/svc_server.h"
 #include "tests/unit/svc/bus_fixture.h"
 
-#define FENCE 7
+#define FENCE       7
 #define TRUTH_BYTES 600000
 
 typedef struct {
-    fixture_t bus;                    /* loop and ZeroMQ */
-    svc_config_t config;              /* what the hub reads */
-    svc_ctx_t convo_ctx, llm_ctx;     /* of the fakes */
-    svc_server_t *convo, *llm;        /* the fakes; NULL: away */
+    fixture_t bus;                                /* loop and ZeroMQ */
+    svc_config_t config;                          /* what the hub reads */
+    svc_ctx_t convo_ctx, llm_ctx;                 /* of the fakes */
+    svc_server_t *convo, *llm;                    /* the fakes; NULL: away */
     char convo_at[64], llm_at[64], tokens_at[64]; /* endpoints */
-    void *pub;                        /* token frames */
-    svc_peer_t *convo_peer, *llm_peer; /* the hub's */
-    feed_hub_t *hub;                  /* what is tested */
-    live_viewer_t viewer;             /* its reader */
-    uint8_t stream[PROTO_STREAM_BYTES]; /* as asked */
-    uint64_t watch;                   /* kept ask or watch; 0: none */
-    char *truth;                      /* the answer */
-    uint64_t released, journaled;     /* what llm-svc and convo-svc would give out */
-    status_rep_t status;              /* what convo-svc tells */
-    svc_rc refuse;                    /* RC_OK, or what ask answers */
-    svc_buf_t tail;                   /* handed in */
-    uint64_t tail_from;               /* its offset */
+    void *pub;                                    /* token frames */
+    svc_peer_t *convo_peer, *llm_peer;            /* the hub's */
+    feed_hub_t *hub;                              /* what is tested */
+    live_viewer_t viewer;                         /* its reader */
+    uint8_t stream[PROTO_STREAM_BYTES];           /* as asked */
+    uint64_t watch;                               /* kept ask or watch; 0: none */
+    char *truth;                                  /* the answer */
+    uint64_t released, journaled; /* what llm-svc and convo-svc would give out */
+    status_rep_t status;          /* what convo-svc tells */
+    svc_rc refuse;                /* RC_OK, or what ask answers */
+    svc_buf_t tail;               /* handed in */
+    uint64_t tail_from;           /* its offset */
     unsigned asks, watches, replays, reads, changes; /* counted */
-    uint64_t page_from;               /* of the viewer's page */
-    size_t page_n;                    /* its bytes */
+    uint64_t page_from;                              /* of the viewer's page */
+    size_t page_n;                                   /* its bytes */
 } world_t;
 
 /* --- the fakes ---------------------------------------------------------------------------- */
@@ -107,7 +107,8 @@ page(const world_t *world, uint64_t from, uint64_t to)
 {
     uint64_t n = from < to ? to - from : 0;
 
-    return (svc_str){world->truth + from, n < PROTO_PAGE_MAX_BYTES ? (size_t)n : PROTO_PAGE_MAX_BYTES};
+    return (svc_str){world->truth + from,
+                     n < PROTO_PAGE_MAX_BYTES ? (size_t)n : PROTO_PAGE_MAX_BYTES};
 }
 
 static svc_rc
@@ -118,8 +119,9 @@ on_read(void *self, svc_call_t *call, const void *req, void *rep)
 
     (void)call;
     world->reads++;
-    *(read_rep_t *)rep = (read_rep_t){read->from, page(world, read->from, world->journaled), world->status.state,
-                                      world->journaled};
+    *(read_rep_t *)rep = (read_rep_t){read->from,
+                                      page(world, read->from, world->journaled),
+                                      world->status.state, world->journaled};
     return RC_OK;
 }
 
@@ -148,7 +150,8 @@ on_replay(void *self, svc_call_t *call, const void *req, void *rep)
     world->replays++;
     if (replay->fence != FENCE)
         return RC_NOT_FOUND;
-    *(replay_rep_t *)rep = (replay_rep_t){replay->from, page(world, replay->from, world->released), world->released};
+    *(replay_rep_t *)rep = (replay_rep_t){
+        replay->from, page(world, replay->from, world->released), world->released};
     return RC_OK;
 }
 
@@ -169,7 +172,8 @@ static void
 publish(world_t *world, uint64_t fence, uint64_t from, size_t n, proto_token_kind kind)
 {
     svc_str topic = {(const char *)world->stream, PROTO_STREAM_BYTES};
-    proto_token_t token = {PROTO_VERSION, topic, fence, from, kind, {world->truth + from, n}};
+    proto_token_t token = {PROTO_VERSION, topic, fence,
+                           from,          kind,  {world->truth + from, n}};
     svc_buf_t frame;
 
     svc_buf_init(&frame, 1 << 20);
@@ -237,7 +241,8 @@ bind_anywhere(world_t *world, char endpoint[64])
 
 /* Starts a fake at a port that was free a moment ago. */
 static svc_server_t *
-start_fake(world_t *world, svc_ctx_t *ctx, const char *service, char endpoint[64], const svc_op_t *ops)
+start_fake(world_t *world, svc_ctx_t *ctx, const char *service, char endpoint[64],
+           const svc_op_t *ops)
 {
     svc_server_t *server = NULL;
     char *error = NULL;
@@ -272,14 +277,19 @@ open_world(void **state)
         world->truth[i] = (char)('a' + i % 23);
     world->status.state = ANSWER_WAITING;
     world->pub = bind_anywhere(world, world->tokens_at);
-    world->convo = start_fake(world, &world->convo_ctx, "convo-svc", world->convo_at, convo_ops);
+    world->convo = start_fake(world, &world->convo_ctx, "convo-svc", world->convo_at,
+                              convo_ops);
     world->llm = start_fake(world, &world->llm_ctx, "llm-svc", world->llm_at, llm_ops);
     world->config.bus_tokens.connect = world->tokens_at;
-    world->convo_peer = svc_peer_new(&world->bus.ctx, "convo-svc", world->convo_at, on_convo, world, &error);
-    world->llm_peer = svc_peer_new(&world->bus.ctx, "llm-svc", world->llm_at, on_llm, world, &error);
-    world->hub = feed_hub_new(&world->bus.ctx, world->convo_peer, world->llm_peer, &error);
+    world->convo_peer = svc_peer_new(&world->bus.ctx, "convo-svc", world->convo_at,
+                                     on_convo, world, &error);
+    world->llm_peer = svc_peer_new(&world->bus.ctx, "llm-svc", world->llm_at, on_llm,
+                                   world, &error);
+    world->hub = feed_hub_new(&world->bus.ctx, world->convo_peer, world->llm_peer,
+                              &error);
     assert_non_null(world->hub);
-    world->viewer = (live_viewer_t){.changed = on_changed, .paged = on_paged, .arg = world};
+    world->viewer = (live_viewer_t){
+        .changed = on_changed, .paged = on_paged, .arg = world};
     svc_buf_init(&world->tail, TRUTH_BYTES);
     assert_true(fixture_runs_until(&world->bus, both_up, world, FIXTURE_PATIENCE_MS));
     *state = world;
@@ -386,7 +396,8 @@ ask(world_t *world)
 {
     live_subject_t who = {.user = 3, .conversation = 9};
 
-    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer), RC_OK);
+    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer),
+                     RC_OK);
     assert_int_equal(feed_hub_feeds(world->hub), 1);
     assert_runs_until(world, is_heard);
 }
@@ -506,7 +517,8 @@ a_refused_question_fails_with_its_reason(void **state)
     live_subject_t who = {.user = 3, .conversation = 9};
 
     world->refuse = RC_ANSWERING;
-    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer), RC_OK);
+    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer),
+                     RC_OK);
     assert_runs_until(world, is_settled);
     assert_int_equal(feed_failed(feed_of(world)), RC_ANSWERING);
     assert_true(svc_str_eq(feed_status(feed_of(world))->text, SVC_LIT("no")));
@@ -521,7 +533,8 @@ a_service_that_is_away_refuses_at_once(void **state)
 
     svc_server_destroy(&world->convo);
     assert_runs_until(world, convo_is_down);
-    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer), RC_UNAVAILABLE);
+    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer),
+                     RC_UNAVAILABLE);
     assert_int_equal(feed_hub_feeds(world->hub), 0);
     assert_null(world->viewer.live);
 }
@@ -539,7 +552,8 @@ a_feed_is_watched_again_when_convo_svc_is_back(void **state)
     world->released = 10;
     publish(world, FENCE, 0, 10, PROTO_TOKEN_TEXT);
     assert_runs_until(world, has_all_released); /* the text does not wait */
-    world->convo = start_fake(world, &world->convo_ctx, "convo-svc", world->convo_at, convo_ops);
+    world->convo = start_fake(world, &world->convo_ctx, "convo-svc", world->convo_at,
+                              convo_ops);
     assert_runs_until(world, is_rewatched);
     end_answer(world);
     assert_int_equal(world->asks, 1);
