@@ -108,6 +108,7 @@ story('no file of the system holds a key, a password or a token in the clear', a
             assert.ok(!bytes.includes(secret), `${what} is in ${name}`);
     }
     assert.ok(SERVICES.every((name) => s.logs(name).length > 0));
+    assert.ok(written.some(([name, bytes]) => /users\.db/.test(name) && bytes.includes('$2b$04$')), 'no bcrypt hash with the configured cost');
 });
 
 story('secret files and databases are readable by their owner alone', async () => {

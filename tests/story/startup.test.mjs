@@ -119,6 +119,15 @@ story('an empty configuration is a good one', async () => {
         assert.equal((await run(name, ['--check-config', '--config', writeConfig(base, '')])).code, 0);
 });
 
+story('the configuration of the original system is a good one', async () => {
+    const file = writeConfig(base, 'server:\n  port: ":8080"\nredis:\n  address: "localhost:6379"\n  password: ""\n  db: 0\nsqlite:\n' +
+        '  path: "./data/llm_backend.db"\n  max_open_conns: 10\n  max_idle_conns: 5\n  conn_max_lifetime: 300\njwt:\n  secret: "S3cureK3y#2024!AIsafety"\n');
+    for (const name of SERVICES) {
+        const got = await run(name, ['--check-config', '--config', file]);
+        assert.equal(got.code, 0, got.stderr);
+    }
+});
+
 story('providers: unknown keys, missing and bad values are refused', async () => {
     const entry = (lines) => `providers:\n  - ${lines.join('\n    ')}\n`;
     const good = ['name: p', 'models: ["p*"]', 'base_url: "http://127.0.0.1:1/v1"'];
