@@ -175,11 +175,34 @@ add_watcher(answer_t *self, uint64_t call, uint64_t until_ms)
     return RC_OK;
 }
 
+/* The database does not take what is to be stored. A status would keep viewers waiting for an end that may never
+ * come, so they are refused; what is committed is told again as soon as a commit has worked. */
+static bool
+is_unsaved(const answer_t *self)
+{
+    return self->unsaved_ms != 0 &&
+           self->out->mono_ms(self->arg) - self->unsaved_ms >= ANSWER_UNSAVED_MS;
+}
+
+/* Refuses those who want every change; who wants the end hears of the present in time. */
+static void
+refuse_watchers(answer_t *self, svc_rc rc)
+{
+    for (size_t i = self->n_watchers; i-- > 0;) {
+        uint64_t call = self->watchers[i].call;
+
+        if (self->watchers[i].until_ms != 0)
+            continue;
+        answer_unwatch(self, call);
+        self->out->refuse(self->arg, call, rc);
+    }
+}
+
 svc_rc
 answer_watch(answer_t *self, uint64_t call)
 {
     status_rep_t status = status_of(self);
-    svc_rc rc = add_watcher(self, call, 0);
+    svc_rc rc = is_unsaved(self) ? RC_UNAVAILABLE : add_watcher(self, call, 0);
 
     if (rc == RC_OK)
         self->out->tell(self->arg, call, &status, false);
@@ -292,6 +315,7 @@ try_restart(answer_t *self)
 
     self->phase = PHASE_RESTART;
     self->retry_ms = 0;
+    answer_wants_commit(self);
     if (self->out->restart(self->arg, &job) != RC_OK)
         answer_retry_later(self);
     else
@@ -312,6 +336,7 @@ answer_judge(answer_t *self)
     if (self->state == ANSWER_STREAMING) {
         self->phase = PHASE_TAIL;
         self->tail_ms = self->out->mono_ms(self->arg) + ANSWER_TAIL_MS;
+        self->unsaved_ms = 0; /* gateways that were refused must hear of the loss */
         svc_buf_clear(&self->tail);
         answer_tell_change(self);
     } else if (self->stop_wanted) {
@@ -335,6 +360,7 @@ answer_on_restart(answer_t *self, svc_rc rc)
         answer_retry_later(self);
     } else {
         self->out->count(self->arg, SVC_M_GENERATIONS_RESTARTED);
+        self->unsaved_ms = 0;
         self->fence = self->next_fence;
         self->attempt++;
         self->llm = 0;
@@ -485,6 +511,12 @@ answer_on_tick(answer_t *self)
 {
     uint64_t now = self->out->mono_ms(self->arg);
 
+    /* What could not be committed has gone with the call, or is to be judged first. */
+    if (!self->is_writing && self->phase != PHASE_CALL && self->phase != PHASE_RESTART &&
+        self->phase != PHASE_END)
+        self->unsaved_ms = 0;
+    if (is_unsaved(self))
+        refuse_watchers(self, RC_UNAVAILABLE);
     tell_impatient(self, now);
     on_due(self, now);
 }
@@ -498,4 +530,6 @@ answer_on_stall(answer_t *self)
         self->tail_ms = now + ANSWER_TAIL_MS;
     if (self->silence_ms != 0)
         self->silence_ms = now + ANSWER_SILENCE_MS;
+    if (self->unsaved_ms != 0)
+        self->unsaved_ms = now;
 }

@@ -26,6 +26,8 @@
 #define ANSWER_SILENCE_MS \
     12000 /* an answer of an earlier start whose llm-svc does not come: lost */
 #define ANSWER_STOP_WAIT_MS 2000 /* convo.stop is answered by then at the latest */
+#define ANSWER_UNSAVED_MS \
+    3000 /* a commit that does not come about for so long: watchers are refused */
 #define ANSWER_WATCHERS_MAX 1024 /* kept calls of one answer; one more is RC_BUSY */
 
 typedef struct answer answer_t;
@@ -97,7 +99,9 @@ svc_str answer_stream(const answer_t *self);
 uint64_t answer_conversation(const answer_t *self);
 uint64_t answer_user(const answer_t *self);
 
-/* Adds a kept call that wants to know every change; it is told the present at once. RC_BUSY: too many. */
+/* Adds a kept call that wants to know every change; it is told the present at once. RC_BUSY: too many;
+ * RC_UNAVAILABLE: the database has refused what is to be stored for ANSWER_UNSAVED_MS (those who watch already are
+ * refused then, too), so that viewers learn of it when their gateway's patience ends; the answer goes on. */
 svc_rc answer_watch(answer_t *self, uint64_t call) SVC_MUST_CHECK;
 
 /* Adds a kept call that wants to know the end, or the present after ANSWER_STOP_WAIT_MS. RC_BUSY likewise. */

@@ -104,6 +104,7 @@ submit(answer_t *self, svc_str bytes, int next_state)
         step.text = svc_str_c(end->text);
         step.retry_after_s = end->retry_after_s;
     }
+    answer_wants_commit(self);
     if (self->out->step(self->arg, &step) != RC_OK)
         return false;
     self->is_writing = true;
@@ -289,6 +290,7 @@ answer_on_step(answer_t *self, svc_rc rc)
         return;
     }
     if (rc == RC_OK) {
+        self->unsaved_ms = 0;
         self->length += self->writing_n;
         self->state = self->writing_state;
         if (was_end) {

@@ -55,6 +55,8 @@ struct answer {
     size_t writing_n;  /* bytes of that step */
     int writing_state; /* next_state of that step */
     uint64_t llm;      /* instance that the open call went to */
+    uint64_t
+        unsaved_ms; /* monotonic: since when a commit has not come about; 0: none is wanted */
     uint64_t retry_ms; /* monotonic: when to try again; 0: not */
     uint64_t stop_ms;  /* monotonic: when llm.stop goes out again */
     uint64_t gap_ms;   /* monotonic: when a gap was answered last */
@@ -70,6 +72,14 @@ static inline void
 answer_retry_later(answer_t *self)
 {
     self->retry_ms = self->out->mono_ms(self->arg) + ANSWER_RETRY_MS;
+}
+
+/* Something is to be committed now; answer_on_step and answer_on_restart clear unsaved_ms when it was. */
+static inline void
+answer_wants_commit(answer_t *self)
+{
+    if (self->unsaved_ms == 0)
+        self->unsaved_ms = self->out->mono_ms(self->arg);
 }
 
 /* Forgets the open call, if there is one. */

@@ -226,6 +226,77 @@ a_failed_commit_acknowledges_nothing_and_the_piece_comes_again(void **state)
 }
 
 static void
+a_database_that_refuses_pieces_lets_watchers_go_until_it_takes_one(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    for (int i = 0; i < 3; i++) {
+        play_piece(self, 5, ", world");
+        play_commit(self, RC_UNAVAILABLE);
+        assert_int_equal(self->refused, 0);
+        assert_int_equal(answer_watch(self->answer, 2), RC_OK);
+        answer_unwatch(self->answer, 2);
+        play_wait(self, 1000);
+    }
+    assert_int_equal(self->refused, 1);
+    assert_int_equal(self->refused_rc, RC_UNAVAILABLE);
+    assert_int_equal(answer_watch(self->answer, 3), RC_UNAVAILABLE);
+    assert_int_equal(answer_watch_end(self->answer, 4),
+                     RC_OK); /* it is told in 2 s anyway */
+    play_wait(self, 60000);
+    assert_int_equal(self->refused, 1);
+    assert_int_equal(play_last_told(self)->call, 4);
+    play_piece(self, 5, ", world");
+    play_commit(self, RC_OK);
+    assert_int_equal(answer_watch(self->answer, 5), RC_OK);
+    assert_int_equal(play_last_told(self)->length, 12);
+    play_final(self, 12, "!", "stop", "");
+    play_commit(self, RC_OK);
+    assert_text(self, "Hello, world!");
+    assert_ended(self, ANSWER_COMPLETE, "");
+    assert_int_equal(play_last_told(self)->call, 5);
+}
+
+static void
+a_commit_that_hangs_lets_watchers_go(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    play_piece(self, 5, ", world");
+    play_wait(self, ANSWER_UNSAVED_MS - 100);
+    assert_int_equal(self->refused, 0);
+    play_wait(self, 100);
+    assert_int_equal(self->refused, 1);
+    assert_int_equal(answer_watch(self->answer, 3), RC_UNAVAILABLE);
+    play_commit(self, RC_OK);
+    assert_int_equal(answer_watch(self->answer, 4), RC_OK);
+    assert_int_equal(play_last_told(self)->length, 12);
+}
+
+static void
+a_database_that_refuses_the_end_lets_watchers_go_and_stores_it_when_it_can(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    self->refuse_jobs = true; /* the queue of the writer is full */
+    play_final(self, 5, ", world", "stop", "");
+    play_wait(self, 60000);
+    assert_int_equal(self->refused, 1);
+    assert_int_equal(self->refused_rc, RC_UNAVAILABLE);
+    assert_int_equal(answer_watch(self->answer, 3), RC_UNAVAILABLE);
+    self->refuse_jobs = false;
+    play_wait(self, 1000);
+    play_commit(self, RC_OK);
+    assert_text(self, "Hello, world");
+    assert_int_equal(self->state, ANSWER_COMPLETE);
+    assert_true(answer_is_over(self->answer));
+    assert_true(self->ack.stored);
+}
+
+static void
 an_end_is_kept_until_the_disk_takes_it(void **state)
 {
     play_t *self = *state;
@@ -246,7 +317,8 @@ an_end_is_kept_until_the_disk_takes_it(void **state)
     assert_false(answer_is_over(self->answer));
     play_commit(self, RC_OK);
     assert_text(self, "Hello!");
-    assert_ended(self, ANSWER_COMPLETE, "");
+    assert_int_equal(self->state, ANSWER_COMPLETE);
+    assert_true(answer_is_over(self->answer));
 }
 
 static void
@@ -577,6 +649,9 @@ main(void)
         TEST(a_piece_that_comes_during_a_commit_is_left_to_its_repetition),
         TEST(an_end_that_comes_during_a_commit_waits_for_it),
         TEST(a_failed_commit_acknowledges_nothing_and_the_piece_comes_again),
+        TEST(a_database_that_refuses_pieces_lets_watchers_go_until_it_takes_one),
+        TEST(a_commit_that_hangs_lets_watchers_go),
+        TEST(a_database_that_refuses_the_end_lets_watchers_go_and_stores_it_when_it_can),
         TEST(an_end_is_kept_until_the_disk_takes_it),
         TEST(an_end_after_a_failed_piece_is_asked_for_again),
         TEST(a_row_that_has_moved_on_is_given_up),

@@ -194,6 +194,66 @@ a_restart_that_the_disk_refuses_is_tried_again_and_a_stale_one_given_up(void **s
 }
 
 static void
+restarts_that_the_disk_refuses_let_watchers_go(void **state)
+{
+    play_t *self = *state;
+
+    open_called(self);
+    play_down(self);
+    play_up(self, 501);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(self->refused, 0);
+        play_commit_restart(self, RC_UNAVAILABLE);
+        play_wait(self, 1000);
+    }
+    assert_int_equal(self->refused, 1);
+    assert_int_equal(answer_watch(self->answer, 3), RC_UNAVAILABLE);
+    play_commit_restart(self, RC_OK);
+    assert_int_equal(answer_watch(self->answer, 4), RC_OK);
+    play_send_prompt(self, RC_OK);
+    play_final(self, 0, "Hi", "stop", "");
+    play_commit(self, RC_OK);
+    assert_ended(self, ANSWER_COMPLETE, "");
+}
+
+static void
+a_loss_while_the_database_refuses_is_told_and_takes_tails(void **state)
+{
+    play_t *self = *state;
+    tail_req_t tail = {SVC_LIT(STREAM), 100, 5, SVC_LIT(", wor")};
+
+    open_streaming(self);
+    play_piece(self, 5, ", wo");
+    play_commit(self, RC_UNAVAILABLE);
+    play_wait(self, ANSWER_UNSAVED_MS);
+    assert_int_equal(answer_watch(self->answer, 2), RC_UNAVAILABLE);
+    play_down(self);
+    play_up(self, 501);
+    assert_int_equal(answer_watch(self->answer, 3), RC_OK);
+    assert_true(play_last_told(self)->lost);
+    assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
+    play_wait(self, 1000);
+    play_commit(self, RC_OK);
+    assert_text(self, "Hello, wor");
+    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
+}
+
+static void
+our_own_standstill_gives_a_commit_its_time_again(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    play_piece(self, 5, ", world");
+    self->mono_ms += 5000;
+    answer_on_stall(self->answer);
+    answer_on_tick(self->answer);
+    assert_int_equal(self->refused, 0);
+    play_wait(self, ANSWER_UNSAVED_MS);
+    assert_int_equal(self->refused, 1);
+}
+
+static void
 a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends(void **state)
 {
     play_t *self = *state;
@@ -438,6 +498,9 @@ main(void)
         TEST(three_attempts_are_enough),
         TEST(no_attempt_begins_after_120_s),
         TEST(a_restart_that_the_disk_refuses_is_tried_again_and_a_stale_one_given_up),
+        TEST(restarts_that_the_disk_refuses_let_watchers_go),
+        TEST(a_loss_while_the_database_refuses_is_told_and_takes_tails),
+        TEST(our_own_standstill_gives_a_commit_its_time_again),
         TEST(a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends),
         TEST(tails_are_bounded),
         TEST(our_own_standstill_gives_tails_their_time_again),
