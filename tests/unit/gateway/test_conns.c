@@ -1,0 +1,359 @@
+/* test_conns.c - a connection from accept to close, without any HTTP server behind it.
+ *
+ * The test takes the server's place: it gets the connections that are handed over and says when
+ * they are closed. Clients are plain sockets on the same thread. */
+#include "gateway/conns.h"
+#include "gateway/listener.h"
+#include "tests/unit/svc/bus_fixture.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+typedef struct {
+    fixture_t bus;         /* the loop */
+    svc_config_t config;   /* time-outs */
+    conn_limit_t *limit;   /* per address */
+    client_trust_t *trust; /* nobody */
+    conns_t *conns;        /* what is tested */
+    uint16_t port;         /* where it listens */
+    int handed;            /* the last descriptor that was handed over; -1: none */
+    unsigned n_handed;     /* how many were */
+    void *gone;            /* the last request whose client left */
+    bool half;             /* it has only stopped sending */
+    int client;            /* socket of the test's client */
+    char answer[1024];     /* what it has read */
+    size_t n;              /* bytes of it */
+    bool ended;            /* the server has closed */
+} world_t;
+
+static bool
+on_hand_over(void *arg, int fd, const struct sockaddr *addr, socklen_t n)
+{
+    world_t *world = arg;
+
+    assert_true(n >= sizeof(struct sockaddr_in) && addr->sa_family == AF_INET);
+    world->handed = fd;
+    world->n_handed++;
+    return true;
+}
+
+static void
+on_gone(void *arg, void *request, bool half)
+{
+    world_t *world = arg;
+
+    world->gone = request;
+    world->half = half;
+}
+
+static int
+open_world(void **state)
+{
+    world_t *world = svc_alloc(sizeof *world);
+    svc_strings_t nobody = {NULL, 0};
+    char *error = NULL;
+    int fd = -1;
+
+    fixture_open(&world->bus, "gateway");
+    world->config = (svc_config_t){.server_header_timeout_s = 1,
+                                   .server_body_timeout_s = 1,
+                                   .server_idle_timeout_s = 1};
+    world->bus.ctx.config = &world->config;
+    world->limit = conn_limit_new(1);
+    world->trust = client_trust_new(&nobody, &error);
+    world->handed = world->client = -1;
+    assert_int_equal(listener_open("127.0.0.1", 0, &fd, 1, &world->port, &error), RC_OK);
+    conns_hooks_t hooks = {on_hand_over, on_gone, world};
+    world->conns = conns_new(&world->bus.ctx, fd, 3, world->limit, world->trust, &hooks);
+    *state = world;
+    return 0;
+}
+
+/* What libmicrohttpd does when it is through with a connection. */
+static void
+close_handed(world_t *world)
+{
+    if (world->handed < 0)
+        return;
+    conns_closed(world->conns, conns_adopted(world->conns, world->handed));
+    close(world->handed);
+    world->handed = -1;
+}
+
+static int
+close_world(void **state)
+{
+    world_t *world = *state;
+
+    close_handed(world);
+    if (world->client >= 0)
+        close(world->client);
+    conns_destroy(&world->conns);
+    client_trust_destroy(&world->trust);
+    conn_limit_destroy(&world->limit);
+    fixture_close(&world->bus);
+    free(world);
+    return 0;
+}
+
+static int
+connect_client(const world_t *world)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(world->port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+static void
+say(const world_t *world, const char *text)
+{
+    assert_int_equal(send(world->client, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static bool
+is_handed(void *arg)
+{
+    return ((world_t *)arg)->handed >= 0;
+}
+
+static bool
+is_gone(void *arg)
+{
+    return ((world_t *)arg)->gone != NULL;
+}
+
+static bool
+is_fully_gone(void *arg)
+{
+    return is_gone(arg) && !((world_t *)arg)->half;
+}
+
+static bool
+has_one(void *arg)
+{
+    return conns_count(((world_t *)arg)->conns) == 1;
+}
+
+/* Reads what has come; true when the server has closed. */
+static bool
+has_ended(void *arg)
+{
+    world_t *world = arg;
+    ssize_t got = recv(world->client, world->answer + world->n,
+                       sizeof world->answer - 1 - world->n, MSG_DONTWAIT);
+
+    if (got > 0)
+        world->n += (size_t)got;
+    world->ended = got == 0 || (got < 0 && errno != EAGAIN);
+    return world->ended;
+}
+
+static void
+assert_runs_until(world_t *world, bool (*cond)(void *))
+{
+    assert_true(fixture_runs_until(&world->bus, cond, world, FIXTURE_PATIENCE_MS));
+}
+
+static void
+a_connection_is_handed_over_with_its_headers_unread(void **state)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\nbody";
+    world_t *world = *state;
+    char got[64];
+
+    world->client = connect_client(world);
+    for (size_t i = 0; i < sizeof request - 1; i++) { /* byte by byte */
+        char one[2] = {request[i], '\0'};
+        assert_int_equal(world->n_handed, 0);
+        say(world, one);
+        if (i == 26)
+            break;
+        assert_false(fixture_runs_until(&world->bus, is_handed, world, 2));
+    }
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    assert_non_null(conn);
+    assert_true(client_addr_is_loopback(conn_addr(conn)));
+    assert_int_equal(recv(world->handed, got, sizeof got, MSG_DONTWAIT), 27);
+    assert_memory_equal(got, request, 27);
+}
+
+static void
+headers_that_do_not_end_in_time_are_closed(void **state)
+{
+    world_t *world = *state;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\nHost");
+    assert_runs_until(world, has_one);
+    assert_runs_until(world, has_ended);
+    assert_int_equal(world->n_handed, 0);
+    assert_int_equal(conns_count(world->conns), 0);
+    assert_int_equal(svc_metrics_get(world->bus.ctx.metrics, SVC_M_HTTP_TIMEOUTS), 1);
+}
+
+static void
+headers_that_are_too_large_are_told_so(void **state)
+{
+    world_t *world = *state;
+    char *large = svc_alloc(CONN_HEADERS_MAX_BYTES + 1);
+
+    memset(large, 'x', CONN_HEADERS_MAX_BYTES);
+    memcpy(large, "GET / HTTP/1.1\r\nX: ", 19);
+    world->client = connect_client(world);
+    say(world, large);
+    shutdown(world->client, SHUT_WR);
+    assert_runs_until(world, has_ended);
+    assert_memory_equal(world->answer, "HTTP/1.1 431 ", 13);
+    free(large);
+}
+
+static void
+a_hundred_headers_pass_and_more_do_not(void **state)
+{
+    world_t *world = *state;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n");
+    for (int i = 0; i < CONN_HEADER_LINES_MAX + 1; i++)
+        say(world, "X: y\r\n");
+    say(world, "\r\n");
+    shutdown(world->client, SHUT_WR);
+    assert_runs_until(world, has_ended);
+    assert_memory_equal(world->answer, "HTTP/1.1 431 ", 13);
+}
+
+static void
+each_phase_of_the_client_has_its_time(void **state)
+{
+    static const conn_phase phases[] = {CONN_IDLE, CONN_HEADERS, CONN_BODY};
+    world_t *world = *state;
+
+    for (size_t i = 0; i < SVC_COUNT(phases); i++) {
+        world->client = connect_client(world);
+        say(world, "GET / HTTP/1.1\r\n\r\n");
+        assert_runs_until(world, is_handed);
+        conn_enter(conns_adopted(world->conns, world->handed), phases[i]);
+        assert_runs_until(
+            world, has_ended); /* shut down, not yet closed: that is the server's */
+        assert_int_equal(conns_count(world->conns), 1);
+        close_handed(world);
+        close(world->client);
+    }
+    world->client = -1;
+}
+
+static void
+a_busy_connection_has_no_end(void **state)
+{
+    world_t *world = *state;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    assert_runs_until(world, is_handed);
+    conn_enter(conns_adopted(world->conns, world->handed), CONN_BUSY);
+    assert_false(fixture_runs_until(&world->bus, has_ended, world, 1500));
+}
+
+static void
+a_watched_client_that_leaves_is_noticed(void **state)
+{
+    world_t *world = *state;
+    int request = 0;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    conn_enter(conn, CONN_BUSY);
+    conn_watch(conn, &request);
+    close(
+        world
+            ->client); /* with nothing unread: a FIN, as of one that only stops sending */
+    world->client = -1;
+    assert_runs_until(world, is_gone);
+    assert_ptr_equal(world->gone, &request);
+    assert_true(send(world->handed, "x", 1, MSG_NOSIGNAL) == 1); /* answered by a reset */
+    assert_runs_until(world, is_fully_gone);
+}
+
+static void
+a_client_that_stopped_sending_is_closed_after_its_answer(void **state)
+{
+    world_t *world = *state;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    shutdown(world->client, SHUT_WR);
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    conn_enter(conn, CONN_BUSY);
+    assert_false(fixture_runs_until(&world->bus, has_ended, world, 50));
+    assert_int_equal(send(world->handed, "answer", 6, MSG_NOSIGNAL), 6);
+    conn_enter(conn, CONN_IDLE);
+    assert_runs_until(world, has_ended);
+    assert_memory_equal(world->answer, "answer", 6);
+}
+
+static void
+past_the_maximum_newcomers_are_refused(void **state)
+{
+    world_t *world = *state;
+    int others[3];
+
+    for (size_t i = 0; i < 3; i++) /* loopback: the limit per address (1) is not for it */
+        others[i] = connect_client(world);
+    world->client = connect_client(world);
+    assert_runs_until(world, has_ended);
+    assert_memory_equal(world->answer, "HTTP/1.1 503 ", 13);
+    assert_int_equal(conns_count(world->conns), 3);
+    assert_int_equal(
+        svc_metrics_get(world->bus.ctx.metrics, SVC_M_HTTP_CONNECTIONS_REFUSED), 1);
+    for (size_t i = 0; i < 3; i++)
+        close(others[i]);
+}
+
+static void
+a_drain_closes_what_waits_and_the_port(void **state)
+{
+    world_t *world = *state;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n");
+    assert_runs_until(world, has_one);
+    conns_stop_accepting(world->conns);
+    conns_stop_accepting(world->conns);
+    assert_runs_until(world, has_ended);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(world->port)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_not_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    close(fd);
+}
+
+#define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WORLD_TEST(a_connection_is_handed_over_with_its_headers_unread),
+        WORLD_TEST(headers_that_do_not_end_in_time_are_closed),
+        WORLD_TEST(headers_that_are_too_large_are_told_so),
+        WORLD_TEST(a_hundred_headers_pass_and_more_do_not),
+        WORLD_TEST(each_phase_of_the_client_has_its_time),
+        WORLD_TEST(a_busy_connection_has_no_end),
+        WORLD_TEST(a_watched_client_that_leaves_is_noticed),
+        WORLD_TEST(a_client_that_stopped_sending_is_closed_after_its_answer),
+        WORLD_TEST(past_the_maximum_newcomers_are_refused),
+        WORLD_TEST(a_drain_closes_what_waits_and_the_port),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
