@@ -323,7 +323,7 @@ hands_out_text_from_any_offset(void **state)
         RC_OK);
     svc_buf_init(&buf, 100);
     for (unsigned from = 0; from <= 9; from++) {
-        const char *rest = from <= 8 ? "abcdefgh" + from : "";
+        const char *rest = from <= 8 ? &"abcdefgh"[from] : "";
 
         svc_buf_clear(&buf);
         assert_int_equal(
