@@ -281,8 +281,10 @@ generates_journals_and_publishes(void **state)
     assert_string_equal(b.finish, "stop");
     fixture_run_until(&b.fixture, has_end_frame, &b);
     assert_true(svc_str_eq(svc_buf_str(&b.shown), SVC_LIT(QUESTION)));
-    replay(&b);
-    assert_int_equal(b.rc, RC_NOT_FOUND); /* stored, so forgotten */
+    /* Stored, so forgotten; but the ack travels on another connection than the replay. */
+    for (int i = 0; i < 100 && (i == 0 || b.rc == RC_OK); i++)
+        replay(&b);
+    assert_int_equal(b.rc, RC_NOT_FOUND);
     close_bench(&b);
 }
 

