@@ -424,7 +424,9 @@ answer_delete(answer_t *self)
     llm_stop_req_t stop = {answer_stream(self), self->fence, self->term};
     ack_req_t ack = {answer_stream(self), self->fence, self->term, self->length, true};
 
-    if (self->phase == PHASE_CALL) {
+    /* An llm-svc that still has text of it writes on and keeps it without this, call or no call; one that is away
+     * does not get it. */
+    if (self->llm != 0) {
         self->out->stop(self->arg, &stop);
         self->out->ack(self->arg, &ack);
     }

@@ -540,6 +540,37 @@ a_deletion_ends_it_for_everybody_and_frees_llm_svc(void **state)
     assert_string_equal(play_last_told(self)->reason, "deleted");
 }
 
+static void
+a_deletion_frees_llm_svc_without_an_open_call_too(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    play_final(self, 5, "!", "stop", ""); /* its commit is under way */
+    self->state = -1;
+    answer_delete(self->answer);
+    assert_int_equal(self->stops, 1);
+    assert_true(self->ack.stored);
+    play_close(self);
+
+    open_streaming(self);
+    self->attach_rc = RC_BUSY;
+    play_error(self, RC_TIMEOUT); /* the provider writes on */
+    assert_false(self->is_calling);
+    self->state = -1;
+    answer_delete(self->answer);
+    assert_int_equal(self->stops, 1);
+    assert_true(self->ack.stored);
+    play_close(self);
+
+    play_open(self, ANSWER_WAITING, "", true);
+    answer_begin(self->answer);
+    self->state = -1;
+    answer_delete(self->answer); /* none has it yet */
+    assert_int_equal(self->stops + self->acks, 0);
+    self->has_step = false;
+}
+
 /* --- watchers --------------------------------------------------------------------------------- */
 
 static void
@@ -665,6 +696,7 @@ main(void)
         TEST(a_stopped_stream_that_is_lost_is_stopped_with_all_that_was_shown),
         TEST(a_stop_of_an_earlier_start_is_repeated_after_the_attach),
         TEST(a_deletion_ends_it_for_everybody_and_frees_llm_svc),
+        TEST(a_deletion_frees_llm_svc_without_an_open_call_too),
         TEST(a_later_watcher_is_told_the_present_and_then_the_end),
         TEST(a_watcher_that_is_gone_disturbs_no_other),
         TEST(watchers_are_bounded),
