@@ -163,6 +163,9 @@ on_piece(answer_t *self, const journal_rep_t *rep)
 {
     svc_str bytes;
 
+    /* llm-svc gives an owner up that is silent for 60 s: it hears that we are there, and could not store yet. */
+    if (self->unsaved_ms != 0)
+        acknowledge(self, false);
     if (self->is_writing)
         return;
     if (rep->from > self->length) {

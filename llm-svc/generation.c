@@ -31,13 +31,14 @@ struct generation {
     uint64_t base;      /* offset of log.p[0] */
     uint64_t max_bytes; /* of the whole text */
 
-    uint64_t call;    /* kept call that the journal goes to, 0: none */
-    uint64_t acked;   /* committed by the owner */
-    uint64_t sent;    /* end of the piece in flight, >= acked while in_flight */
-    uint64_t sent_ms; /* when it was sent last */
-    bool in_flight;   /* one piece waits for its ack */
-    bool hurry;       /* the next piece goes out at once: the first, or after an attach */
-    bool refused;     /* FINAL was dropped at sent_ms: its call is still open */
+    uint64_t call;     /* kept call that the journal goes to, 0: none */
+    uint64_t acked;    /* committed by the owner */
+    uint64_t sent;     /* end of the piece in flight, >= acked while in_flight */
+    uint64_t sent_ms;  /* when it was sent last */
+    uint64_t first_ms; /* when it was sent first */
+    bool in_flight;    /* one piece waits for its ack */
+    bool hurry;   /* the next piece goes out at once: the first, or after an attach */
+    bool refused; /* FINAL was dropped at sent_ms: its call is still open */
     uint64_t owner_ms; /* last sign of an owner, or when its call was lost */
 
     bool open;                     /* gate: the journal has begun */
@@ -284,12 +285,35 @@ generation_call_gone(generation_t *self, uint64_t call, uint64_t now_ms)
 }
 
 void
-generation_doubt(generation_t *self)
+generation_doubt(generation_t *self, uint64_t now_ms)
 {
     self->doubted = true;
+    self->owner_ms = now_ms;
 }
 
 /* --- the journal ------------------------------------------------------------------- */
+
+/* True while the owner owes us an answer, or has to make room for one of ours. */
+static bool
+is_waiting(const generation_t *self)
+{
+    return self->call != 0 && (self->in_flight || self->refused);
+}
+
+/* Since when the owner lets us wait; while it does. */
+static uint64_t
+waiting_since(const generation_t *self)
+{
+    return self->owner_ms > self->first_ms ? self->owner_ms : self->first_ms;
+}
+
+static uint64_t
+repeat_due(const generation_t *self)
+{
+    bool is_slow = self->sent_ms >= waiting_since(self) + GENERATION_PATIENCE_MS;
+
+    return self->sent_ms + (is_slow ? GENERATION_SLOW_REPEAT_MS : GENERATION_REPEAT_MS);
+}
 
 /* Sends the bytes from acked up to the length of `bytes`; the call may be gone
  * afterwards. */
@@ -313,6 +337,8 @@ send_piece(generation_t *self, svc_str bytes, bool final, uint64_t now_ms)
         generation_call_gone(self, self->call, now_ms);
         return;
     }
+    if (!is_waiting(self))
+        self->first_ms = now_ms;
     self->sent = self->acked + bytes.n;
     self->sent_ms = now_ms;
     self->in_flight = bytes.n > 0;
@@ -333,9 +359,9 @@ piece_due(const generation_t *self)
     if (self->call == 0)
         return UINT64_MAX;
     if (self->ended && unsent <= PROTO_PIECE_MAX_BYTES)
-        return self->refused ? self->sent_ms + GENERATION_REPEAT_MS : 0;
+        return self->refused ? repeat_due(self) : 0;
     if (self->in_flight)
-        return self->sent_ms + GENERATION_REPEAT_MS;
+        return repeat_due(self);
     if (unsent == 0)
         return UINT64_MAX;
     if (self->hurry || self->ended || unsent >= GENERATION_PIECE_BYTES)
@@ -346,6 +372,12 @@ piece_due(const generation_t *self)
 static void
 step_journal(generation_t *self, uint64_t now_ms)
 {
+    if (is_waiting(self) && now_ms >= waiting_since(self) + GENERATION_ORPHAN_MS) {
+        uint64_t call = self->call;
+        generation_call_gone(self, call, now_ms);
+        self->out->give_up(self->arg, call);
+        return;
+    }
     if (piece_due(self) > now_ms)
         return;
     bool final = self->ended && total(self) - self->acked <= PROTO_PIECE_MAX_BYTES;
@@ -453,7 +485,9 @@ next_due(const generation_t *self)
 
     if (self->released > 0 && !self->end_told && mark < due)
         due = mark;
-    if (self->call == 0 && orphan < due)
+    if (is_waiting(self))
+        orphan = waiting_since(self) + GENERATION_ORPHAN_MS;
+    if ((self->call == 0 || is_waiting(self)) && orphan < due)
         due = orphan;
     return due;
 }

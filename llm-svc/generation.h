@@ -20,10 +20,13 @@
 #define GENERATION_PIECE_BYTES     4096 /* unsent text that makes a piece at once */
 #define GENERATION_PIECE_MS        250  /* at most this long until the next piece */
 #define GENERATION_REPEAT_MS       1000 /* an unacknowledged piece is sent again */
-#define GENERATION_HOLD_MS         2000 /* an unacknowledged byte this old stops the show */
-#define GENERATION_MARK_FIRST_MS   1000  /* silence before the first mark frame */
-#define GENERATION_MARK_MS         5000  /* between mark frames */
-#define GENERATION_ORPHAN_MS       60000 /* without a sign of an owner it is forgotten */
+#define GENERATION_PATIENCE_MS     10000 /* then, without a sign of the owner, less often */
+#define GENERATION_SLOW_REPEAT_MS \
+    5000                              /* namely so: repeats pile up before a frozen one */
+#define GENERATION_HOLD_MS       2000 /* an unacknowledged byte this old stops the show */
+#define GENERATION_MARK_FIRST_MS 1000 /* silence before the first mark frame */
+#define GENERATION_MARK_MS       5000 /* between mark frames */
+#define GENERATION_ORPHAN_MS     60000 /* without a sign of an owner it is forgotten */
 
 typedef struct generation generation_t;
 
@@ -32,6 +35,8 @@ typedef struct {
     /* Sends a journal piece as reply of the kept call. RC_UNAVAILABLE: the call is gone;
      * RC_BUSY: dropped, it will be repeated; a final one, too, whose call stays open. */
     svc_rc (*journal)(void *arg, uint64_t call, const journal_rep_t *piece, bool final);
+    /* Ends the kept call as timed out: its owner has said nothing for GENERATION_ORPHAN_MS. */
+    void (*give_up)(void *arg, uint64_t call);
     /* Publishes a token frame. */
     void (*publish)(void *arg, const proto_token_t *token);
 } generation_out_t;
@@ -75,8 +80,8 @@ svc_rc generation_stop(generation_t *self, uint64_t term, uint64_t now_ms) SVC_M
 void generation_call_gone(generation_t *self, uint64_t call, uint64_t now_ms);
 
 /* We stood still, so the owner may have given this answer up: until it speaks again (ack, attach,
- * stop) nothing is shown that is not journaled. */
-void generation_doubt(generation_t *self);
+ * stop) nothing is shown that is not journaled. Its silence is counted from now on. */
+void generation_doubt(generation_t *self, uint64_t now_ms);
 
 /* --- from a viewer's gateway ------------------------------------------------------- */
 
@@ -93,7 +98,8 @@ svc_rc generation_replay(const generation_t *self, uint64_t from,
 uint64_t generation_step(generation_t *self, uint64_t now_ms);
 
 /* True when it may be forgotten: stored, or no sign of an owner for
- * GENERATION_ORPHAN_MS. */
+ * GENERATION_ORPHAN_MS after its call was lost. A call to which a piece was sent, and nothing
+ * came back for as long, is given up: what is connected may be frozen. */
 bool generation_is_over(const generation_t *self, uint64_t now_ms);
 
 /* True when the text has ended (the provider is not wanted any more). */

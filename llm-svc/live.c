@@ -194,8 +194,16 @@ send_token(void *arg, const proto_token_t *token)
     entry->live->out->publish(entry->live->arg, token);
 }
 
-static const generation_out_t generation_out = {.journal = send_piece,
-                                                .publish = send_token};
+static void
+give_up(void *arg, uint64_t call)
+{
+    entry_t *entry = arg;
+
+    entry->live->out->release(entry->live->arg, call, RC_TIMEOUT);
+}
+
+static const generation_out_t generation_out = {
+    .journal = send_piece, .give_up = give_up, .publish = send_token};
 
 /* --- turns and timers -------------------------------------------------------------- */
 
@@ -274,7 +282,7 @@ on_stall(void *arg, short events)
     (void)events;
     for (size_t i = 0; i < self->streams.n_buckets; i++)
         for (svc_table_node_t *n = self->streams.buckets[i]; n != NULL; n = n->next)
-            generation_doubt(((entry_t *)n)->generation);
+            generation_doubt(((entry_t *)n)->generation, now_of(self));
 }
 
 /* --- life -------------------------------------------------------------------------- */

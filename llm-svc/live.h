@@ -20,8 +20,8 @@ typedef struct {
     /* Sends a reply of a kept call: RC_OK, RC_UNAVAILABLE (gone), RC_BUSY (dropped).
      * FINAL ends the call, unless it was dropped. */
     svc_rc (*reply)(void *arg, uint64_t call, const journal_rep_t *piece, bool final);
-    /* Ends a kept call that another one has replaced: RC_OK without a word, else by this
-     * error. */
+    /* Ends a kept call that another one has replaced, or whose owner is silent: RC_OK without a
+     * word, else by this error. */
     void (*release)(void *arg, uint64_t call, svc_rc rc);
     /* Publishes a token frame. */
     void (*publish)(void *arg, const proto_token_t *token);

@@ -259,6 +259,28 @@ a_database_that_refuses_pieces_lets_watchers_go_until_it_takes_one(void **state)
 }
 
 static void
+llm_svc_hears_of_us_while_the_database_refuses(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    play_piece(self, 5, ", world");
+    assert_int_equal(self->acks, 1);
+    play_piece(self, 5, ", world"); /* the commit hangs */
+    assert_int_equal(self->acks, 2);
+    assert_int_equal(self->ack.journaled, 5);
+    play_commit(self, RC_UNAVAILABLE);
+    play_piece(self, 5, ", world");
+    assert_int_equal(self->acks, 3);
+    assert_int_equal(self->ack.journaled, 5);
+    play_commit(self, RC_OK);
+    assert_int_equal(self->acks, 4);
+    assert_int_equal(self->ack.journaled, 12);
+    play_piece(self, 12, "!");
+    assert_int_equal(self->acks, 4); /* nothing to excuse */
+}
+
+static void
 a_commit_that_hangs_lets_watchers_go(void **state)
 {
     play_t *self = *state;
@@ -681,6 +703,7 @@ main(void)
         TEST(an_end_that_comes_during_a_commit_waits_for_it),
         TEST(a_failed_commit_acknowledges_nothing_and_the_piece_comes_again),
         TEST(a_database_that_refuses_pieces_lets_watchers_go_until_it_takes_one),
+        TEST(llm_svc_hears_of_us_while_the_database_refuses),
         TEST(a_commit_that_hangs_lets_watchers_go),
         TEST(a_database_that_refuses_the_end_lets_watchers_go_and_stores_it_when_it_can),
         TEST(an_end_is_kept_until_the_disk_takes_it),

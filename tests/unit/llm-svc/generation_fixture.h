@@ -21,6 +21,7 @@ typedef struct {
     generation_t *generation; /* under test */
     uint64_t now;             /* the clock */
     svc_rc answer;            /* what sending a piece gives */
+    uint64_t given_up;        /* the call that was, 0: none */
     /* the piece sent last; views are copied */
     int pieces;         /* sent so far */
     uint64_t call;      /* it was for */
@@ -67,6 +68,15 @@ catch_piece(void *arg, uint64_t call, const journal_rep_t *piece, bool final)
 }
 
 static inline void
+catch_give_up(void *arg, uint64_t call)
+{
+    caught_t *self = arg;
+
+    assert_int_equal(self->given_up, 0);
+    self->given_up = call;
+}
+
+static inline void
 catch_frame(void *arg, const proto_token_t *token)
 {
     caught_t *self = arg;
@@ -89,7 +99,8 @@ catch_frame(void *arg, const proto_token_t *token)
         self->ends++;
 }
 
-static const generation_out_t catching = {.journal = catch_piece, .publish = catch_frame};
+static const generation_out_t catching = {
+    .journal = catch_piece, .give_up = catch_give_up, .publish = catch_frame};
 
 static inline void
 caught_open(caught_t *self, size_t max_bytes)

@@ -593,6 +593,97 @@ is_forgotten_60_s_after_the_last_sign_of_an_owner(void **state)
 }
 
 static void
+gives_a_call_up_whose_owner_is_silent_for_60_s(void **state)
+{
+    (void)state;
+    caught_t c;
+
+    caught_open(&c, 1000);
+    after(&c, 5 * GENERATION_ORPHAN_MS); /* a model may think for long */
+    append(&c, "Hello");
+    after(&c, 0);
+    for (int i = 0; i < 9; i++) {
+        after(&c, GENERATION_REPEAT_MS);
+        assert_int_equal(c.pieces, i + 2);
+    }
+    after(&c, GENERATION_REPEAT_MS);
+    assert_int_equal(c.pieces, 11);
+    assert_int_equal(after(&c, 0), c.now + GENERATION_SLOW_REPEAT_MS);
+    for (int i = 0; i < 9; i++)
+        after(&c, GENERATION_SLOW_REPEAT_MS);
+    assert_int_equal(c.pieces, 20);
+    uint64_t due = after(&c, GENERATION_SLOW_REPEAT_MS - 1);
+    assert_int_equal(due, c.now + 1);
+    assert_int_equal(c.given_up, 0);
+    due = after(&c, 1);
+    assert_int_equal(due, c.now + GENERATION_ORPHAN_MS);
+    assert_int_equal(c.given_up, CALL);
+    assert_int_equal(generation_call(c.generation), 0);
+    assert_int_equal(c.pieces, 20);
+    after(&c, GENERATION_ORPHAN_MS - 1);
+    assert_false(generation_is_over(c.generation, c.now)); /* it may still come back */
+    after(&c, 1);
+    assert_true(generation_is_over(c.generation, c.now));
+    caught_close(&c);
+}
+
+static void
+after_a_stall_counts_the_silence_of_its_owner_anew(void **state)
+{
+    (void)state;
+    caught_t c;
+
+    caught_open(&c, 1000);
+    append(&c, "Hello");
+    after(&c, 0);
+    c.now += 2 * GENERATION_ORPHAN_MS;
+    generation_doubt(c.generation, c.now);
+    after(&c, 0);
+    assert_int_equal(c.given_up, 0);
+    after(&c, GENERATION_ORPHAN_MS);
+    assert_int_equal(c.given_up, CALL);
+    caught_close(&c);
+}
+
+static void
+gives_no_call_up_whose_owner_says_that_it_cannot_store(void **state)
+{
+    (void)state;
+    caught_t c;
+
+    caught_open(&c, 1000);
+    append(&c, "Hello");
+    after(&c, 0);
+    for (int i = 0; i < 300; i++) {
+        after(&c, GENERATION_REPEAT_MS);
+        assert_int_equal(c.pieces, i + 2);
+        assert_int_equal(ack(&c, 0, false), RC_OK);
+    }
+    assert_int_equal(c.given_up, 0);
+    assert_int_equal(c.shown.n, 0);
+    caught_close(&c);
+}
+
+static void
+gives_a_call_up_that_has_no_room_for_final_for_60_s(void **state)
+{
+    (void)state;
+    caught_t c;
+    ending_t ending = {.finish = SVC_LIT("stop")};
+
+    caught_open(&c, 1000);
+    generation_end(c.generation, &ending);
+    c.answer = RC_BUSY;
+    after(&c, 0);
+    for (int i = 0; i < 59; i++)
+        after(&c, GENERATION_REPEAT_MS);
+    assert_int_equal(c.given_up, 0);
+    after(&c, GENERATION_REPEAT_MS);
+    assert_int_equal(c.given_up, CALL);
+    caught_close(&c);
+}
+
+static void
 takes_stored_only_after_the_end(void **state)
 {
     (void)state;
@@ -616,7 +707,7 @@ after_a_stall_shows_only_what_is_journaled_until_its_owner_speaks(void **state)
     append(&c, "Hello");
     after(&c, 0);
     assert_int_equal(ack(&c, 5, false), RC_OK);
-    generation_doubt(c.generation);
+    generation_doubt(c.generation, c.now);
     append(&c, " world");
     after(&c, 300);
     assert_bytes(c.shown, "Hello"); /* it is stored, whatever the owner thinks of us */
@@ -662,6 +753,10 @@ main(void)
         cmocka_unit_test(marks_silence_after_one_second_then_every_five),
         cmocka_unit_test(tells_the_end_once_when_all_is_shown),
         cmocka_unit_test(is_forgotten_60_s_after_the_last_sign_of_an_owner),
+        cmocka_unit_test(gives_a_call_up_whose_owner_is_silent_for_60_s),
+        cmocka_unit_test(after_a_stall_counts_the_silence_of_its_owner_anew),
+        cmocka_unit_test(gives_no_call_up_whose_owner_says_that_it_cannot_store),
+        cmocka_unit_test(gives_a_call_up_that_has_no_room_for_final_for_60_s),
         cmocka_unit_test(takes_stored_only_after_the_end),
     };
 

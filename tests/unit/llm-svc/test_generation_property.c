@@ -133,7 +133,17 @@ on_frame(void *arg, const proto_token_t *token)
     check(w, svc_buf_add_str(&w->shown, token->bytes) == RC_OK);
 }
 
-static const generation_out_t out = {.journal = on_piece, .publish = on_frame};
+static void
+on_give_up(void *arg, uint64_t call)
+{
+    world_t *w = arg;
+
+    check(w, call == w->call);
+    w->call = 0;
+}
+
+static const generation_out_t out = {
+    .journal = on_piece, .give_up = on_give_up, .publish = on_frame};
 
 /* --- what happens to it ------------------------------------------------------------ */
 
