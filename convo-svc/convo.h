@@ -18,6 +18,8 @@
 #define CONVO_READERS_MAX 4    /* threads */
 #define CONVO_HELD_MS     2000 /* a question waits this long for an llm-svc that is away */
 #define CONVO_HELD_MAX    256  /* such questions; one more is refused at once */
+#define CONVO_HELD_MAX_BYTES \
+    (16u << 20) /* of all of them: two of the longest, or 256 of 64 KB */
 
 typedef struct convo_held convo_held_t;
 
@@ -37,7 +39,8 @@ typedef struct convo {
     svc_table_t lookups;     /* owns the histories that the cache is asked for, by call */
     size_t n_asking;         /* questions on their way to the database */
     convo_held_t *held;      /* owned; questions that wait for an llm-svc, oldest first */
-    size_t n_held;           /* in it */
+    size_t n_held;           /* in it, at most CONVO_HELD_MAX */
+    size_t held_bytes;       /* of their bodies, at most CONVO_HELD_MAX_BYTES */
     uint64_t held_timer;     /* looks at them; 0: there are none */
     bool is_draining;        /* no new questions */
     uint64_t drain_timer;    /* looks whether all is done; 0: none */
@@ -67,7 +70,7 @@ svc_rc convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t 
 /* Gives a question (its encoded ask_req_t) to the writer; the kept call is answered from its result on. RC_OK, or why not. */
 svc_rc convo_commit_ask(convo_t *self, uint64_t call_id, svc_str body) SVC_MUST_CHECK;
 
-/* Keeps a question for CONVO_HELD_MS, in case llm-svc comes back. RC_LATER, or why not. */
+/* Keeps a question for CONVO_HELD_MS, in case llm-svc comes back. RC_LATER, or why not (RC_UNAVAILABLE: too many are kept). */
 svc_rc convo_hold_ask(convo_t *self, svc_call_t *call) SVC_MUST_CHECK;
 
 /* Frees the questions that are still held. */

@@ -56,6 +56,7 @@ look(void *arg, short events)
            (is_up || self->is_draining || now >= held->until_ms)) {
         self->held = held->next;
         self->n_held--;
+        self->held_bytes -= held->n;
         settle(self, held, is_up);
     }
     if (self->held == NULL) {
@@ -72,7 +73,8 @@ convo_hold_ask(convo_t *self, svc_call_t *call)
     convo_held_t *held;
     char *copy;
 
-    if (self->n_held == CONVO_HELD_MAX)
+    if (self->n_held == CONVO_HELD_MAX ||
+        body.n > CONVO_HELD_MAX_BYTES - self->held_bytes)
         return RC_UNAVAILABLE;
     copy = svc_try_alloc(body.n);
     if (copy == NULL)
@@ -87,6 +89,7 @@ convo_hold_ask(convo_t *self, svc_call_t *call)
         last = &(*last)->next;
     *last = held;
     self->n_held++;
+    self->held_bytes += held->n;
     if (self->held_timer == 0)
         self->held_timer = svc_loop_every(self->ctx->loop, LOOK_MS, look, self);
     return RC_LATER;

@@ -568,6 +568,33 @@ a_question_is_held_until_llm_svc_is_back(void **state)
 }
 
 static void
+questions_that_are_held_have_bounded_bytes_together(void **state)
+{
+    test_t *self = *state;
+    const convo_t *convo = self->service.convo;
+    uint64_t id = create(self, "t");
+    size_t n = CONVO_HELD_MAX_BYTES / 3;
+    char *text = svc_alloc(n + 1);
+
+    memset(text, 'x', n);
+    send_ask(self, USER, id, 1, text, &self->a);
+    send_ask(self, USER, id, 2, text, &self->b);
+    (void)history(self, USER, id);
+    assert_int_equal(convo->n_held, 2);
+    send_ask(self, USER, id, 3, text,
+             &self->c); /* the bodies are more than their texts */
+    assert_int_equal(service_wait(&self->service, &self->c, 1)->rc, RC_UNAVAILABLE);
+    assert_int_equal(self->a.n + self->b.n, 0);
+    assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_UNAVAILABLE);
+    assert_int_equal(convo->held_bytes, 0);
+    send_ask(self, USER, id, 4, text, &self->a);
+    (void)history(self, USER, id);
+    assert_int_equal(convo->n_held, 1); /* there is room again */
+    free(text);
+}
+
+static void
 an_answer_that_waits_for_llm_svc_is_stopped_at_once(void **state)
 {
     test_t *self = *state;
@@ -765,6 +792,7 @@ main(void)
         TEST(requests_that_are_not_well_formed_or_not_allowed_are_refused),
         TEST_ALONE(a_question_without_llm_svc_is_refused_and_leaves_no_trace),
         TEST_ALONE(a_question_is_held_until_llm_svc_is_back),
+        TEST_ALONE(questions_that_are_held_have_bounded_bytes_together),
         TEST_ALONE(an_answer_that_waits_for_llm_svc_is_stopped_at_once),
         TEST(a_waiting_answer_survives_the_loss_of_llm_svc),
         TEST(a_streaming_answer_ends_with_the_tail_when_llm_svc_is_lost),
