@@ -1,0 +1,132 @@
+/* costs.test.mjs - what is over costs nothing: no descriptor and no memory is kept, and nobody turns
+ * in circles while there is nothing to do, whatever state the connections are in. */
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { SERVICES, start } from '../support/stack.mjs';
+import { story } from '../support/story.mjs';
+import { startProvider } from '../support/fake_provider.mjs';
+import { answerFor } from '../support/fake_behaviours.mjs';
+import { expectAnswer } from '../support/expect.mjs';
+import { openAnswer } from '../support/held.mjs';
+import { RawConnection } from '../support/raw.mjs';
+import { pause, SLOW, until } from '../support/deadline.mjs';
+
+const WATCHED_MS = 2000;
+const CPU_SHARE = 0.15;          /* of one core, while nothing happens */
+const TICK_MS = 10;              /* of /proc/PID/stat */
+const GROWTH_MAX_KB = 24 * 1024;
+
+let provider;
+let s;
+before(async () => {
+    provider = await startProvider();
+    s = await start({ provider });
+});
+after(async () => {
+    await s?.stopAll();
+    await provider?.stop();
+});
+
+const pidOf = (name) => s.processes.get(name).pid;
+const descriptors = (name) => fs.readdirSync(`/proc/${pidOf(name)}/fd`).length;
+
+function cpuMs(name) {
+    const fields = fs.readFileSync(`/proc/${pidOf(name)}/stat`, 'utf8').split(') ')[1].split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+}
+
+function residentKb(name) {
+    return Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pidOf(name)}/status`, 'utf8'))[1]);
+}
+
+/** Nobody may use more than a trifle of the processor for a while. */
+async function allAreQuiet(when) {
+    const running = SERVICES.filter((name) => s.running(name));
+    let shares;
+    await until(15_000, async () => {
+        const before = running.map(cpuMs);
+        const began = Date.now();
+        await pause(WATCHED_MS);
+        const span = Date.now() - began;
+        shares = running.map((name, i) => [name, (cpuMs(name) - before[i]) / span]);
+        return shares.every(([, share]) => share < CPU_SHARE * SLOW);
+    }, `all services are quiet ${when}`).catch((e) => {
+        throw new Error(`${e.message}: ${shares.map(([name, share]) => `${name} ${(share * 100).toFixed(0)} %`).join(', ')}`);
+    });
+}
+
+story('idle services are quiet', () => allAreQuiet('without clients'));
+
+story('silent streams, half-closed, vanished and stuck clients keep nobody busy', async () => {
+    const user = await s.user();
+    const open = await Promise.all(Array.from({ length: 10 }, (_, i) => openAnswer(provider, user, `fake:silent-${i}`, 'one ')));
+    provider.script('fake:flood', async (a) => {
+        for (let i = 0; i < 200; i++)
+            await a.piece('x'.repeat(30_000));
+        await a.closed;
+    });
+    const stuck = await user.chat(await user.create('fake:flood'), 'more than the sockets hold');
+    stuck.res.pause();
+    const raw = Array.from({ length: 6 }, () => new RawConnection(s.port));
+    const body = '{"message":"m"}';
+    const request = (id) => `POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    const held = provider.hold('fake:raw');
+    for (const connection of raw) {
+        connection.socket.allowHalfOpen = true;
+        connection.send(request(await user.create('fake:raw')));
+        await (await held.next()).piece('one ');
+        await connection.until('one ');
+    }
+    raw[0].socket.end();
+    raw[1].socket.end();
+    raw[2].destroy();
+    raw[3].socket.resetAndDestroy();
+    raw[4].socket.pause();
+    const idle = Array.from({ length: 20 }, () => new RawConnection(s.port));
+    idle[0].send('GET /hea');
+    await allAreQuiet('with twenty silent clients');
+    for (const connection of [...raw, ...idle])
+        connection.destroy();
+    stuck.leave();
+    for (const { answer, stream } of open) {
+        await answer.finish();
+        expectAnswer(await stream.rest(), 'one ', { messageId: 2 });
+    }
+}, { deadline: 60_000 });
+
+story('with a service away the others wait quietly', async () => {
+    for (const name of ['convo-svc', 'llm-svc', 'auth-svc']) {
+        await s.kill(name);
+        await allAreQuiet(`without ${name}`);
+        s.start(name);
+        await s.ready();
+    }
+}, { deadline: 90_000 });
+
+story('hundreds of answers, heard and unheard, leave no descriptor and no memory behind', async () => {
+    const user = await s.user();
+    const round = async (n) => {
+        const ids = await Promise.all(Array.from({ length: 20 }, () => user.create('fake')));
+        for (let i = 0; i < n; i++) {
+            await Promise.all(ids.map(async (id, k) => {
+                const stream = await user.chat(id, `round ${i}`);
+                if (stream.status === 200 && k % 3 === 0)
+                    stream.leave();
+                else if (stream.status === 200)
+                    expectAnswer(await stream.rest(), answerFor(`round ${i}`));
+            }));
+        }
+        await Promise.all(ids.map((id) => user.del(id)));
+    };
+    await round(5);
+    await pause(1000);
+    const before = SERVICES.map((name) => ({ name, fds: descriptors(name), kb: residentKb(name) }));
+    await round(30);
+    for (const { name, fds } of before)
+        await until(15_000, () => descriptors(name) <= fds + 8, `${name} has closed what it opened (${fds} descriptors before)`);
+    if (SLOW > 1)
+        return;    /* a sanitizer keeps freed memory on purpose */
+    for (const { name, kb } of before)
+        assert.ok(residentKb(name) - kb < GROWTH_MAX_KB, `${name} grew from ${kb} to ${residentKb(name)} KB`);
+}, { deadline: 90_000 });
