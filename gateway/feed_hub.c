@@ -205,6 +205,9 @@ open_socket(feed_hub_t *self, char **error)
     int reconnect_max_ms = 1000;
     int heartbeat_ms = 2000;
     int silence_ms = 6000;
+    /* When we are frozen and the way to us is full, llm-svc cannot even ask whether we live: so it is told to drop
+     * us, and the frames it keeps for us, when it has not heard of us for so long. */
+    int our_silence_ms = 10000;
 
     self->sub = svc_msg_socket(self->ctx->zmq, ZMQ_SUB, RECEIVE_HWM);
     if (self->sub == NULL)
@@ -215,6 +218,7 @@ open_socket(feed_hub_t *self, char **error)
                    sizeof reconnect_max_ms);
     zmq_setsockopt(self->sub, ZMQ_HEARTBEAT_IVL, &heartbeat_ms, sizeof heartbeat_ms);
     zmq_setsockopt(self->sub, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms, sizeof silence_ms);
+    zmq_setsockopt(self->sub, ZMQ_HEARTBEAT_TTL, &our_silence_ms, sizeof our_silence_ms);
     if (zmq_connect(self->sub, endpoint) == 0)
         return true;
     if (asprintf(error, "bus.tokens.connect: \"%s\": %s", endpoint,

@@ -15,6 +15,12 @@
 #define FRAME_MAX_BYTES    (64u << 10) /* generations cut their text at 16 KB */
 #define ENDPOINT_MAX_BYTES 256
 
+/* A gateway that is frozen keeps its connection, and up to TOKEN_PUB_HWM frames wait for it here. So each
+ * subscriber is asked for a sign of life, and one that gives none is dropped with its frames: when it thaws it
+ * subscribes anew, and what it missed is a gap, which it fills. */
+#define HEARTBEAT_MS 2000
+#define SILENCE_MS   10000
+
 struct token_pub {
     svc_ctx_t *ctx;                    /* borrowed */
     void *socket;                      /* PUB, owned */
@@ -31,6 +37,7 @@ token_pub_new(svc_ctx_t *ctx, char **error)
     const char *endpoint = ctx->config->bus_tokens.bind;
     double share = ctx->config->test_drop_token_frames;
     size_t n = sizeof(self->endpoint);
+    const int heartbeat_ms = HEARTBEAT_MS, silence_ms = SILENCE_MS;
 
     self->ctx = ctx;
     self->dice = svc_random_u64();
@@ -39,6 +46,12 @@ token_pub_new(svc_ctx_t *ctx, char **error)
                                     : (uint64_t)(share * 9007199254740992.0) << 11;
     svc_buf_init(&self->frame, FRAME_MAX_BYTES);
     self->socket = svc_msg_socket(ctx->zmq, ZMQ_PUB, TOKEN_PUB_HWM);
+    if (self->socket != NULL) {
+        zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &heartbeat_ms,
+                       sizeof(heartbeat_ms));
+        zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms,
+                       sizeof(silence_ms));
+    }
     if (self->socket == NULL || zmq_bind(self->socket, endpoint) != 0 ||
         zmq_getsockopt(self->socket, ZMQ_LAST_ENDPOINT, self->endpoint, &n) != 0) {
         SVC_ASSERT(asprintf(error, "cannot listen on %s (bus.tokens.bind): %s", endpoint,

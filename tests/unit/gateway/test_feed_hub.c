@@ -8,6 +8,7 @@
 #include "svc/svc_secret.h"
 #include "svc/svc_server.h"
 #include "tests/unit/svc/bus_fixture.h"
+#include "tests/unit/svc/raw_zmtp.h"
 
 #define FENCE       7
 #define TRUTH_BYTES 600000
@@ -641,6 +642,28 @@ a_viewer_that_leaves_takes_the_feed_along_and_stops_nothing(void **state)
 
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
 
+/* --- standing still ----------------------------------------------------------------------- */
+
+static void
+tells_llm_svc_how_long_to_keep_frames_for_a_frozen_gateway(void **state)
+{
+    world_t *world = *state;
+    char endpoint[64], *error = NULL;
+    int listener = raw_zmtp_listen(endpoint);
+    feed_hub_t *hub;
+
+    assert_true(listener >= 0);
+    world->config.bus_tokens.connect = endpoint;
+    hub = feed_hub_new(&world->bus.ctx, world->convo_peer, world->llm_peer, &error);
+    assert_non_null(hub);
+    int fd = accept(listener, NULL, NULL);
+    assert_true(raw_zmtp_greet(fd, "PUB"));
+    assert_int_equal(raw_zmtp_wait_for_ping(fd), 100); /* tenths of a second */
+    close(fd);
+    close(listener);
+    feed_hub_destroy(&hub);
+}
+
 int
 main(void)
 {
@@ -657,6 +680,7 @@ main(void)
         WORLD_TEST(a_slow_viewer_gets_older_text_page_by_page),
         WORLD_TEST(frames_that_are_none_are_counted_and_skipped),
         WORLD_TEST(a_viewer_that_leaves_takes_the_feed_along_and_stops_nothing),
+        WORLD_TEST(tells_llm_svc_how_long_to_keep_frames_for_a_frozen_gateway),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

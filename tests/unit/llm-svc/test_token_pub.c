@@ -2,6 +2,7 @@
  *
  * The subscriber stands on a real SUB socket; dropping is counted. */
 #include "tests/unit/svc/bus_fixture.h"
+#include "tests/unit/svc/raw_zmtp.h"
 
 #include "llm-svc/token_pub.h"
 #include "svc/svc_msg.h"
@@ -116,6 +117,22 @@ drops_the_share_that_it_was_told_to(void **state)
 }
 
 static void
+asks_subscribers_for_a_sign_of_life(void **state)
+{
+    (void)state;
+    bench_t b;
+    int fd;
+
+    open_bench(&b, 0);
+    fd = raw_zmtp_connect(token_pub_endpoint(b.pub));
+    assert_true(fd >= 0);
+    assert_true(raw_zmtp_greet(fd, "SUB"));
+    assert_true(raw_zmtp_wait_for_ping(fd) >= 0);
+    close(fd);
+    close_bench(&b);
+}
+
+static void
 says_why_it_cannot_listen(void **state)
 {
     (void)state;
@@ -137,6 +154,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sends_topic_and_frame),
         cmocka_unit_test(drops_the_share_that_it_was_told_to),
+        cmocka_unit_test(asks_subscribers_for_a_sign_of_life),
         cmocka_unit_test(says_why_it_cannot_listen),
     };
 
