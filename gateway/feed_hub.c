@@ -134,8 +134,12 @@ on_tick(void *arg, short events)
 static void
 on_stall(void *arg, short events)
 {
+    feed_hub_t *self = arg;
+
     (void)events;
-    for_each(arg, live_feed_forgive);
+    /* Services count this where they serve; a reactor serves nobody on the bus. */
+    svc_metrics_add(self->ctx->metrics, SVC_M_LOOP_STALLS, 1);
+    for_each(self, live_feed_forgive);
 }
 
 void

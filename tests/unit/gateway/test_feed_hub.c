@@ -664,6 +664,32 @@ tells_llm_svc_how_long_to_keep_frames_for_a_frozen_gateway(void **state)
     feed_hub_destroy(&hub);
 }
 
+static void
+stand_still(void *arg, short events)
+{
+    (void)arg;
+    (void)events;
+    usleep(1300 * 1000); /* what the loop takes for a standstill is more than 1 s */
+}
+
+static bool
+is_counted(void *arg)
+{
+    return fixture_count(&((world_t *)arg)->bus, SVC_M_LOOP_STALLS) > 0;
+}
+
+static void
+a_standstill_of_the_reactor_is_counted(void **state)
+{
+    world_t *world = *state;
+
+    svc_server_destroy(&world->convo); /* they would count it, too */
+    svc_server_destroy(&world->llm);
+    svc_loop_after(world->bus.ctx.loop, 0, stand_still, NULL);
+    fixture_run_until(&world->bus, is_counted, world);
+    assert_int_equal(fixture_count(&world->bus, SVC_M_LOOP_STALLS), 1);
+}
+
 int
 main(void)
 {
@@ -681,6 +707,7 @@ main(void)
         WORLD_TEST(frames_that_are_none_are_counted_and_skipped),
         WORLD_TEST(a_viewer_that_leaves_takes_the_feed_along_and_stops_nothing),
         WORLD_TEST(tells_llm_svc_how_long_to_keep_frames_for_a_frozen_gateway),
+        WORLD_TEST(a_standstill_of_the_reactor_is_counted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
