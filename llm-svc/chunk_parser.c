@@ -7,7 +7,6 @@
 
 #include "json_cursor.h"
 #include "proto/utf8.h"
-#include "text_decoder.h"
 
 #include <stdlib.h>
 
@@ -80,9 +79,58 @@ take_count(json_cursor_t *c, uint64_t *out)
     *out = value;
 }
 
+/* Takes the next part of an open array: its text, empty if it has none. False: there is no more. */
+static bool
+take_part(json_cursor_t *c, bool *first, svc_str *text)
+{
+    bool first_member = true;
+    svc_str key, type = {NULL, 0};
+
+    *text = (svc_str){NULL, 0};
+    if (!json_cursor_item(c, first))
+        return false;
+    if (json_cursor_peek(c) != JSON_OBJECT) {
+        (void)json_cursor_skip(c);
+        return true;
+    }
+    (void)json_cursor_enter(c);
+    while (json_cursor_member(c, &first_member, &key)) {
+        if (key_is(key, "type"))
+            take_string(c, &type);
+        else if (key_is(key, "text"))
+            take_string(c, text);
+        else
+            (void)json_cursor_skip(c);
+    }
+    if (type.n > 0 && !key_is(type, "text"))
+        *text = (svc_str){NULL, 0};
+    return true;
+}
+
+/* A string, or an array of parts: that one is kept whole, if there is text in it. */
+static void
+take_content(json_cursor_t *c, chunk_t *out)
+{
+    bool first = true, has_text = false;
+    svc_str text;
+
+    out->is_parts = false;
+    if (json_cursor_peek(c) != JSON_ARRAY) {
+        take_string(c, &out->content);
+        return;
+    }
+    const char *start = c->p;
+    (void)json_cursor_enter(c);
+    while (take_part(c, &first, &text))
+        has_text = has_text || text.n > 0;
+    out->is_parts = has_text;
+    out->content = has_text ? (svc_str){start, (size_t)(c->p - start)}
+                            : (svc_str){NULL, 0};
+}
+
 /* delta or message: the text is in its content. */
 static void
-take_delta(json_cursor_t *c, svc_str *content)
+take_delta(json_cursor_t *c, chunk_t *out)
 {
     bool first = true;
     svc_str key;
@@ -94,7 +142,7 @@ take_delta(json_cursor_t *c, svc_str *content)
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first, &key)) {
         if (key_is(key, "content"))
-            take_string(c, content);
+            take_content(c, out);
         else
             (void)json_cursor_skip(c);
     }
@@ -104,7 +152,8 @@ static void
 take_choice(json_cursor_t *c, chunk_t *out)
 {
     bool first = true;
-    svc_str key, whole = {NULL, 0};
+    chunk_t whole = {0};
+    svc_str key;
 
     if (json_cursor_peek(c) != JSON_OBJECT) {
         (void)json_cursor_skip(c);
@@ -113,7 +162,7 @@ take_choice(json_cursor_t *c, chunk_t *out)
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first, &key)) {
         if (key_is(key, "delta"))
-            take_delta(c, &out->content);
+            take_delta(c, out);
         else if (key_is(key, "message"))
             take_delta(c, &whole);
         else if (key_is(key, "finish_reason"))
@@ -121,8 +170,10 @@ take_choice(json_cursor_t *c, chunk_t *out)
         else
             (void)json_cursor_skip(c);
     }
-    if (out->content.n == 0)
-        out->content = whole;
+    if (out->content.n == 0) {
+        out->content = whole.content;
+        out->is_parts = whole.is_parts;
+    }
 }
 
 static void
@@ -286,6 +337,24 @@ chunk_next(svc_str *rest, chunk_t *out)
         out->error = walk.message;
     }
     return RC_OK;
+}
+
+svc_rc
+chunk_text(const chunk_t *chunk, text_decoder_t *decoder, svc_buf_t *out)
+{
+    json_cursor_t c;
+    bool first = true;
+    svc_str text;
+    svc_rc rc = RC_OK;
+
+    if (!chunk->is_parts)
+        return text_decoder_json(decoder, chunk->content, out);
+    json_cursor_init(&c, chunk->content);
+    (void)json_cursor_enter(&c);
+    while (rc == RC_OK && take_part(&c, &first, &text))
+        if (text.n > 0)
+            rc = text_decoder_json(decoder, text, out);
+    return rc;
 }
 
 void

@@ -9,15 +9,17 @@
 #define LLM_SVC_CHUNK_PARSER_H
 
 #include "proto/proto.h"
+#include "text_decoder.h"
 
 typedef struct {
-    bool done;             /* it was [DONE]; nothing else is set then */
-    svc_str content;       /* raw: choices[0].delta.content, or message.content */
-    svc_str finish;        /* raw: choices[0].finish_reason; empty: not yet */
-    bool has_usage;        /* usage was told */
-    usage_t usage;         /* valid if has_usage */
-    bool is_error;         /* an error object instead of an answer */
-    svc_str error;         /* raw: its message; empty when it has none */
+    bool done;       /* it was [DONE]; nothing else is set then */
+    svc_str content; /* raw: choices[0].delta.content, or message.content */
+    bool is_parts;   /* content is not a string, but an array of parts: see chunk_text */
+    svc_str finish;  /* raw: choices[0].finish_reason; empty: not yet */
+    bool has_usage;  /* usage was told */
+    usage_t usage;   /* valid if has_usage */
+    bool is_error;   /* an error object instead of an answer */
+    svc_str error;   /* raw: its message; empty when it has none */
     uint64_t error_status; /* its numeric "code" (401, 429 …), 0: none */
 } chunk_t;
 
@@ -25,6 +27,12 @@ typedef struct {
  * several JSON values. RC_NOT_FOUND: only white space was left. RC_INVALID: no JSON, or
  * nested too deeply. `out` is set on RC_OK only. */
 svc_rc chunk_next(svc_str *rest, chunk_t *out) SVC_MUST_CHECK;
+
+/* Appends the answer's text in a chunk to `out`, by the decoder of that answer. Of an array of parts
+ * ({"type":"text","text":"…"}) it is the text of the parts of this type, or of none, in their order; parts of
+ * another type (thinking, images) are no text. RC_TOO_BIG: `out` is full. */
+svc_rc chunk_text(const chunk_t *chunk, text_decoder_t *decoder,
+                  svc_buf_t *out) SVC_MUST_CHECK;
 
 /* Appends the provider's own message out of an error body (JSON of any of the usual
  * shapes) to `out`, as valid UTF-8 of at most `max` bytes. False: the body has none (it

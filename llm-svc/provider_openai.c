@@ -166,7 +166,7 @@ take_chunk(provider_job_t *job, const chunk_t *chunk)
         return false;
     }
     if (chunk->content.n > 0) {
-        if (text_decoder_json(&job->decoder, chunk->content, &job->text) != RC_OK) {
+        if (chunk_text(chunk, &job->decoder, &job->text) != RC_OK) {
             end_badly(job, RC_UPSTREAM,
                       SVC_LIT("The provider sent a piece that is too long."), 0);
             return false;

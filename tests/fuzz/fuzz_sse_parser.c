@@ -38,7 +38,7 @@ read_data(void *arg, svc_str data)
 
     SVC_ASSERT(data.n > 0);
     while ((rc = chunk_next(&data, &c)) == RC_OK) {
-        SVC_ASSERT(text_decoder_json(&r->decoder, c.content, &r->text) == RC_OK);
+        SVC_ASSERT(chunk_text(&c, &r->decoder, &r->text) == RC_OK);
         if (c.done)
             note(r, "<D>");
         if (c.finish.n > 0)

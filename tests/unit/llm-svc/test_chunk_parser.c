@@ -54,6 +54,83 @@ reads_only_the_places_that_count(void **state)
     assert_str(c.content, "escaped key");
 }
 
+/* The text of a chunk, in a buffer that is good until the next call. */
+static svc_str
+text_of(const char *json)
+{
+    static char room[200];
+    text_decoder_t decoder = {0};
+    svc_buf_t out;
+    chunk_t c = parse(json);
+
+    svc_buf_init(&out, sizeof(room));
+    assert_int_equal(chunk_text(&c, &decoder, &out), RC_OK);
+    assert_int_equal(text_decoder_end(&decoder, &out), RC_OK);
+    size_t n = out.n;
+    if (n > 0)
+        memcpy(room, out.p, n);
+    svc_buf_fini(&out);
+    return (svc_str){room, n};
+}
+
+#define DELTA(content) "{\"choices\":[{\"delta\":{\"content\":" content "}}]}"
+
+static void
+reads_the_text_of_content_that_comes_in_parts(void **state)
+{
+    (void)state;
+
+    assert_str(text_of(DELTA("\"plain\\n\"")), "plain\n");
+    assert_str(text_of(DELTA("[{\"type\":\"text\",\"text\":\"one \"},"
+                             " {\"text\":\"t\\u0077o \",\"type\":\"t\\u0065xt\"},"
+                             "{\"text\":\"three\"}]")),
+               "one two three");
+    assert_str(text_of("{\"choices\":[{\"message\":{\"content\":[{\"type\":\"text\","
+                       "\"text\":\"all\"}]}}]}"),
+               "all");
+    /* one character that is cut between two parts */
+    assert_str(text_of(DELTA("[{\"type\":\"text\",\"text\":\"\\ud83d\"},"
+                             "{\"type\":\"text\",\"text\":\"\\ude00\"}]")),
+               "\xF0\x9F\x98\x80");
+}
+
+static void
+takes_other_parts_for_no_text(void **state)
+{
+    (void)state;
+
+    assert_str(
+        text_of(DELTA(
+            "[{\"type\":\"thinking\",\"text\":\"no\",\"thinking\":[{\"type\":\"text\","
+            "\"text\":\"no\"}]},{\"type\":\"text\",\"text\":\"yes\",\"text2\":\"no\"},"
+            "{\"type\":\"image_url\",\"image_url\":{\"text\":\"no\"}},\"no\",7,null,[\"no\"],"
+            "{\"type\":\"text\",\"text\":null},{\"type\":\"text\",\"text\":[\"no\"]}]")),
+        "yes");
+    assert_int_equal(parse(DELTA("[]")).content.n, 0);
+    assert_int_equal(parse(DELTA("[{\"type\":\"thinking\",\"text\":\"no\"}]")).content.n,
+                     0);
+    assert_str(text_of("{\"choices\":[{\"delta\":{\"content\":[{\"text\":\"no\"}],"
+                       "\"content\":\"the last one\"}}]}"),
+               "the last one");
+    assert_str(text_of("{\"choices\":[{\"delta\":{\"content\":\"no\","
+                       "\"content\":[{\"text\":\"the last one\"}]}}]}"),
+               "the last one");
+}
+
+static void
+tells_when_the_text_of_parts_has_no_room(void **state)
+{
+    (void)state;
+    text_decoder_t decoder = {0};
+    svc_buf_t out;
+    chunk_t c = parse(
+        DELTA("[{\"text\":\"1234\"},{\"text\":\"5678\"},{\"text\":\"9\"}]"));
+
+    svc_buf_init(&out, 6);
+    assert_int_equal(chunk_text(&c, &decoder, &out), RC_TOO_BIG);
+    svc_buf_fini(&out);
+}
+
 static void
 takes_null_and_absence_as_nothing(void **state)
 {
@@ -147,6 +224,9 @@ refuses_a_broken_chunk_as_a_whole(void **state)
         "hello",
         "[DONE",
         "{\"choices\":[{\"delta\":{\"content\":\"\\q\"}}]}",
+        "{\"choices\":[{\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"lost\"",
+        "{\"choices\":[{\"delta\":{\"content\":[{\"text\":\"lost\"}}}]}",
+        "{\"choices\":[{\"delta\":{\"content\":[{\"text\" \"lost\"}]}}]}",
     };
 
     for (size_t i = 0; i < SVC_COUNT(broken); i++) {
@@ -186,6 +266,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_the_text_of_a_chunk),
         cmocka_unit_test(reads_only_the_places_that_count),
+        cmocka_unit_test(reads_the_text_of_content_that_comes_in_parts),
+        cmocka_unit_test(takes_other_parts_for_no_text),
+        cmocka_unit_test(tells_when_the_text_of_parts_has_no_room),
         cmocka_unit_test(takes_null_and_absence_as_nothing),
         cmocka_unit_test(reads_usage_and_its_odd_numbers),
         cmocka_unit_test(reads_an_answer_that_is_no_stream),

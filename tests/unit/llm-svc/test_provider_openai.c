@@ -164,6 +164,10 @@ reads_all_good_kinds_of_answers(void **state)
     check_good(
         " [{\"choices\":[{\"message\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}]}]",
         "x", "stop");
+    check_good(
+        "data: {\"choices\":[{\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"in \"},"
+        "{\"type\":\"text\",\"text\":\"parts\"}]}}]}\n\n" FINISH("stop") DONE,
+        "in parts", "stop");
 }
 
 static void
