@@ -37,6 +37,7 @@ struct conn {
     void *request;    /* who wants to know that the client left; NULL: not watched */
     bool counted;     /* in the limit per address */
     bool half_closed; /* the client sends no more */
+    bool cut;         /* shut down by us: a second time would be news to epoll, again and again */
 };
 
 typedef struct {
@@ -93,7 +94,15 @@ conn_enter(conn_t *self, conn_phase phase)
     link_conn(self, phase);
     /* libmicrohttpd 0.9.75 may have missed it: it reads on an edge and stops at a short read. */
     if (phase == CONN_IDLE && self->half_closed)
+        conn_cut(self);
+}
+
+void
+conn_cut(conn_t *self)
+{
+    if (!self->cut)
         shutdown(self->fd, SHUT_RDWR);
+    self->cut = true;
 }
 
 /* --- birth and death ---------------------------------------------------------------------- */
@@ -419,7 +428,7 @@ conn_cut_if_silent(conn_t *self, uint32_t silence_s)
 
     if (getsockopt(self->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 &&
         info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= silence_s * 1000)
-        shutdown(self->fd, SHUT_RDWR);
+        conn_cut(self);
 }
 
 /* The client sends no more (`half`), or has gone altogether. */
@@ -430,7 +439,7 @@ on_closed_by_client(conn_t *conn, bool half)
 
     conn->half_closed = true;
     if (conn->phase == CONN_IDLE)
-        shutdown(conn->fd, SHUT_RDWR);
+        conn_cut(conn);
     else if (conn->request != NULL)
         self->hooks.gone(self->hooks.arg, conn->request, half);
 }
@@ -471,7 +480,7 @@ on_sweep(void *arg, short events)
             if (phase == CONN_GATE || phase == CONN_LINGER) {
                 close_conn(conn);
             } else {
-                shutdown(conn->fd, SHUT_RDWR);
+                conn_cut(conn);
                 conn_enter(conn, CONN_BUSY); /* its end is libmicrohttpd's business now */
             }
             conn = self->lists[phase].first;
@@ -521,7 +530,7 @@ conns_stop_accepting(conns_t *self)
     while (self->lists[CONN_GATE].first != NULL)
         close_conn(self->lists[CONN_GATE].first);
     for (conn_t *conn = self->lists[CONN_IDLE].first; conn != NULL; conn = conn->next)
-        shutdown(conn->fd, SHUT_RDWR);
+        conn_cut(conn);
 }
 
 void

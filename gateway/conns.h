@@ -82,6 +82,10 @@ void conn_watch(conn_t *self, void *request);
 /* Ends that. Harmless when not watched. */
 void conn_unwatch(conn_t *self);
 
+/* Ends the connection in both directions; whoever reads from it or writes to it finds out and closes it.
+ * Idempotent. */
+void conn_cut(conn_t *self);
+
 /* For streams: bounds what the kernel holds for a client that does not read, and lets it ask a
  * silent client whether it is still there, so that one that vanished is noticed within `silence_s`.
  * (TCP_USER_TIMEOUT would do it, too, but also ends a client that only reads slowly.) */

@@ -302,8 +302,11 @@ on_read(void *cls, uint64_t pos, char *buf, size_t max)
         suspend(self);
         return 0;
     }
-    return n == REQUEST_CUT || self->cut ? MHD_CONTENT_READER_END_WITH_ERROR
-                                         : MHD_CONTENT_READER_END_OF_STREAM;
+    /* A bad end is a shut socket: libmicrohttpd 0.9.75 forgets a connection whose reader says
+     * END_WITH_ERROR while an older one is idle. Writing the last chunk fails, and that it notices. */
+    if (n == REQUEST_CUT || self->cut)
+        conn_cut(self->conn);
+    return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 void

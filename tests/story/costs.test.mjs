@@ -95,6 +95,22 @@ story('silent streams, half-closed, vanished and stuck clients keep nobody busy'
     }
 }, { deadline: 60_000 });
 
+story('clients that vanish are forgotten at once, although idle connections older than theirs stay open', async () => {
+    const user = await s.user();
+    const agents = Array.from({ length: 6 }, () => s.keepAliveAgent({ maxSockets: 1 }));
+    await Promise.all(agents.map((agent) => user.list({ agent })));
+    const fds = descriptors('gateway');
+    const open = await Promise.all(Array.from({ length: 8 }, (_, i) => openAnswer(provider, user, `fake:left-${i}`, 'one ')));
+    assert.ok(descriptors('gateway') >= fds + 8);
+    for (const { stream } of open)
+        stream.leave();
+    await until(5000, () => descriptors('gateway') <= fds, 'the gateway has closed their connections');
+    await allAreQuiet('after clients have vanished');
+    await Promise.all(agents.map((agent) => user.list({ agent })));
+    for (const { answer } of open)
+        await answer.finish();
+});
+
 story('with a service away the others wait quietly', async () => {
     for (const name of ['convo-svc', 'llm-svc', 'auth-svc']) {
         await s.kill(name);
