@@ -37,7 +37,7 @@ struct conn {
     void *request;    /* who wants to know that the client left; NULL: not watched */
     bool counted;     /* in the limit per address */
     bool half_closed; /* the client sends no more */
-    bool cut;         /* shut down by us: a second time would be news to epoll, again and again */
+    bool cut; /* shut down by us: a second time would be news to epoll, again and again */
 };
 
 typedef struct {
