@@ -21,7 +21,7 @@ let provider;
 let s;
 before(async () => {
     provider = await startProvider();
-    s = await start({ provider });
+    s = await start({ provider, config: { gateway: { headers_after_s: 2 } } });
 });
 after(async () => {
     await s?.stopAll();
@@ -110,6 +110,42 @@ story('clients that vanish are forgotten at once, although idle connections olde
     for (const { answer } of open)
         await answer.finish();
 });
+
+story('so are clients that vanish before there is an answer, and in the middle of a large one', async () => {
+    const user = await s.user();
+    const agents = Array.from({ length: 6 }, () => s.keepAliveAgent({ maxSockets: 1 }));
+    const long = await user.create('fake:megabyte');
+    for (let i = 0; i < 6; i++)
+        assert.equal((await user.ask(long, 'more')).status, 200);
+    await Promise.all(agents.map((agent) => user.list({ agent })));
+    const fds = descriptors('gateway');
+    const send = (bytes) => {
+        const connection = new RawConnection(s.port);
+        connection.send(bytes);
+        return connection;
+    };
+    const auth = `Host: x\r\nAuthorization: Bearer ${user.token}\r\n`;
+    const hold = provider.hold('fake:never');
+    const waiting = [];
+    for (let i = 0; i < 6; i++)
+        waiting.push(send(`POST /api/chat/${await user.create('fake:never')} HTTP/1.1\r\n${auth}Content-Length: 15\r\n\r\n{"message":"m"}`));
+    const answers = await Promise.all(waiting.map(() => hold.next()));
+    const reading = Array.from({ length: 6 }, () => send(`GET /api/conversations/history/${long} HTTP/1.1\r\n${auth}\r\n`));
+    for (const connection of reading) {
+        await connection.until('HTTP/1.1 200');
+        connection.socket.pause();
+    }
+    const sending = Array.from({ length: 6 }, () => send(`POST /api/users/login HTTP/1.1\r\n${auth}Content-Length: 500\r\n\r\n{"user`));
+    await until(5000, () => descriptors('gateway') >= fds + 18, 'all are connected');
+    for (const connection of [...waiting, ...reading, ...sending])
+        connection.destroy();
+    /* one that has only closed its sending side looks the same, until headers_after_s makes us write to it */
+    await until(10_000, () => descriptors('gateway') <= fds, 'the gateway has closed their connections');
+    await allAreQuiet('after clients have vanished early');
+    await Promise.all(agents.map((agent) => user.list({ agent })));
+    for (const answer of answers)
+        await answer.finish();
+}, { deadline: 60_000 });
 
 story('with a service away the others wait quietly', async () => {
     for (const name of ['convo-svc', 'llm-svc', 'auth-svc']) {
