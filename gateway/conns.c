@@ -12,16 +12,18 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 #include <zmq.h>
 
-#define SWEEP_MS         250
-#define LINGER_MS        2000       /* to read our refusal before the socket is closed */
-#define LINGER_MAX_BYTES (1u << 20) /* of rest that is read and dropped meanwhile */
-#define ACCEPTS_PER_TURN 64         /* then others get their turn */
-#define EVENTS_PER_TURN  256
-#define ACCEPT_PAUSE_MS  100 /* when descriptors have run out */
+#define SWEEP_MS          250
+#define LINGER_MS         2000       /* to read our refusal before the socket is closed */
+#define LINGER_MAX_BYTES  (1u << 20) /* of rest that is read and dropped meanwhile */
+#define ACCEPTS_PER_TURN  64         /* then others get their turn */
+#define EVENTS_PER_TURN   256
+#define ACCEPT_PAUSE_MS   100 /* when descriptors have run out */
+#define LENGTH_MAX_DIGITS 18  /* fits 64 bits with ease */
 #define STREAM_SNDBUF_BYTES \
     (64 << 10) /* the kernel would take 4 MB for a client that never reads */
 
@@ -211,6 +213,7 @@ typedef enum {
     HEADERS_COMPLETE,
     HEADERS_TOO_BIG,
     HEADERS_NO_HTTP,
+    HEADERS_BAD_LENGTH,
     HEADERS_CLOSED
 } headers;
 
@@ -233,6 +236,34 @@ is_request_line(const char *bytes, size_t n)
            memcmp(space, " HTTP/", 6) == 0;
 }
 
+/* False when a Content-Length is no number that a body can have: libmicrohttpd's own answer to that is a page of
+ * HTML with two heads. */
+static bool
+has_good_length(const char *bytes, size_t n)
+{
+    static const char name[] = "content-length:";
+    const char *line = bytes, *end = bytes + n;
+
+    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        line++;
+        if ((size_t)(end - line) < sizeof name - 1 ||
+            strncasecmp(line, name, sizeof name - 1) != 0)
+            continue;
+        const char *at = line + sizeof name - 1;
+        while (at < end && (*at == ' ' || *at == '\t'))
+            at++;
+        size_t digits = 0;
+        while (at + digits < end && at[digits] >= '0' && at[digits] <= '9')
+            digits++;
+        at += digits;
+        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+            at++;
+        if (digits == 0 || digits > LENGTH_MAX_DIGITS || at == end || *at != '\n')
+            return false;
+    }
+    return true;
+}
+
 /* Looks at what has come, leaving it in the socket. */
 static headers
 peek_headers(conn_t *conn)
@@ -251,7 +282,8 @@ peek_headers(conn_t *conn)
         if ((i >= 1 && bytes[i - 1] == '\n') ||
             (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
             return conn->lines > CONN_HEADER_LINES_MAX ? HEADERS_TOO_BIG
-                                                       : HEADERS_COMPLETE;
+                   : has_good_length(bytes, i + 1)     ? HEADERS_COMPLETE
+                                                       : HEADERS_BAD_LENGTH;
         if (conn->lines++ == 0 && !is_request_line(bytes, n))
             return HEADERS_NO_HTTP;
     }
@@ -319,6 +351,9 @@ check_gate(conn_t *conn, bool is_waiting)
         refuse(conn, RC_HEADERS_TOO_BIG, "The request headers are too large");
         break;
     case HEADERS_NO_HTTP: refuse(conn, RC_INVALID, "This is no HTTP request"); break;
+    case HEADERS_BAD_LENGTH:
+        refuse(conn, RC_INVALID, "The Content-Length is no length");
+        break;
     case HEADERS_PARTIAL: break;
     }
     if (!is_waiting && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0)

@@ -475,6 +475,30 @@ check_length(request_t *self)
     refuse_body(self);
 }
 
+static enum MHD_Result
+count_framing(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    int *count = arg;
+
+    (void)kind;
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0)
+        count[0]++;
+    else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0)
+        count[0] += value != NULL && strcasecmp(value, "chunked") == 0 ? 1 : 2;
+    return MHD_YES;
+}
+
+/* A proxy before us may understand a request that says its length twice in another way than we do, and
+ * somebody's next request would begin in the middle of this one. */
+static bool
+has_clear_framing(const request_t *self)
+{
+    int count = 0;
+
+    MHD_get_connection_values(self->mhd, MHD_HEADER_KIND, count_framing, &count);
+    return count <= 1;
+}
+
 static void
 refuse_route(request_t *self, const route_match_t *match)
 {
@@ -500,6 +524,11 @@ admit(request_t *self, const char *method, const char *url)
 
     routes_match(method, svc_str_c(url), &match);
     self->route = match.route;
+    if (!has_clear_framing(self)) {
+        self->close_now = true;
+        request_refuse_input(self, RC_INVALID, TEXT_BAD_FRAMING, NULL);
+        return;
+    }
     if (match.path_known && strcmp(method, "OPTIONS") == 0) {
         answer_with(self, MHD_HTTP_NO_CONTENT, response_options(&context, match.allow));
         return;

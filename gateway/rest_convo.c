@@ -60,6 +60,16 @@ on_created(request_t *self, const void *rep)
     svc_buf_fini(&json);
 }
 
+/* What could not stand in a header is no key; it would be refused at the first question only. */
+static bool
+is_api_key(svc_str key)
+{
+    for (size_t i = 0; i < key.n; i++)
+        if (key.p[i] < '!' || key.p[i] > '~')
+            return false;
+    return true;
+}
+
 void
 rest_create(request_t *self)
 {
@@ -75,6 +85,10 @@ rest_create(request_t *self)
     creation->json = rest_read_body(self, keys, SVC_COUNT(keys));
     if (creation->json == NULL)
         return;
+    if (!is_api_key(creation->api_key)) {
+        request_refuse_input(self, RC_INVALID, TEXT_BAD_API_KEY, NULL);
+        return;
+    }
     if (!models_are_known(models)) {
         request_refuse(self, RC_UNAVAILABLE, (svc_str){NULL, 0}, 0);
         return;

@@ -27,6 +27,9 @@ static const char *const sentences[TEXT_COUNT][TEXT_LANGUAGES] = {
     [TEXT_EMPTY]           = {"\"%s\" must not be empty", "\"%s\" 不能为空"},
     [TEXT_TOO_LONG]        = {"\"%s\" is too long", "\"%s\" 太长"},
     [TEXT_BODY_TOO_BIG]    = {"The body is larger than %s bytes", "请求体超过 %s 字节"},
+    [TEXT_BAD_API_KEY]     = {"The api_key may hold visible ASCII characters only", "api_key 只能包含可见的 ASCII 字符"},
+    [TEXT_BAD_FRAMING]     = {"The length of the body must be given once, by Content-Length or as chunked",
+                              "请求体的长度必须且只能以 Content-Length 或 chunked 给出一次"},
     [TEXT_STORED_ANYWAY]   = {"The connection to the answer was lost; the answer goes on and is stored, read it in the history",
                               "与回答的连接已中断；回答仍在继续并会被保存，请稍后在历史记录中查看"},
 };

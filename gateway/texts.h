@@ -28,6 +28,8 @@ typedef enum {
     TEXT_EMPTY,           /* 400: %s is the key */
     TEXT_TOO_LONG,        /* 400: %s is the key */
     TEXT_BODY_TOO_BIG,    /* 413: %s is the limit in bytes */
+    TEXT_BAD_API_KEY,     /* 400 */
+    TEXT_BAD_FRAMING,     /* 400: the body's length is said twice, or not as we know it */
     TEXT_STORED_ANYWAY,   /* error event: we lost sight of the answer, it goes on */
     TEXT_COUNT
 } text_id;

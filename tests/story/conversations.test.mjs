@@ -51,7 +51,7 @@ story('conversation ids are random, not counted', async () => {
 story('create refuses what it cannot take with 400', async () => {
     const user = await s.user();
     const bad = ['', '{', '[]', 'null', '{}', '{"title":"t"}', '{"model":"echo"}', '{"title":1,"model":"echo"}', '{"title":"t","model":1}',
-        '{"title":"t","model":"echo","api_key":5}', '{"title":null,"model":"echo"}', '{"title":"t","model":""}', '{"title":"t","model":"echo"} trailing',
+        '{"title":"t","model":"echo","api_key":5}', '{"title":"t","model":"echo","api_key":"sk\\r\\nX-Evil: 1"}', '{"title":null,"model":"echo"}', '{"title":"t","model":""}', '{"title":"t","model":"echo"} trailing',
         Buffer.from([...Buffer.from('{"title":"'), 0xff, ...Buffer.from('","model":"echo"}')])];
     for (const body of bad) {
         const res = await create(user, body);

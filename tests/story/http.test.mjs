@@ -96,6 +96,22 @@ story('what is no HTTP is refused and closed, and nothing breaks', async () => {
     assert.equal((await s.api('GET', '/readyz')).status, 200);
 });
 
+story('a body whose length is said twice, or is no length, is refused with JSON and nothing after it is served', async () => {
+    const smuggled = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+    const framings = ['Content-Length: -5', 'Content-Length: 99999999999999999999999', 'Content-Length: 5\r\nContent-Length: 0',
+        'Content-Length: 5\r\nTransfer-Encoding: chunked', 'Transfer-Encoding: gzip'];
+    for (const framing of framings) {
+        const connection = new RawConnection(s.port);
+        connection.send(`POST /api/users/login HTTP/1.1\r\nHost: x\r\n${framing}\r\n\r\n0\r\n\r\n${smuggled}`);
+        const text = await connection.untilClosed(15_000);
+        assert.equal(text.match(/HTTP\/1\.1 /g).length, 1, `${framing}: ${text}`);
+        const res = parseResponse(text);
+        assert.equal(res.status, 400, framing);
+        assert.equal(JSON.parse(res.text).code, 'invalid', framing);
+        connection.destroy();
+    }
+});
+
 story('a request whose body comes byte by byte is answered', async () => {
     const connection = new RawConnection(s.port);
     const body = '{"username":"slowly","password":"12345678"}';
