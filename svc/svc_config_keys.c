@@ -53,7 +53,7 @@ const config_key_t svc_config_keys[] = {
     {"redis.db", CONFIG_U32, "0", 0, 65535, "", "its database", AT(redis_db), NULL},
     {"redis.ttl_s", CONFIG_U32, "3600", 1, YEAR_S, "s", "how long a conversation stays cached", AT(redis_ttl_s), NULL},
 
-    {"jwt.secret", CONFIG_SECRET, "", 0, TEXT_MAX, "", "signs the tokens; at least 32 bytes; empty: made at first start", AT(jwt_secret), NULL},
+    {"jwt.secret", CONFIG_SECRET, "", 0, TEXT_MAX, "", "signs the tokens; 16 bytes or more, 32 are good; empty: made at first start", AT(jwt_secret), NULL},
     {"jwt.ttl_s", CONFIG_U32, "86400", 1, YEAR_S, "s", "how long a token is good", AT(jwt_ttl_s), NULL},
 
     {"auth.bcrypt_cost", CONFIG_U32, "10", 4, 15, "", "work of hashing a password; one more doubles it", AT(auth_bcrypt_cost), NULL},
