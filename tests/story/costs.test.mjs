@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import { SERVICES, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
-import { answerFor } from '../support/fake_behaviours.mjs';
+import { answerFor, longText } from '../support/fake_behaviours.mjs';
 import { expectAnswer } from '../support/expect.mjs';
 import { openAnswer } from '../support/held.mjs';
 import { RawConnection } from '../support/raw.mjs';
@@ -16,6 +16,7 @@ const WATCHED_MS = 2000;
 const CPU_SHARE = 0.15;          /* of one core, while nothing happens */
 const TICK_MS = 10;              /* of /proc/PID/stat */
 const GROWTH_MAX_KB = 24 * 1024;
+const UNREAD_MAX_KB = 64 * 1024; /* of 150 MB that nobody reads */
 
 let provider;
 let s;
@@ -146,6 +147,39 @@ story('so are clients that vanish before there is an answer, and in the middle o
     for (const answer of answers)
         await answer.finish();
 }, { deadline: 60_000 });
+
+story('twenty clients that do not read their four megabytes cost no memory to speak of, and get them later', async () => {
+    const user = await s.user();
+    const text = longText(4 * 1024 * 1024);
+    provider.script('fake:unread', async (a) => {
+        for (let i = 0; i < text.length; i += 30_000)
+            await a.piece(text.slice(i, i + 30_000));
+        await a.finish();
+    });
+    const ids = await Promise.all(Array.from({ length: 20 }, () => user.create('fake:unread')));
+    const before = SERVICES.map(residentKb);
+    const streams = await Promise.all(ids.map(async (id) => {
+        const stream = await user.chat(id, 'go');
+        stream.res.pause();
+        return stream;
+    }));
+    let peak = before;
+    await until(60_000, () => {
+        peak = SERVICES.map((name, i) => Math.max(peak[i], residentKb(name)));
+        return provider.of('fake:unread').every((r) => r.finished && r.closedAt > 0);
+    }, 'the provider has sent everything');
+    if (SLOW === 1) {
+        for (const [i, name] of SERVICES.entries()) {
+            if (name !== 'llm-svc')    /* it holds what the journal has not taken yet: the provider is faster than a disk */
+                assert.ok(peak[i] - before[i] < UNREAD_MAX_KB, `${name} grew from ${before[i]} to ${peak[i]} KB`);
+        }
+    }
+    for (const [i, stream] of streams.entries()) {
+        stream.res.resume();
+        expectAnswer(await stream.rest(60_000), text, { messageId: 2 });
+        assert.equal((await user.del(ids[i])).status, 200);
+    }
+}, { deadline: 180_000 });
 
 story('with a service away the others wait quietly', async () => {
     for (const name of ['convo-svc', 'llm-svc', 'auth-svc']) {
