@@ -75,12 +75,13 @@ take_id(feed_hub_t *self, uint8_t out[PROTO_STREAM_BYTES])
 /* --- token frames ------------------------------------------------------------------------- */
 
 static void
-take_frame(feed_hub_t *self, svc_str topic, svc_str bytes)
+take_frame(feed_hub_t *self, svc_str frame)
 {
+    size_t n = frame.n < PROTO_STREAM_BYTES ? frame.n : PROTO_STREAM_BYTES;
+    svc_str topic = {frame.p, n}, bytes = {frame.p + n, frame.n - n};
     proto_token_t token;
 
-    if (topic.n != PROTO_STREAM_BYTES || proto_token_decode(bytes, &token) != RC_OK ||
-        !svc_str_eq(token.stream, topic)) {
+    if (proto_token_decode(bytes, &token) != RC_OK || !svc_str_eq(token.stream, topic)) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         return;
     }
@@ -94,22 +95,16 @@ static void
 on_frames(void *arg, short events)
 {
     feed_hub_t *self = arg;
-    zmq_msg_t topic, body;
+    zmq_msg_t frame;
 
     (void)events;
-    zmq_msg_init(&topic);
-    zmq_msg_init(&body);
-    for (int i = 0; i < FRAMES_PER_TURN && svc_msg_recv(self->sub, &topic, ZMQ_DONTWAIT);
+    zmq_msg_init(&frame);
+    for (int i = 0; i < FRAMES_PER_TURN && svc_msg_recv(self->sub, &frame, ZMQ_DONTWAIT);
          i++) {
-        if (!zmq_msg_more(&topic) || !svc_msg_recv(self->sub, &body, ZMQ_DONTWAIT)) {
-            svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
-            continue;
-        }
-        take_frame(self, svc_msg_str(&topic), svc_msg_str(&body));
-        svc_msg_skip_rest(self->sub, &body);
+        take_frame(self, svc_msg_str(&frame));
+        svc_msg_skip_rest(self->sub, &frame);
     }
-    zmq_msg_close(&topic);
-    zmq_msg_close(&body);
+    zmq_msg_close(&frame);
 }
 
 /* --- all feeds ---------------------------------------------------------------------------- */

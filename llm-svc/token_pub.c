@@ -94,10 +94,10 @@ token_pub_send(token_pub_t *self, const proto_token_t *token)
         return;
     }
     svc_buf_clear(&self->frame);
-    if (proto_token_encode(token, &self->frame) != RC_OK)
+    if (svc_buf_add_str(&self->frame, token->stream) != RC_OK ||
+        proto_token_encode(token, &self->frame) != RC_OK)
         return;
-    if (svc_msg_send_bytes(self->socket, token->stream, ZMQ_SNDMORE | ZMQ_DONTWAIT) &&
-        svc_msg_send_bytes(self->socket, svc_buf_str(&self->frame), ZMQ_DONTWAIT))
+    if (svc_msg_send_bytes(self->socket, svc_buf_str(&self->frame), ZMQ_DONTWAIT))
         svc_metrics_add(self->ctx->metrics, SVC_M_TOKENS_PUBLISHED, 1);
 }
 

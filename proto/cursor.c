@@ -20,8 +20,8 @@ proto_cursor_is_at_end(const proto_cursor_t *self)
     return self->p == self->end;
 }
 
-static size_t
-left(const proto_cursor_t *self)
+size_t
+proto_cursor_left(const proto_cursor_t *self)
 {
     return (size_t)(self->end - self->p);
 }
@@ -30,7 +30,7 @@ left(const proto_cursor_t *self)
 static bool
 take(proto_cursor_t *self, size_t n, const unsigned char **out)
 {
-    if (n > left(self))
+    if (n > proto_cursor_left(self))
         return false;
     *out = self->p;
     self->p += n;
@@ -78,7 +78,7 @@ body(proto_cursor_t *self, uint64_t n, svc_str *out)
 {
     const unsigned char *p;
 
-    if (n > left(self) || !take(self, (size_t)n, &p))
+    if (n > proto_cursor_left(self) || !take(self, (size_t)n, &p))
         return false;
     *out = (svc_str){(const char *)p, (size_t)n};
     return true;
@@ -89,7 +89,7 @@ proto_cursor_map(proto_cursor_t *self, size_t *n_out)
 {
     uint64_t n;
 
-    if (!header(self, 0x80, 0x0F, 0xDE, 2, &n) || n > left(self) / 2)
+    if (!header(self, 0x80, 0x0F, 0xDE, 2, &n) || n > proto_cursor_left(self) / 2)
         return false;
     *n_out = (size_t)n;
     return true;
@@ -100,7 +100,7 @@ proto_cursor_array(proto_cursor_t *self, size_t *n_out)
 {
     uint64_t n;
 
-    if (!header(self, 0x90, 0x0F, 0xDC, 2, &n) || n > left(self))
+    if (!header(self, 0x90, 0x0F, 0xDC, 2, &n) || n > proto_cursor_left(self))
         return false;
     *n_out = (size_t)n;
     return true;

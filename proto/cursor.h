@@ -21,6 +21,9 @@ proto_cursor_t proto_cursor(svc_str bytes);
 /* True when nothing is left. */
 bool proto_cursor_is_at_end(const proto_cursor_t *self);
 
+/* Bytes that are left. */
+size_t proto_cursor_left(const proto_cursor_t *self);
+
 /* Reads a map's or an array's header. False: another type, or more elements than bytes left. */
 bool proto_cursor_map(proto_cursor_t *self, size_t *n_out) SVC_MUST_CHECK;
 bool proto_cursor_array(proto_cursor_t *self, size_t *n_out) SVC_MUST_CHECK;

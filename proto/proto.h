@@ -91,7 +91,7 @@ svc_rc proto_decode(const proto_schema_t *schema, svc_str bytes, proto_arena_t *
 svc_rc proto_encode(const proto_schema_t *schema, const void *msg,
                     svc_buf_t *out) SVC_MUST_CHECK;
 
-/* --- envelope: first frame of every message ---------------------------------------------- */
+/* --- envelope: what every message begins with ---------------------------------------------- */
 
 typedef enum { PROTO_REQUEST, PROTO_PARTIAL, PROTO_FINAL, PROTO_ERROR } proto_kind;
 
@@ -104,14 +104,16 @@ typedef struct {
     uint64_t expires_ms; /* request only: Unix ms after which nobody waits any more */
 } proto_envelope_t; /* request: [version kind id op trace expires], reply: [version kind id] */
 
-/* Decodes an envelope; borrows `bytes`. Trailing elements are skipped. RC_INVALID otherwise; no allocation. */
-svc_rc proto_envelope_decode(svc_str bytes, proto_envelope_t *out) SVC_MUST_CHECK;
+/* Decodes the envelope that a message begins with; borrows `message`. *body_out: what follows it.
+ * Elements that are not known are skipped. RC_INVALID otherwise; no allocation. */
+svc_rc proto_envelope_decode(svc_str message, proto_envelope_t *out,
+                             svc_str *body_out) SVC_MUST_CHECK;
 
 /* Appends an encoded envelope. RC_INVALID when op or trace are out of bounds. */
 svc_rc proto_envelope_encode(const proto_envelope_t *envelope,
                              svc_buf_t *out) SVC_MUST_CHECK;
 
-/* --- token frame: second frame on PUB, after the topic (the stream's 16 raw bytes) --------- */
+/* --- token: on PUB, after the topic (the stream's 16 raw bytes) in the same frame --------- */
 
 typedef enum {
     PROTO_TOKEN_TEXT,

@@ -1,4 +1,4 @@
-/* proto_envelope.c - the two fixed arrays: the envelope before every body, and the token frame.
+/* proto_envelope.c - the two fixed arrays: the envelope before every body, and the token.
  *
  * They are read for every message and every piece of text, so they have no keys, are read by
  * position and never allocate. Elements past the known ones are skipped: a newer writer may
@@ -20,14 +20,14 @@ write_buf(void *buf, const char *bytes, size_t n)
     return svc_buf_add(buf, bytes, n) == RC_OK ? 0 : -1;
 }
 
-/* Moves past elements that we do not know; nothing may follow them. */
+/* Moves past elements that we do not know. */
 static bool
 skip_tail(proto_cursor_t *cursor, size_t n)
 {
     while (n-- > 0)
         if (!proto_cursor_skip(cursor, PROTO_DEPTH_MAX - 1))
             return false;
-    return proto_cursor_is_at_end(cursor);
+    return true;
 }
 
 static bool
@@ -37,16 +37,18 @@ is_op(svc_str op)
 }
 
 svc_rc
-proto_envelope_decode(svc_str bytes, proto_envelope_t *out)
+proto_envelope_decode(svc_str message, proto_envelope_t *out, svc_str *body_out)
 {
-    proto_cursor_t cursor = proto_cursor(bytes);
+    const svc_str start = {message.p, message.n < PROTO_ENVELOPE_MAX_BYTES
+                                          ? message.n
+                                          : PROTO_ENVELOPE_MAX_BYTES};
+    proto_cursor_t cursor = proto_cursor(start);
     proto_envelope_t e = {0};
     size_t n, known = REPLY_ELEMENTS;
 
-    if (bytes.n > PROTO_ENVELOPE_MAX_BYTES || !proto_cursor_array(&cursor, &n) ||
-        n < REPLY_ELEMENTS || !proto_cursor_u64(&cursor, &e.version) ||
-        e.version != PROTO_VERSION || !proto_cursor_u64(&cursor, &e.kind) ||
-        !proto_cursor_u64(&cursor, &e.id))
+    if (!proto_cursor_array(&cursor, &n) || n < REPLY_ELEMENTS ||
+        !proto_cursor_u64(&cursor, &e.version) || e.version != PROTO_VERSION ||
+        !proto_cursor_u64(&cursor, &e.kind) || !proto_cursor_u64(&cursor, &e.id))
         return RC_INVALID;
     if (e.kind == PROTO_REQUEST) {
         known = REQUEST_ELEMENTS;
@@ -57,6 +59,8 @@ proto_envelope_decode(svc_str bytes, proto_envelope_t *out)
     }
     if (!skip_tail(&cursor, n - known))
         return RC_INVALID;
+    const size_t used = start.n - proto_cursor_left(&cursor);
+    *body_out = (svc_str){message.p + used, message.n - used};
     *out = e;
     return RC_OK;
 }
@@ -99,7 +103,8 @@ proto_token_decode(svc_str bytes, proto_token_t *out)
         !proto_cursor_bin(&cursor, &t.stream) || t.stream.n != PROTO_STREAM_BYTES ||
         !proto_cursor_u64(&cursor, &t.fence) || !proto_cursor_u64(&cursor, &t.offset) ||
         !proto_cursor_u64(&cursor, &t.kind) || !proto_cursor_bin(&cursor, &t.bytes) ||
-        t.bytes.n > PROTO_PIECE_MAX_BYTES || !skip_tail(&cursor, n - TOKEN_ELEMENTS))
+        t.bytes.n > PROTO_PIECE_MAX_BYTES || !skip_tail(&cursor, n - TOKEN_ELEMENTS) ||
+        !proto_cursor_is_at_end(&cursor))
         return RC_INVALID;
     *out = t;
     return RC_OK;

@@ -205,13 +205,13 @@ on_ping_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
 /* --- what comes in ------------------------------------------------------------------ */
 
 static void
-on_message(svc_peer_t *self, svc_str head, svc_str body)
+on_message(svc_peer_t *self, svc_str message)
 {
     proto_envelope_t envelope;
+    svc_str body;
     self->last_life_ms = svc_loop_now_ms(self->ctx->loop);
     self->is_asked = false;
-    if (proto_envelope_decode(head, &envelope) != RC_OK ||
-        envelope.version != PROTO_VERSION) {
+    if (proto_envelope_decode(message, &envelope, &body) != RC_OK) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         return;
     }
@@ -227,20 +227,17 @@ on_message(svc_peer_t *self, svc_str head, svc_str body)
 static bool
 receive_one(svc_peer_t *self)
 {
-    zmq_msg_t head, body;
-    void *socket =
-        self->socket; /* a reply may close it: the frames are all read before */
-    zmq_msg_init(&head);
-    zmq_msg_init(&body);
-    const bool got = svc_msg_recv(socket, &head, ZMQ_DONTWAIT);
-    if (got && zmq_msg_more(&head) != 0 && svc_msg_recv(socket, &body, ZMQ_DONTWAIT)) {
-        svc_msg_skip_rest(socket, &body);
-        on_message(self, svc_msg_str(&head), svc_msg_str(&body));
+    zmq_msg_t message;
+    void *socket = self->socket; /* a reply may close it: all is read before */
+    zmq_msg_init(&message);
+    const bool got = svc_msg_recv(socket, &message, ZMQ_DONTWAIT);
+    if (got && zmq_msg_more(&message) == 0) {
+        on_message(self, svc_msg_str(&message));
     } else if (got) {
+        svc_msg_skip_rest(socket, &message);
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
     }
-    zmq_msg_close(&body);
-    zmq_msg_close(&head);
+    zmq_msg_close(&message);
     return got;
 }
 

@@ -27,15 +27,16 @@ typedef struct {
 
 /* --- sending ------------------------------------------------------------------------ */
 
+/* Sends what the peer's buffer holds. */
 static bool
-send_body(void *socket, svc_buf_t *out)
+send_out(svc_peer_t *self)
 {
-    if (out->n <= BODY_COPY_MAX_BYTES)
-        return svc_msg_send_bytes(socket, svc_buf_str(out), ZMQ_DONTWAIT);
-    zmq_msg_t body;
-    svc_msg_take(&body, out);
-    const bool sent = svc_msg_send(socket, &body, ZMQ_DONTWAIT);
-    zmq_msg_close(&body);
+    if (self->out.n <= BODY_COPY_MAX_BYTES)
+        return svc_msg_send_bytes(self->socket, svc_buf_str(&self->out), ZMQ_DONTWAIT);
+    zmq_msg_t message;
+    svc_msg_take(&message, &self->out);
+    const bool sent = svc_msg_send(self->socket, &message, ZMQ_DONTWAIT);
+    zmq_msg_close(&message);
     return sent;
 }
 
@@ -51,18 +52,12 @@ svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
         svc_random(fresh, sizeof(fresh));
         head.trace = (svc_str){(const char *)fresh, sizeof(fresh)};
     }
-    svc_buf_t first;
-    svc_buf_init(&first, PROTO_ENVELOPE_MAX_BYTES);
     svc_buf_clear(&self->out);
-    svc_rc rc = proto_encode(schema, msg, &self->out);
+    svc_rc rc = proto_envelope_encode(&head, &self->out);
     if (rc == RC_OK)
-        rc = proto_envelope_encode(&head, &first);
-    /* When the first frame is taken ZeroMQ takes the second one, too. */
-    if (rc == RC_OK && (!svc_msg_send_bytes(self->socket, svc_buf_str(&first),
-                                            ZMQ_SNDMORE | ZMQ_DONTWAIT) ||
-                        !send_body(self->socket, &self->out)))
+        rc = proto_encode(schema, msg, &self->out);
+    if (rc == RC_OK && !send_out(self))
         rc = RC_BUSY;
-    svc_buf_fini(&first);
     return rc;
 }
 

@@ -201,14 +201,13 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
     return call;
 }
 
-/* `is_whole`: the frames were [route, envelope, body]. */
+/* `is_whole`: no frames came after this one. */
 static void
-serve(svc_server_t *self, const svc_route_t *route, svc_str head, svc_str body,
-      bool is_whole)
+serve(svc_server_t *self, const svc_route_t *route, svc_str message, bool is_whole)
 {
     proto_envelope_t envelope;
-    if (head.n > PROTO_ENVELOPE_MAX_BYTES ||
-        proto_envelope_decode(head, &envelope) != RC_OK ||
+    svc_str body;
+    if (proto_envelope_decode(message, &envelope, &body) != RC_OK ||
         envelope.kind != PROTO_REQUEST) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         return;
@@ -231,7 +230,7 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str head, svc_str body,
 static bool
 receive_one(svc_server_t *self)
 {
-    zmq_msg_t frames[3];
+    zmq_msg_t frames[2];
     size_t n = 0;
     bool more = true;
     while (n < SVC_COUNT(frames) && more) {
@@ -248,12 +247,10 @@ receive_one(svc_server_t *self)
     svc_msg_skip_rest(self->socket, &frames[n - 1]);
 
     const svc_str id = svc_msg_str(&frames[0]);
-    if (n >= 2 && id.n > 0 && id.n <= SVC_ROUTE_MAX_BYTES) {
+    if (n == 2 && id.n > 0 && id.n <= SVC_ROUTE_MAX_BYTES) {
         svc_route_t route = {.n = (uint8_t)id.n};
         memcpy(route.bytes, id.p, id.n);
-        const bool is_whole = n == SVC_COUNT(frames) && !more;
-        serve(self, &route, svc_msg_str(&frames[1]),
-              is_whole ? svc_msg_str(&frames[2]) : (svc_str){0}, is_whole);
+        serve(self, &route, svc_msg_str(&frames[1]), !more);
     } else {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
     }

@@ -155,46 +155,58 @@ svc_call_keep_until(svc_call_t *call, uint64_t deadline_ms)
 
 /* --- replies ------------------------------------------------------------------------ */
 
-/* Sends [route, envelope, body]. Once the route is accepted ZeroMQ takes the rest. */
+/* Sends [route, message]. Once the route is accepted ZeroMQ takes the rest. */
 static svc_rc
-send_frames(svc_call_t *call, proto_kind kind, zmq_msg_t *body)
+send_message(svc_call_t *call, zmq_msg_t *message)
 {
     svc_server_t *server = call->server;
-    svc_buf_t envelope;
-    svc_buf_init(&envelope, PROTO_ENVELOPE_MAX_BYTES);
-    const proto_envelope_t head = {
-        .version = PROTO_VERSION, .kind = kind, .id = call->id};
-    svc_rc rc = proto_envelope_encode(&head, &envelope);
-    if (rc != RC_OK)
-        goto out;
     const svc_str route = {(const char *)call->route.bytes, call->route.n};
-    if (!svc_msg_send_bytes(server->socket, route, ZMQ_SNDMORE | ZMQ_DONTWAIT)) {
-        rc = errno == EAGAIN ? RC_BUSY : RC_UNAVAILABLE;
-        svc_metrics_add(server->ctx->metrics, SVC_M_REPLIES_DROPPED, 1);
-        if (rc == RC_UNAVAILABLE)
-            svc_clients_remove(server->clients, &call->route);
-        goto out;
-    }
-    if (!svc_msg_send_bytes(server->socket, svc_buf_str(&envelope),
-                            ZMQ_SNDMORE | ZMQ_DONTWAIT) ||
-        !svc_msg_send(server->socket, body, ZMQ_DONTWAIT))
-        rc = RC_UNAVAILABLE;
-out:
-    svc_buf_fini(&envelope);
+    svc_rc rc;
+    if (svc_msg_send_bytes(server->socket, route, ZMQ_SNDMORE | ZMQ_DONTWAIT))
+        return svc_msg_send(server->socket, message, ZMQ_DONTWAIT) ? RC_OK
+                                                                   : RC_UNAVAILABLE;
+    rc = errno == EAGAIN ? RC_BUSY : RC_UNAVAILABLE;
+    svc_metrics_add(server->ctx->metrics, SVC_M_REPLIES_DROPPED, 1);
+    if (rc == RC_UNAVAILABLE)
+        svc_clients_remove(server->clients, &call->route);
     return rc;
 }
 
+/* Sends what the server's buffer holds. */
 static svc_rc
-send_body(svc_call_t *call, proto_kind kind, svc_str body)
+send_out(svc_call_t *call)
 {
-    zmq_msg_t msg;
-    if (zmq_msg_init_size(&msg, body.n) != 0)
-        return RC_TOO_BIG;
-    if (body.n > 0)
-        memcpy(zmq_msg_data(&msg), body.p, body.n);
-    svc_rc rc = send_frames(call, kind, &msg);
-    zmq_msg_close(&msg);
+    svc_buf_t *out = &call->server->out;
+    zmq_msg_t message;
+    if (out->n > REPLY_COPY_MAX_BYTES) {
+        svc_msg_take(&message, out);
+    } else {
+        if (zmq_msg_init_size(&message, out->n) != 0)
+            return RC_TOO_BIG;
+        memcpy(zmq_msg_data(&message), out->p, out->n);
+    }
+    const svc_rc rc = send_message(call, &message);
+    zmq_msg_close(&message);
     return rc;
+}
+
+/* Begins a reply in the server's buffer: its envelope. */
+static svc_rc
+begin_reply(svc_call_t *call, proto_kind kind)
+{
+    const proto_envelope_t head = {
+        .version = PROTO_VERSION, .kind = kind, .id = call->id};
+    svc_buf_clear(&call->server->out);
+    return proto_envelope_encode(&head, &call->server->out);
+}
+
+static svc_rc
+send_encoded(svc_call_t *call, proto_kind kind, svc_str body)
+{
+    svc_rc rc = begin_reply(call, kind);
+    if (rc == RC_OK)
+        rc = svc_buf_add_str(&call->server->out, body);
+    return rc == RC_OK ? send_out(call) : rc;
 }
 
 svc_rc
@@ -203,18 +215,10 @@ svc_call_send(svc_call_t *call, proto_kind kind, const proto_schema_t *schema,
 {
     if (call->id == 0)
         return RC_OK;
-    svc_buf_t *out = &call->server->out;
-    svc_buf_clear(out);
-    svc_rc rc = proto_encode(schema, msg, out);
-    if (rc != RC_OK)
-        return rc;
-    if (out->n <= REPLY_COPY_MAX_BYTES)
-        return send_body(call, kind, svc_buf_str(out));
-    zmq_msg_t body;
-    svc_msg_take(&body, out);
-    rc = send_frames(call, kind, &body);
-    zmq_msg_close(&body);
-    return rc;
+    svc_rc rc = begin_reply(call, kind);
+    if (rc == RC_OK)
+        rc = proto_encode(schema, msg, &call->server->out);
+    return rc == RC_OK ? send_out(call) : rc;
 }
 
 static void
@@ -286,7 +290,7 @@ svc_call_finish_encoded(svc_call_t *call, svc_str body)
         return;
     }
     if (call->id != 0)
-        (void)send_body(call, PROTO_FINAL, body);
+        (void)send_encoded(call, PROTO_FINAL, body);
     log_call(call, svc_rc_info(RC_OK)->wire);
     svc_call_free(call);
 }

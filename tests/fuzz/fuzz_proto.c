@@ -23,11 +23,13 @@ static void
 try_envelope(svc_str in, svc_buf_t *buf)
 {
     proto_envelope_t a, b;
+    svc_str body;
 
-    if (proto_envelope_decode(in, &a) != RC_OK)
+    if (proto_envelope_decode(in, &a, &body) != RC_OK)
         return;
+    SVC_ASSERT(body.n < in.n && body.p + body.n == in.p + in.n);
     SVC_ASSERT(proto_envelope_encode(&a, buf) == RC_OK);
-    SVC_ASSERT(proto_envelope_decode(svc_buf_str(buf), &b) == RC_OK);
+    SVC_ASSERT(proto_envelope_decode(svc_buf_str(buf), &b, &body) == RC_OK);
     SVC_ASSERT(a.version == b.version && a.kind == b.kind && a.id == b.id &&
                a.expires_ms == b.expires_ms && svc_str_eq(a.op, b.op) &&
                svc_str_eq(a.trace, b.trace));

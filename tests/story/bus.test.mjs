@@ -43,6 +43,7 @@ const u64 = (n) => {
 };
 const bin = (bytes) => Buffer.concat([Buffer.from([0xc4, bytes.length]), bytes]);
 const array = (...items) => Buffer.concat([Buffer.from([0x90 | items.length]), ...items]);
+const join = (envelope, body) => [Buffer.concat([envelope, body])];
 const request = (op, { id = 1, expires = Date.now() + 10_000, version = 1, kind = 0 } = {}) =>
     array(u64(version), u64(kind), u64(id), str(op), bin(randomBytes(16)), u64(expires));
 
@@ -78,10 +79,12 @@ story('malformed messages from a polite peer disturb nobody', async () => {
             [request(op), Buffer.concat([Buffer.from([0x82]), str('user'), u64(2n ** 64n - 1n), str('user'), u64(1)])]);
     for (const port of s.ports.slice(1, 4)) {
         const peer = await connectBus(port);
-        for (const parts of messages)
-            peer.send(parts);
+        for (const parts of messages) {
+            peer.send(parts);    /* several frames: refused as a whole */
+            peer.send([Buffer.concat(parts.map((part) => Buffer.from(part)))]);    /* envelope and body in one */
+        }
         const other = await connectBus(port);
-        other.send([request('svc.hello', { id: 7 }), Buffer.concat([Buffer.from([0x83]), str('service'), str('gateway'), str('instance'), u64(5), str('version'), str('x')])]);
+        other.send(join(request('svc.hello', { id: 7 }), Buffer.concat([Buffer.from([0x83]), str('service'), str('gateway'), str('instance'), u64(5), str('version'), str('x')])));
         await until(10_000, () => other.received.length > 60, 'an answer to a proper hello');
         peer.close();
         other.close();

@@ -235,17 +235,14 @@ send_request(const caller_t *self, uint64_t id, const row_t *row, const void *re
         .trace = {(const char *)trace, sizeof(trace)},
         .expires_ms = svc_unix_ms() + left,
     };
-    svc_buf_t head, body;
-    svc_buf_init(&head, PROTO_ENVELOPE_MAX_BYTES);
-    svc_buf_init(&body, PROTO_MESSAGE_MAX_BYTES);
-    if (proto_envelope_encode(&envelope, &head) != RC_OK ||
-        proto_encode(row->req, req, &body) != RC_OK)
+    svc_buf_t message;
+    svc_buf_init(&message, PROTO_MESSAGE_MAX_BYTES);
+    if (proto_envelope_encode(&envelope, &message) != RC_OK ||
+        proto_encode(row->req, req, &message) != RC_OK)
         fail("the request is out of its bounds: ", row->op);
-    if (!svc_msg_send_bytes(self->socket, svc_buf_str(&head), ZMQ_SNDMORE) ||
-        !svc_msg_send_bytes(self->socket, svc_buf_str(&body), 0))
+    if (!svc_msg_send_bytes(self->socket, svc_buf_str(&message), 0))
         fail("nobody answers there: ", zmq_strerror(errno));
-    svc_buf_fini(&body);
-    svc_buf_fini(&head);
+    svc_buf_fini(&message);
 }
 
 /* Prints the replies to `id` if `is_printed`; gives the kind of the last one, PROTO_ERROR when none comes in time. */
@@ -262,21 +259,19 @@ await_end(const caller_t *self, uint64_t id, const proto_schema_t *schema,
             fprintf(stderr, "bus_call: no answer in time\n");
             return PROTO_ERROR;
         }
-        zmq_msg_t head, body;
+        zmq_msg_t message;
         proto_envelope_t envelope;
-        zmq_msg_init(&head);
-        zmq_msg_init(&body);
-        if (!svc_msg_recv(self->socket, &head, 0) || zmq_msg_more(&head) == 0 ||
-            !svc_msg_recv(self->socket, &body, 0) ||
-            proto_envelope_decode(svc_msg_str(&head), &envelope) != RC_OK)
+        svc_str body;
+        zmq_msg_init(&message);
+        if (!svc_msg_recv(self->socket, &message, 0) ||
+            proto_envelope_decode(svc_msg_str(&message), &envelope, &body) != RC_OK)
             fail("the reply is not one", "");
         if (envelope.id == id) {
             kind = envelope.kind;
             if (is_printed || kind == PROTO_ERROR)
-                print_reply(self, schema, (proto_kind)kind, svc_msg_str(&body));
+                print_reply(self, schema, (proto_kind)kind, body);
         }
-        zmq_msg_close(&body);
-        zmq_msg_close(&head);
+        zmq_msg_close(&message);
     }
     return (proto_kind)kind;
 }

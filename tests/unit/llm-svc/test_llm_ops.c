@@ -244,23 +244,22 @@ static bool
 has_end_frame(void *arg)
 {
     bench_t *b = arg;
-    zmq_msg_t topic, frame;
+    zmq_msg_t frame;
     bool end = false;
 
-    zmq_msg_init(&topic);
     zmq_msg_init(&frame);
-    while (svc_msg_recv(b->sub, &topic, ZMQ_DONTWAIT) &&
-           svc_msg_recv(b->sub, &frame, 0)) {
+    while (svc_msg_recv(b->sub, &frame, ZMQ_DONTWAIT)) {
+        svc_str bytes = svc_msg_str(&frame);
         proto_token_t token;
 
-        assert_int_equal(proto_token_decode(svc_msg_str(&frame), &token), RC_OK);
+        bytes = (svc_str){bytes.p + PROTO_STREAM_BYTES, bytes.n - PROTO_STREAM_BYTES};
+        assert_int_equal(proto_token_decode(bytes, &token), RC_OK);
         assert_int_equal(token.fence, FENCE);
         assert_int_equal(token.offset, b->shown.n);
         if (token.bytes.n > 0)
             assert_int_equal(svc_buf_add_str(&b->shown, token.bytes), RC_OK);
         end = end || token.kind == PROTO_TOKEN_END;
     }
-    zmq_msg_close(&topic);
     zmq_msg_close(&frame);
     return end;
 }

@@ -440,7 +440,8 @@ there_and_back(const example_t *example, proto_arena_t *arena, svc_buf_t *text,
     } out;
 
     if (strcmp(example->kind, "envelope") == 0) {
-        if (proto_envelope_decode(in, &out.envelope) != RC_OK)
+        svc_str body;
+        if (proto_envelope_decode(in, &out.envelope, &body) != RC_OK || body.n != 0)
             return RC_INVALID;
         show_envelope(text, &out.envelope);
         return proto_envelope_encode(&out.envelope, bytes);

@@ -103,24 +103,22 @@ static inline void
 on_client(void *arg, short events)
 {
     bench_t *bench = arg;
-    zmq_msg_t head, body;
+    zmq_msg_t message;
+    svc_str body;
     (void)events;
-    zmq_msg_init(&head);
-    zmq_msg_init(&body);
-    assert_true(svc_msg_recv(bench->client, &head, 0));
-    assert_true(zmq_msg_more(&head) != 0);
-    assert_true(svc_msg_recv(bench->client, &body, 0));
-    assert_true(zmq_msg_more(&body) == 0);
-    assert_int_equal(proto_envelope_decode(svc_msg_str(&head), &bench->head), RC_OK);
+    zmq_msg_init(&message);
+    assert_true(svc_msg_recv(bench->client, &message, 0));
+    assert_true(zmq_msg_more(&message) == 0);
+    assert_int_equal(proto_envelope_decode(svc_msg_str(&message), &bench->head, &body),
+                     RC_OK);
     bench->replies++;
-    bench->body_n = zmq_msg_size(&body);
+    bench->body_n = body.n;
     assert_true(bench->body_n <= sizeof(bench->body));
-    memcpy(bench->body, zmq_msg_data(&body), bench->body_n);
+    memcpy(bench->body, body.p, bench->body_n);
     if (bench->head.kind == PROTO_ERROR) {
         error_rep_t error;
         proto_arena_t *arena = proto_arena_new();
-        assert_int_equal(
-            proto_decode(&error_rep_schema, svc_msg_str(&body), arena, &error), RC_OK);
+        assert_int_equal(proto_decode(&error_rep_schema, body, arena, &error), RC_OK);
         snprintf(bench->code, sizeof(bench->code), "%.*s", (int)error.code.n,
                  error.code.p);
         snprintf(bench->text, sizeof(bench->text), "%.*s", (int)error.text.n,
@@ -128,8 +126,7 @@ on_client(void *arg, short events)
         bench->retry_after_s = error.retry_after_s;
         proto_arena_destroy(&arena);
     }
-    zmq_msg_close(&body);
-    zmq_msg_close(&head);
+    zmq_msg_close(&message);
 }
 
 static inline bool
@@ -188,19 +185,17 @@ envelope_of(uint64_t id, const char *op)
 }
 
 static inline void
-send_raw(bench_t *bench, const proto_envelope_t *envelope, svc_str body, bool has_body,
-         bool has_more)
+send_raw(bench_t *bench, const proto_envelope_t *envelope, svc_str body, bool has_more)
 {
-    svc_buf_t head;
-    svc_buf_init(&head, 1000);
-    assert_int_equal(proto_envelope_encode(envelope, &head), RC_OK);
-    assert_true(svc_msg_send_bytes(bench->client, svc_buf_str(&head),
-                                   has_body ? ZMQ_SNDMORE : 0));
-    if (has_body)
-        assert_true(svc_msg_send_bytes(bench->client, body, has_more ? ZMQ_SNDMORE : 0));
+    svc_buf_t message;
+    svc_buf_init(&message, 200000);
+    assert_int_equal(proto_envelope_encode(envelope, &message), RC_OK);
+    assert_int_equal(svc_buf_add_str(&message, body), RC_OK);
+    assert_true(svc_msg_send_bytes(bench->client, svc_buf_str(&message),
+                                   has_more ? ZMQ_SNDMORE : 0));
     if (has_more)
         assert_true(svc_msg_send_bytes(bench->client, SVC_LIT("more"), 0));
-    svc_buf_fini(&head);
+    svc_buf_fini(&message);
     bench->replies = 0;
 }
 
@@ -212,7 +207,7 @@ send_request(bench_t *bench, uint64_t id, const char *op, const proto_schema_t *
     const proto_envelope_t envelope = envelope_of(id, op);
     svc_buf_init(&body, 100000);
     assert_int_equal(proto_encode(schema, req, &body), RC_OK);
-    send_raw(bench, &envelope, svc_buf_str(&body), true, false);
+    send_raw(bench, &envelope, svc_buf_str(&body), false);
     svc_buf_fini(&body);
 }
 

@@ -131,26 +131,26 @@ answers_missing_surplus_and_undecodable_bodies_with_invalid(void **state)
     bench_t bench;
     const proto_envelope_t head = envelope_of(2, OP_AUTH_LOGIN);
     open_bench(&bench, "gateway");
-    send_raw(&bench, &head, (svc_str){0}, false, false);
+    send_raw(&bench, &head, (svc_str){0}, false);
     fixture_run_until(&bench.fixture, has_reply, &bench);
     expect_error(&bench, RC_INVALID);
-    send_raw(&bench, &head, SVC_LIT("\x80"), true, true);
+    send_raw(&bench, &head, SVC_LIT("\x80"), true);
     fixture_run_until(&bench.fixture, has_reply, &bench);
     expect_error(&bench, RC_INVALID);
-    send_raw(&bench, &head, SVC_LIT("\x80"), true, false); /* nothing in it */
+    send_raw(&bench, &head, SVC_LIT("\x80"), false); /* nothing in it */
     fixture_run_until(&bench.fixture, has_reply, &bench);
     expect_error(&bench, RC_INVALID);
-    send_raw(&bench, &head, SVC_LIT("\x80\x80"), true, false); /* trailing bytes */
+    send_raw(&bench, &head, SVC_LIT("\x80\x80"), false); /* trailing bytes */
     fixture_run_until(&bench.fixture, has_reply, &bench);
     expect_error(&bench, RC_INVALID);
     const proto_envelope_t hello = envelope_of(3, OP_SVC_HELLO);
-    send_raw(&bench, &hello, SVC_LIT("\x80"), true, false);
+    send_raw(&bench, &hello, SVC_LIT("\x80"), false);
     fixture_run_until(&bench.fixture, has_reply, &bench);
     expect_error(&bench, RC_INVALID);
     proto_envelope_t newer = envelope_of(4, OP_AUTH_LOGIN);
     newer.version = PROTO_VERSION + 1;
     const uint64_t bad = fixture_count(&bench.fixture, SVC_M_BAD_MESSAGES);
-    send_raw(&bench, &newer, SVC_LIT("\x80"), true,
+    send_raw(&bench, &newer, SVC_LIT("\x80"),
              false); /* another protocol: not even its id is known */
     ask(&bench, 5, OP_SVC_PING, &empty_schema, &nothing);
     assert_int_equal(fixture_count(&bench.fixture, SVC_M_BAD_MESSAGES), bad + 1);
@@ -166,7 +166,7 @@ drops_what_has_expired(void **state)
     proto_envelope_t head = envelope_of(2, OP_SVC_PING);
     open_bench(&bench, "gateway");
     head.expires_ms = svc_unix_ms() - 1;
-    send_raw(&bench, &head, SVC_LIT("\x80"), true, false);
+    send_raw(&bench, &head, SVC_LIT("\x80"), false);
     send_request(&bench, 3, OP_SVC_PING, &empty_schema, &nothing);
     fixture_run_until(&bench.fixture, has_reply, &bench);
     assert_int_equal(bench.head.id, 3);

@@ -98,7 +98,7 @@ a_call_is_never_kept_past_the_expiry_of_its_request(void **state)
     assert_int_equal(proto_encode(&register_req_schema, &good_register, &body), RC_OK);
     head.expires_ms = svc_unix_ms() + 100;
     const uint64_t began = svc_mono_ms();
-    send_raw(&bench, &head, svc_buf_str(&body), true, false);
+    send_raw(&bench, &head, svc_buf_str(&body), false);
     fixture_run_until(&bench.fixture, was_cancelled, &bench);
     assert_true(svc_mono_ms() - began < 150);
     svc_buf_fini(&body);
