@@ -178,8 +178,10 @@ feed_take_token(feed_t *self, const proto_token_t *token)
 {
     bool is_text = token->kind == PROTO_TOKEN_TEXT;
 
-    if (is_terminal(self) || token->offset > PROTO_ANSWER_MAX_BYTES)
+    if (token->offset > PROTO_ANSWER_MAX_BYTES)
         return FEED_SAME;
+    if (is_terminal(self) && (!is_text || !feed_has_gap(self)))
+        return FEED_SAME; /* a status overtakes the frames of its text: those still fill the gap */
     if (is_text ? !accepts_fence(self, token->fence) : token->fence != self->fence)
         return FEED_FENCED;
     if (!is_text) {

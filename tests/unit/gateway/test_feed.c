@@ -250,6 +250,25 @@ a_terminal_status_may_come_before_the_text(void **state)
 }
 
 static void
+frames_that_a_terminal_status_has_overtaken_still_count(void **state)
+{
+    feed_t *feed = feed_new(id);
+    status_rep_t end = status(ANSWER_COMPLETE, 6, 7);
+
+    (void)state;
+    assert_int_equal(take(feed, text(7, 0, "ab")), FEED_GREW);
+    feed_take_status(feed, &end);
+    assert_false(feed_is_settled(feed));
+    assert_int_equal(take(feed, text(8, 2, "xx")), FEED_FENCED);
+    assert_int_equal(take(feed, text(7, 2, "cd")), FEED_GREW);
+    assert_int_equal(take(feed, text(7, 4, "efgh")), FEED_GREW);
+    assert_text(feed, 0, "abcdef"); /* the length that the status has told */
+    assert_true(feed_is_settled(feed));
+    assert_int_equal(take(feed, text(7, 6, "gh")), FEED_SAME);
+    feed_destroy(&feed);
+}
+
+static void
 a_failure_is_told_once(void **state)
 {
     feed_t *feed = feed_new(id);
@@ -439,6 +458,7 @@ main(void)
         cmocka_unit_test(a_status_with_another_fence_ends_a_feed_that_has_text),
         cmocka_unit_test(a_terminal_status_stays_and_bounds_the_text),
         cmocka_unit_test(a_terminal_status_may_come_before_the_text),
+        cmocka_unit_test(frames_that_a_terminal_status_has_overtaken_still_count),
         cmocka_unit_test(a_failure_is_told_once),
         cmocka_unit_test(an_interruption_brings_its_reason),
         cmocka_unit_test(the_window_is_bounded_and_keeps_the_youngest_text),
