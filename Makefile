@@ -62,8 +62,9 @@ BASE     := $(OUT)/libsvc.a $(OUT)/libproto.a
 UNITS    := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/unit/*/test_*.c)))
 FUZZERS  := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 TOOLS    := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/support/*.c)))
+BENCH    := $(OUT)/tests/bench/bench_provider $(OUT)/tests/bench/bench_load
 SOURCES  := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c)) $(wildcard tests/unit/*/*.c \
-              tests/fuzz/*.c tests/support/*.c))
+              tests/fuzz/*.c tests/support/*.c tests/bench/*.c))
 
 # --- rules ------------------------------------------------------------------------------------------
 # One short line a file; V=1 shows the commands.
@@ -112,6 +113,14 @@ $(foreach t,$(wildcard tests/fuzz/fuzz_*.c),$(eval $(call fuzzer,$(t))))
 $(TOOLS): $(OUT)/tests/support/%: $(OUT)/obj/tests/support/%.o $(BASE)
 	@mkdir -p $(@D)
 	$(call Q,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(LDLIBS) -o $@
+
+# The bench's own two programs stand on nothing of ours, so that what it measures cannot bend it.
+bench_obj = $(patsubst %,$(OUT)/obj/tests/bench/bench_%.o,$(1))
+$(OUT)/tests/bench/bench_provider: $(call bench_obj,provider text)
+$(OUT)/tests/bench/bench_load: $(call bench_obj,load run chat http hist text)
+$(BENCH):
+	@mkdir -p $(@D)
+	$(call Q,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -lcrypt -lpthread -o $@
 
 # The version is known to one file only; its stamp changes when `git describe` says something else.
 VERSION = $(shell GIT_OPTIONAL_LOCKS=0 git describe --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo dev)
@@ -162,9 +171,20 @@ fuzz-short: ## every fuzz target for 20 s (FUZZ_SECONDS) from its corpus
 	@$(MAKE) $(PAR) BUILD=fuzz fuzzers
 	@tests/support/run_fuzz $(O)/fuzz
 
+.PHONY: bench bench-quick
+bench: ## speed, in five rounds beside a bare nginx: a table, and build/bench.json
+	@scripts/install-deps all
+	@$(MAKE) $(PAR) all $(BENCH)
+	@tests/bench/run_bench $(OUT)
+
+bench-quick: ## the same in under a minute; fails only when a byte is wrong
+	@scripts/install-deps all
+	@$(MAKE) $(PAR) all $(BENCH)
+	@tests/bench/run_bench $(OUT) --quick
+
 # --- house keeping ----------------------------------------------------------------------------------
 C_FILES := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.[ch])) \
-             $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch]))
+             $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/bench/*.[ch]))
 
 .PHONY: lint fmt cov compile_commands.json clean help
 lint: ## formatting, static analysis and the house rules
