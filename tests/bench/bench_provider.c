@@ -1,11 +1,12 @@
 /* bench_provider.c - a provider for the bench that writes a million tokens a second.
  *
- *   bench_provider [--port N]         prints {"port":N} when it listens
+ *   bench_provider [--port N] [--fault drop|double|flip]     prints {"port":N} when it listens
  *
  * One thread, epoll, HTTP/1.1 with keep-alive; answers POST …/chat/completions as OpenAI does when
  * it streams. The model's name says how (bench_text.h): everything in one write, a write for each
  * token, or a token every so many ms. Answers are made once per model, headers, chunks and all, and
- * only written afterwards; paced ones get their moment stamped in as they go out. */
+ * only written afterwards; paced ones get their moment stamped in as they go out. With a fault, one
+ * token of each answer is missing, there twice, or has a wrong byte: the load must notice. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -41,6 +42,8 @@ static const char FRONT[] =
     "\"delta\":{";
 static const char TAIL[] = "},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 
+typedef enum { FAULT_NONE, FAULT_DROP, FAULT_DOUBLE, FAULT_FLIP } fault;
+
 /* An answer as it goes over the wire. */
 typedef struct {
     bench_model_t model; /* whose */
@@ -70,6 +73,7 @@ typedef struct conn {
 } conn_t;
 
 typedef struct {
+    fault fault;             /* what is wrong with every answer that is not paced */
     int ep;                  /* epoll */
     int listener;            /* its address is printed */
     conn_t **conns;          /* by descriptor */
@@ -118,8 +122,19 @@ put_token(plan_t *plan, size_t at, uint32_t index, bool framed)
     return framed ? put(plan->wire, at, "\r\n", 2) : at;
 }
 
+/* Makes the letter of the token that stands there the next one. */
 static void
-make_plan(plan_t *plan, const bench_model_t *model)
+flip_token(plan_t *plan, size_t from, size_t to)
+{
+    static const char key[] = "\"content\":\"";
+    char *token = memmem(plan->wire + from, to - from, key, sizeof(key) - 1);
+
+    if (token)
+        token[sizeof(key) - 1]++;
+}
+
+static void
+make_plan(plan_t *plan, const bench_model_t *model, fault wrong)
 {
     uint32_t count = model->count;
     bool framed = model->mode != BENCH_BURST;
@@ -140,7 +155,15 @@ make_plan(plan_t *plan, const bench_model_t *model)
         at += 10; /* room for the size of the one chunk, of eight digits */
     body = at;
     for (uint32_t i = 0; i < count; i++) {
-        at = put_token(plan, at, i, framed);
+        size_t from = at;
+        fault now = i == count / 2 && !plan->stamps ? wrong : FAULT_NONE;
+
+        if (now != FAULT_DROP)
+            at = put_token(plan, at, i, framed);
+        if (now == FAULT_DOUBLE)
+            at = put_token(plan, at, i, framed);
+        if (now == FAULT_FLIP)
+            flip_token(plan, from, at);
         plan->ends[i] = at;
     }
     if (framed)
@@ -169,7 +192,7 @@ find_plan(provider_t *self, const bench_model_t *model)
     }
     if (self->plans_n == PLANS_MAX)
         return NULL;
-    make_plan(&self->plans[self->plans_n], model);
+    make_plan(&self->plans[self->plans_n], model, self->fault);
     return &self->plans[self->plans_n++];
 }
 
@@ -572,6 +595,16 @@ listen_on(uint16_t port)
     return fd;
 }
 
+static fault
+read_fault(const char *name)
+{
+    if (strcmp(name, "drop") == 0)
+        return FAULT_DROP;
+    if (strcmp(name, "double") == 0)
+        return FAULT_DOUBLE;
+    return strcmp(name, "flip") == 0 ? FAULT_FLIP : FAULT_NONE;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -579,13 +612,17 @@ main(int argc, char **argv)
     struct rlimit limit;
     uint16_t port = 0;
 
-    if (argc == 3 && strcmp(argv[1], "--port") == 0)
-        port = (uint16_t)atoi(argv[2]);
+    if (!self)
+        return 1;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--port") == 0)
+            port = (uint16_t)atoi(argv[i + 1]);
+        if (strcmp(argv[i], "--fault") == 0)
+            self->fault = read_fault(argv[i + 1]);
+    }
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (!self)
-        return 1;
     self->conns_cap = limit.rlim_cur < 100000 ? (size_t)limit.rlim_cur : 100000;
     self->conns = calloc(self->conns_cap, sizeof(conn_t *));
     self->heap = calloc(self->conns_cap, sizeof(conn_t *));

@@ -14,7 +14,7 @@ export const FULL = {
 export const QUICK = {
     rounds: 2, burstChats: 640, tokenChats: 128, paced: 400, pacedCount: 75, many: 1000, manyCount: 20,
     saturatedCount: 20, rampMs: 500, firstChats: 100, requests: 4000, creates: 1000, loginS: 1, quietS: 1,
-    longChats: 1,
+    longChats: 2,
 };
 
 const perToken = (got) => sum(got.cpuUs) / got.result.tokens;
@@ -122,6 +122,7 @@ async function plain(stage, c, r, odd, say) {
     say('create');
     r.create = await stage.run('ours', load('create', ['--count', c.creates]));
     say('login');
+    r.yard = await stage.yardstick();   /* here: what the cores can hash changes with the neighbours */
     r.login = await stage.run('ours', load('login', ['--seconds', c.loginS]));
     say('list in a storm of logins');
     r.quiet = await stage.run('ours', ['list', '--parallel', 4, '--seconds', c.quietS]);

@@ -93,10 +93,27 @@ export class Stage {
         return path.join(this.bin, 'tests/bench', name);
     }
 
-    async startProvider() {
-        this.provider = launch(this.tool('bench_provider'), [], { stdio: ['ignore', 'pipe', 'inherit'] });
+    async startProvider(args = []) {
+        this.provider = launch(this.tool('bench_provider'), args, { stdio: ['ignore', 'pipe', 'inherit'] });
         const [line] = await once(readline.createInterface({ input: this.provider.stdout }), 'line');
         this.providerPort = JSON.parse(line).port;
+    }
+
+    /** The load must notice what is wrong; gives what it did not. */
+    async missedFaults() {
+        const missed = [];
+        for (const fault of ['none', 'drop', 'double', 'flip']) {
+            await this.startProvider(['--fault', fault]);
+            for (const model of ['bench:burst:200', 'bench:tokens:20']) {
+                const load = launch(this.tool('bench_load'), ['chats', '--raw', '--target', `127.0.0.1:${this.providerPort}`,
+                    '--parallel', '2', '--count', '4', '--model', model], { stdio: 'ignore' });
+                if (await load.gone !== (fault === 'none' ? 0 : 1))
+                    missed.push(`${fault} in ${model}`);
+            }
+            this.provider.kill('SIGTERM');
+            await this.provider.gone;
+        }
+        return missed;
     }
 
     /** Starts the four services; gives what an operator waits for and what they cost idle. */
@@ -149,6 +166,14 @@ export class Stage {
         this.theirs = Object.fromEntries(workers.trim().split(' ').map((pid, i) => [`nginx ${i + 1}`, Number(pid)]));
     }
 
+    /** What this machine can do at this moment: bcrypts, fdatasyncs. */
+    async yardstick() {
+        const child = launch(this.tool('bench_load'), ['yardstick', '--dir', this.dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+        const [line] = await once(readline.createInterface({ input: child.stdout }), 'line');
+        await child.gone;
+        return JSON.parse(line);
+    }
+
     /** A file that nginx serves at /<name>. */
     serveFile(name, bytes) {
         fs.writeFileSync(path.join(this.dir, 'www', name), bytes);
@@ -165,7 +190,7 @@ export class Stage {
             await this.stack.stopAll();
     }
 
-    /** Runs a load. `where`: ours, nginx. Options: mayFail, strace, beside (a promise maker that runs along). */
+    /** Runs a load. `where`: ours, nginx. Options: mayFail, strace. */
     async run(where, args, { mayFail = false, strace = false } = {}) {
         const pids = where === 'ours' ? this.ours : this.theirs;
         const port = where === 'ours' ? this.stack.port : this.nginxPort;
@@ -237,10 +262,9 @@ export class Stage {
         for (const { name, child, file } of tracers) {
             child.kill('SIGINT');
             await child.gone;
-            const total = /^100\.00\s.*total$/m.exec(fs.readFileSync(file, 'utf8'));
-            calls[name] = total ? Number(total[0].trim().split(/\s+/).slice(-2)[0]) : NaN;
-            if (/^100\.00\s+\S+\s+\S+\s+(\d+)/.test(total?.[0] ?? ''))
-                calls[name] = Number(/^100\.00\s+\S+\s+\S+\s+(\d+)/.exec(total[0])[1]);
+            /* % time, seconds, usecs/call, calls, (errors), "total"; nothing at all when there was no call */
+            const total = /^\s*100\.00\s+\S+\s+\S+\s+(\d+)\s.*total$/m.exec(fs.readFileSync(file, 'utf8'));
+            calls[name] = total ? Number(total[1]) : 0;
         }
         return calls;
     }
