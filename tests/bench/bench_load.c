@@ -2,7 +2,7 @@
  *
  *   bench_load chats --target 127.0.0.1:8080 --parallel 32 --count 320 --model bench:burst:200
  *   bench_load chats --raw … the same through a bare proxy, or straight to the provider
- *   bench_load list|history|create|login --target … --parallel 32 --count 1000 (or --seconds 3)
+ *   bench_load list|history|create|login --target … --parallel 32 --count 1000 (or --ms 3000)
  *   bench_load get --path /x --target … plain GET; every answer must equal the first
  *   bench_load yardstick --dir build    one bcrypt of cost 10, one fdatasync
  *
@@ -29,7 +29,7 @@
 #define PASSWORD           "correct horse battery"
 #define SYNC_ROUNDS        200
 #define SYNC_BYTES         4096
-#define HASH_SECONDS       1
+#define HASH_MS            600
 
 static void
 die(const char *what, int status, const char *body)
@@ -237,7 +237,7 @@ repeat_get(load_t *self, const char *path)
     memcpy(self->expected, self->slots[0].body, self->expected_n);
     tell_ready(self);
     load_requests(self, "GET", path, "", 200, self->count ? self->count : UINT32_MAX,
-                  self->seconds);
+                  self->ms);
     print_result(self, 0);
 }
 
@@ -246,7 +246,7 @@ repeat_post(load_t *self, const char *path, const char *body)
 {
     tell_ready(self);
     load_requests(self, "POST", path, body, 200, self->count ? self->count : UINT32_MAX,
-                  self->seconds);
+                  self->ms);
     print_result(self, 0);
 }
 
@@ -290,7 +290,7 @@ static void *
 hash_on(void *arg)
 {
     uint32_t *count = arg;
-    uint64_t until = bench_now_us() + HASH_SECONDS * 1000000u;
+    uint64_t until = bench_now_us() + HASH_MS * 1000u;
     struct crypt_data *data = calloc(1, sizeof(*data));
 
     if (!data)
@@ -368,9 +368,12 @@ read_number(load_t *self, const char *key, const char *value)
         const char *key;
         uint32_t *where;
     } numbers[] = {
-        {"--parallel", &self->parallel},   {"--count", &self->count},
-        {"--seconds", &self->seconds},     {"--ramp-ms", &self->ramp_ms},
-        {"--timeout-s", &self->timeout_s}, {"--verify", &self->verify},
+        {"--parallel", &self->parallel},
+        {"--count", &self->count},
+        {"--ms", &self->ms},
+        {"--ramp-ms", &self->ramp_ms},
+        {"--timeout-s", &self->timeout_s},
+        {"--verify", &self->verify},
     };
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {

@@ -36,8 +36,8 @@ struct load {
     char model[64];        /* chats, without letter */
     uint32_t parallel;     /* connections */
     uint32_t width;        /* of them, for plain requests */
-    uint32_t count;        /* chats or requests; 0: until `seconds` are over */
-    uint32_t seconds;      /* of requests */
+    uint32_t count;        /* chats or requests; 0: until `ms` are over */
+    uint32_t ms;           /* of requests */
     uint32_t ramp_ms;      /* chats: until all have begun */
     uint32_t timeout_s;    /* then what is left has failed */
     uint32_t verify;       /* chats whose history is read afterwards */
@@ -79,10 +79,10 @@ struct load {
  * there was no answer. */
 int load_call(load_t *self, const char *method, const char *path, const char *body);
 
-/* Repeats a request on all connections until `limit` or `seconds`; the answers must have this
- * status. */
+/* Repeats a request on all connections until `limit` or for so many ms (0: no end); the answers
+ * must have this status. */
 void load_requests(load_t *self, const char *method, const char *path, const char *body,
-                   int status, uint32_t limit, uint32_t seconds);
+                   int status, uint32_t limit, uint32_t ms);
 
 /* The chats. */
 void load_chats(load_t *self);

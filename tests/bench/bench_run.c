@@ -136,10 +136,10 @@ end_request(load_t *self, bench_conn_t *conn, const char *fault)
 
 void
 load_requests(load_t *self, const char *method, const char *path, const char *body,
-              int status, uint32_t limit, uint32_t seconds)
+              int status, uint32_t limit, uint32_t ms)
 {
     uint64_t now = bench_now_us();
-    uint64_t until = seconds > 0 ? now + seconds * 1000000ull : UINT64_MAX;
+    uint64_t until = ms > 0 ? now + ms * 1000ull : UINT64_MAX;
 
     self->phase = PHASE_REQUESTS;
     self->request_n = write_request(self, self->request, sizeof(self->request), method,

@@ -8,12 +8,12 @@ import { each, residentKb, sum, pause } from './stage.mjs';
 /* How much of everything. A full round takes about a minute, a quick one a third of that. */
 export const FULL = {
     rounds: 5, burstChats: 2560, tokenChats: 640, paced: 1000, pacedCount: 250, many: 5000, manyCount: 80,
-    saturatedCount: 60, rampMs: 2000, firstChats: 300, requests: 20_000, creates: 5000, loginS: 3, quietS: 2,
+    saturatedCount: 60, rampMs: 2000, firstChats: 300, requestMs: 2000, creates: 10_000, loginMs: 3000, quietMs: 2000,
     longChats: 4,
 };
 export const QUICK = {
-    rounds: 2, burstChats: 640, tokenChats: 128, paced: 400, pacedCount: 75, many: 1000, manyCount: 20,
-    saturatedCount: 20, rampMs: 500, firstChats: 100, requests: 4000, creates: 1000, loginS: 1, quietS: 1,
+    rounds: 2, burstChats: 640, tokenChats: 320, paced: 400, pacedCount: 60, many: 1000, manyCount: 20,
+    saturatedCount: 20, rampMs: 500, firstChats: 50, requestMs: 500, creates: 2000, loginMs: 1000, quietMs: 700,
     longChats: 2,
 };
 
@@ -104,10 +104,10 @@ async function plain(stage, c, r, odd, say) {
     const load = (what, more) => [what, '--parallel', 32, ...more];
     for (const what of ['list', 'history']) {
         say(what);
-        const ours = () => stage.run('ours', load(what, ['--count', c.requests]));
+        const ours = () => stage.run('ours', load(what, ['--ms', c.requestMs]));
         const nginx = (bytes) => {
             stage.serveFile(what, Buffer.alloc(bytes, 'x'));
-            return stage.run('nginx', load('get', ['--path', `/${what}`, '--count', c.requests]));
+            return stage.run('nginx', load('get', ['--path', `/${what}`, '--ms', c.requestMs]));
         };
         const size = stage.sizes?.[what];
         if (odd && size) {
@@ -123,12 +123,12 @@ async function plain(stage, c, r, odd, say) {
     r.create = await stage.run('ours', load('create', ['--count', c.creates]));
     say('login');
     r.yard = await stage.yardstick();   /* here: what the cores can hash changes with the neighbours */
-    r.login = await stage.run('ours', load('login', ['--seconds', c.loginS]));
+    r.login = await stage.run('ours', load('login', ['--ms', c.loginMs]));
     say('list in a storm of logins');
-    r.quiet = await stage.run('ours', ['list', '--parallel', 4, '--seconds', c.quietS]);
-    const storm = stage.run('ours', load('login', ['--seconds', c.quietS + 2]));
-    await pause(700);
-    r.storm = await stage.run('ours', ['list', '--parallel', 4, '--seconds', c.quietS]);
+    r.quiet = await stage.run('ours', ['list', '--parallel', 4, '--ms', c.quietMs]);
+    const storm = stage.run('ours', load('login', ['--ms', c.quietMs + 1000]));
+    await pause(500);   /* registering, logging in */
+    r.storm = await stage.run('ours', ['list', '--parallel', 4, '--ms', c.quietMs]);
     await storm;
 }
 
