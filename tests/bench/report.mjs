@@ -75,6 +75,14 @@ function table(head, lines) {
     return [row(head), row(head.map(() => '---')), ...lines.map(row)].join('\n');
 }
 
+function total(calls) {
+    return Object.values(calls).reduce((a, b) => a + b, 0);
+}
+
+function mostFrequent(calls) {
+    return Object.entries(calls).sort((a, b) => b[1] - a[1]).slice(0, 6).map(([name, n]) => `${name} ${short(n)}`).join(', ');
+}
+
 /** The whole report as Markdown. */
 export function markdown(all) {
     const m = all.machine;
@@ -92,7 +100,14 @@ export function markdown(all) {
     if (all.calls) {
         out.push('', 'System calls per token (under strace, which slows down and so merges more):', '',
             table(['', ...names], Object.entries(all.calls).map(([load, by]) =>
-                [load, ...names.map((n) => short(by.ours[n] ?? by.nginx[n]))])));
+                [load, ...names.map((n) => short(total(by.ours[n] ?? by.nginx[n])))])));
+        out.push('', 'The most frequent ones, per token:', '');
+        for (const [load, by] of Object.entries(all.calls)) {
+            for (const [name, calls] of Object.entries(by.ours)) {
+                if (total(calls) >= 0.1)
+                    out.push(`- ${load}, ${name}: ${mostFrequent(calls)}`);
+            }
+        }
     } else {
         out.push('', 'System calls per token: skipped, strace is not installed or may not attach.');
     }

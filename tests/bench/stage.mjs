@@ -262,9 +262,12 @@ export class Stage {
         for (const { name, child, file } of tracers) {
             child.kill('SIGINT');
             await child.gone;
-            /* % time, seconds, usecs/call, calls, (errors), "total"; nothing at all when there was no call */
-            const total = /^\s*100\.00\s+\S+\s+\S+\s+(\d+)\s.*total$/m.exec(fs.readFileSync(file, 'utf8'));
-            calls[name] = total ? Number(total[1]) : 0;
+            /* % time, seconds, usecs/call, calls, (errors), name; nothing at all when there was no call */
+            calls[name] = {};
+            for (const [, n, what] of fs.readFileSync(file, 'utf8').matchAll(/^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$/gm)) {
+                if (what !== 'total')
+                    calls[name][what] = Number(n);
+            }
         }
         return calls;
     }
