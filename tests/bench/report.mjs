@@ -89,7 +89,7 @@ export function markdown(all) {
     const out = [`\`${all.command}\`, ${m.date}, ${m.commit}: ${m.cores} × ${m.cpu}, Linux ${m.kernel}, ` +
         `${all.rounds} rounds; ${all.yard.bcrypt_ms} ms a bcrypt of cost 10 (${all.yard.bcrypts_per_s}/s on all cores), ` +
         `${all.yard.fdatasync_us} µs an fdatasync.`, ''];
-    out.push(table(['measure', 'ours', 'nginx', 'value', 'spread', 'reach', 'aim', 'met'], all.rows.map((r) => [
+    out.push(table(['measure', 'ours', 'nginx or yardstick', 'value', 'spread', 'reach', 'aim', 'met'], all.rows.map((r) => [
         r.name, short(r.ours), short(r.nginx), `**${short(r.value)}**`, `${short(r.min)} – ${short(r.max)}`,
         String(r.reach), r.aim === 'nginx' ? 'nginx\'s' : String(r.aim), r.met,
     ])));
