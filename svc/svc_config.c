@@ -441,6 +441,8 @@ check_all(build_t *self)
 {
     if (self->config->test_drop_token_frames > 0)
         warn(self, "test.drop_token_frames is on: token frames are dropped on purpose");
+    if (self->config->test_plain_paths)
+        warn(self, "test.plain_paths is on: every special fast path is off");
     return check_secrets(self) && check_bus(self) && check_origins(self);
 }
 

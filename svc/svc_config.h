@@ -71,6 +71,7 @@ typedef struct svc_config {
     int log_format;                /* svc_log_format */
     int log_level;                 /* svc_log_level */
     double test_drop_token_frames; /* 0..1 */
+    bool test_plain_paths;         /* every special fast path is off */
     svc_strings_t warnings; /* sentences to log at start (short secret, test switches) */
 } svc_config_t;
 

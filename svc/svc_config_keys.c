@@ -83,6 +83,7 @@ const config_key_t svc_config_keys[] = {
     {"log.level", CONFIG_CHOICE, "info", 0, 0, "", "debug, info, warn or error", AT(log_level), log_levels},
 
     {"test.drop_token_frames", CONFIG_REAL, "0.0", 0, 1, "", "tests only: share of token frames that llm-svc drops", AT(test_drop_token_frames), NULL},
+    {"test.plain_paths", CONFIG_BOOL, "false", 0, 0, "", "tests only: every special fast path is off, the general one serves", AT(test_plain_paths), NULL},
     {0},
 };
 
