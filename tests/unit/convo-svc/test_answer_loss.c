@@ -254,74 +254,6 @@ our_own_standstill_gives_a_commit_its_time_again(void **state)
 }
 
 static void
-a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends(void **state)
-{
-    play_t *self = *state;
-    tail_req_t tail = {SVC_LIT(STREAM), 100, 5, SVC_LIT(", wor")};
-
-    open_streaming(self);
-    assert_int_equal(answer_tail(self->answer, &tail), RC_CONFLICT);
-    play_down(self);
-    answer_on_llm_lost(self->answer);
-    assert_true(play_last_told(self)->lost);
-    assert_int_equal(play_last_told(self)->length, 5);
-    tail.fence = 99;
-    assert_int_equal(answer_tail(self->answer, &tail), RC_STALE);
-    tail.fence = 100;
-    assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
-    assert_int_equal(answer_tail(self->answer, &tail),
-                     RC_OK); /* another gateway has the same */
-    tail = (tail_req_t){SVC_LIT(STREAM), 100, 12, SVC_LIT("gap")};
-    assert_int_equal(answer_tail(self->answer, &tail), RC_CONFLICT);
-    tail = (tail_req_t){SVC_LIT(STREAM), 100, 8, SVC_LIT("orld\xc3")};
-    assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
-    play_wait(self, 900);
-    assert_false(self->has_step);
-    play_wait(self, 200);
-    play_commit(self, RC_OK);
-    assert_text(self, "Hello, world");
-    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
-    assert_false(play_last_told(self)->lost);
-    assert_int_equal(answer_tail(self->answer, &tail), RC_CONFLICT);
-}
-
-static void
-tails_are_bounded(void **state)
-{
-    play_t *self = *state;
-    char *page = svc_alloc(PROTO_PAGE_MAX_BYTES);
-    tail_req_t tail = {SVC_LIT(STREAM), 100, 5, {page, PROTO_PAGE_MAX_BYTES}};
-
-    memset(page, 'x', PROTO_PAGE_MAX_BYTES);
-    open_streaming(self);
-    play_down(self);
-    play_up(self, 501);
-    for (; tail.from < 5 + ANSWER_TAIL_MAX_BYTES; tail.from += PROTO_PAGE_MAX_BYTES)
-        assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
-    assert_int_equal(answer_tail(self->answer, &tail), RC_TOO_BIG);
-    play_wait(self, 1100);
-    play_commit(self, RC_OK);
-    assert_int_equal(self->length, 5 + ANSWER_TAIL_MAX_BYTES);
-    free(page);
-}
-
-static void
-our_own_standstill_gives_tails_their_time_again(void **state)
-{
-    play_t *self = *state;
-
-    open_streaming(self);
-    play_down(self);
-    play_up(self, 501);
-    self->mono_ms += 5000;
-    answer_on_stall(self->answer);
-    answer_on_tick(self->answer);
-    assert_false(self->has_step);
-    play_wait(self, 1100);
-    assert_true(self->has_step);
-}
-
-static void
 a_loss_during_a_commit_is_judged_after_it(void **state)
 {
     play_t *self = *state;
@@ -501,9 +433,6 @@ main(void)
         TEST(restarts_that_the_disk_refuses_let_watchers_go),
         TEST(a_loss_while_the_database_refuses_is_told_and_takes_tails),
         TEST(our_own_standstill_gives_a_commit_its_time_again),
-        TEST(a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends),
-        TEST(tails_are_bounded),
-        TEST(our_own_standstill_gives_tails_their_time_again),
         TEST(a_loss_during_a_commit_is_judged_after_it),
         TEST(a_loss_during_a_failed_commit_of_the_first_piece_begins_again),
         TEST(an_end_that_has_come_survives_the_loss_of_its_llm_svc),
