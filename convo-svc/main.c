@@ -34,6 +34,7 @@ main(int argc, char **argv)
         .name = "convo-svc",
         .summary =
             "owns conversations, journals their answers, knows what became of them",
+        .is_batch = true,
         .start = start,
         .drain = drain,
         .stop = stop,

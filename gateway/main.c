@@ -12,6 +12,7 @@ main(int argc, char **argv)
         .name = "gateway",
         .summary =
             "the REST interface: checks tokens, asks the services, streams answers",
+        .is_batch = true,
         .print_config = gateway_print_config,
         .start = gateway_start,
         .drain = gateway_drain,

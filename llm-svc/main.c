@@ -33,6 +33,7 @@ main(int argc, char **argv)
     static const svc_service_t service = {
         .name = "llm-svc",
         .summary = "relays answers from language model providers as they are written",
+        .is_batch = true,
         .start = start,
         .drain = drain,
         .stop = stop,

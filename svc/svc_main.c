@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,6 +189,18 @@ raise_descriptor_limit(void)
     }
 }
 
+/* A thread that wakes then lets the one that runs finish its turn, instead of interrupting it for each
+ * message: on cores that are busy, half as many switches and larger batches (measured: a fifth to a half more of
+ * everything). On idle ones it changes nothing. Threads inherit it. Not for a service that computes for long:
+ * those who wait behind it could not interrupt it. */
+static void
+prefer_batches(void)
+{
+    const struct sched_param none = {0};
+
+    (void)sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 static bool
 make_context(process_t *self, char **error)
 {
@@ -233,6 +246,8 @@ run(process_t *self)
     if (!take_signals(self, &error) || !make_context(self, &error))
         return refuse(self, &error);
     raise_descriptor_limit();
+    if (self->service->is_batch)
+        prefer_batches();
     umask(0077); /* databases and secrets are nobody else's to read */
     self->state = self->service->start(&self->ctx, &error);
     if (self->state == NULL)

@@ -11,6 +11,8 @@
 typedef struct {
     const char *name;    /* folder name */
     const char *summary; /* one line for --help */
+    bool
+        is_batch; /* its threads handle many small events, and more at once when none interrupts another */
 
     /* --check-config only: prints what else is worth saying ("config ok" is printed by svc_main when NULL). May be NULL. */
     void (*print_config)(const svc_config_t *config);
