@@ -22,16 +22,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PEER_TICK_MS          250 /* a quarter of the ping; how late silence may be noticed */
-#define PEER_HELLO_LIMIT_MS   3000
-#define PEER_REOPEN_MS        100 /* after a connection that never came up: no spinning */
-#define PEER_WRONG_MS         1000 /* after a wrong answer to hello: it will not change soon */
-#define PEER_RECONNECT_MS     100
-#define PEER_RECONNECT_MAX_MS 1000
-#define PEER_HWM              10000 /* requests that wait in ZeroMQ; then RC_BUSY */
-#define PEER_DRAIN_MAX        256   /* replies a turn */
+#define PEER_HWM       10000 /* requests that wait in ZeroMQ; then RC_BUSY */
+#define PEER_DRAIN_MAX 256   /* replies a turn */
+
+const svc_peer_times_t svc_peer_usual_times = {
+    .tick = 250,
+    .ping = 1000,
+    .down = 3000,
+    .lost = 12000,
+    .hello = 3000,
+    .handshake =
+        3000, /* ZeroMQ's 30 s would hide a frozen peer behind the kernel's backlog */
+    .reopen = 100,
+    .wrong = 1000,
+    .reconnect = 100,
+    .reconnect_max = 1000,
+};
 
 static void open_socket(svc_peer_t *self);
+
+static const svc_peer_times_t *
+times(const svc_peer_t *self)
+{
+    return self->ctx->peer_times != NULL ? self->ctx->peer_times : &svc_peer_usual_times;
+}
 
 /* --- events ------------------------------------------------------------------------- */
 
@@ -120,7 +134,7 @@ send_hello(svc_peer_t *self)
         .kind = PROTO_REQUEST,
         .id = SVC_PEER_HELLO_ID,
         .op = SVC_LIT(OP_SVC_HELLO),
-        .expires_ms = svc_unix_ms() + PEER_HELLO_LIMIT_MS,
+        .expires_ms = svc_unix_ms() + times(self)->hello,
     };
     /* The monitor may know of the connection before the socket does: the tick tries again. */
     self->hello_sent = svc_peer_send(self, &envelope, &hello_schema, &hello) == RC_OK;
@@ -135,7 +149,7 @@ send_ping(svc_peer_t *self)
         .kind = PROTO_REQUEST,
         .id = SVC_PEER_PING_ID,
         .op = SVC_LIT(OP_SVC_PING),
-        .expires_ms = svc_unix_ms() + SVC_PEER_DOWN_MS,
+        .expires_ms = svc_unix_ms() + times(self)->down,
     };
     /* No room for it: then it is asked by what fills the room. */
     (void)svc_peer_send(self, &envelope, &empty_schema, &nothing);
@@ -151,7 +165,7 @@ complain(svc_peer_t *self, const char *what, svc_str detail)
         svc_log_error(self->ctx->log, "%s at %s: %s%.*s", self->service, self->endpoint,
                       what, (int)detail.n, detail.n == 0 ? "" : detail.p);
     self->complained = true;
-    go_down(self, what, PEER_WRONG_MS);
+    go_down(self, what, times(self)->wrong);
 }
 
 static void
@@ -196,7 +210,7 @@ on_ping_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
     if (envelope->kind != PROTO_FINAL ||
         proto_decode(&ping_rep_schema, body, self->arena, &rep) != RC_OK ||
         rep.instance != self->instance) {
-        go_down(self, "ping was not answered as it should be", PEER_REOPEN_MS);
+        go_down(self, "ping was not answered as it should be", times(self)->reopen);
         return;
     }
     self->is_draining = rep.draining;
@@ -267,7 +281,7 @@ on_connection_event(svc_peer_t *self, unsigned event)
         if (self->state == PEER_UP)
             go_down(self, "disconnected", 0);
         else if (self->state == PEER_HELLO)
-            go_down(self, "disconnected", PEER_REOPEN_MS);
+            go_down(self, "disconnected", times(self)->reopen);
         break;
     case ZMQ_EVENT_CLOSED: /* of an attempt: a connection that stood ends as DISCONNECTED */
         if (self->state == PEER_CONNECTING)
@@ -311,17 +325,17 @@ on_tick(void *arg, short events)
     const uint64_t silent_ms = now > self->last_life_ms ? now - self->last_life_ms : 0;
     if (self->state == PEER_UP) {
         /* Who was not asked owes no sign: counted from the first ping that got no answer. */
-        if (self->is_asked && now - self->asked_ms >= SVC_PEER_DOWN_MS)
+        if (self->is_asked && now - self->asked_ms >= times(self)->down)
             go_down(self, "no sign of life", 0);
-        else if (++self->ticks % (SVC_PEER_PING_MS / PEER_TICK_MS) == 0)
+        else if (++self->ticks % (times(self)->ping / times(self)->tick) == 0)
             send_ping(self);
     } else if (self->state == PEER_HELLO) {
-        if (now - self->hello_ms >= PEER_HELLO_LIMIT_MS)
-            go_down(self, "hello was not answered", PEER_REOPEN_MS);
+        if (now - self->hello_ms >= times(self)->hello)
+            go_down(self, "hello was not answered", times(self)->reopen);
         else if (!self->hello_sent)
             send_hello(self);
     }
-    if (self->state != PEER_UP && silent_ms >= SVC_PEER_LOST_MS)
+    if (self->state != PEER_UP && silent_ms >= times(self)->lost)
         tell_lost(self, "no sign of life");
 }
 
@@ -347,11 +361,14 @@ static bool
 make_socket(svc_peer_t *self)
 {
     char name[64];
-    const int yes = 1, retry = PEER_RECONNECT_MS, retry_max = PEER_RECONNECT_MAX_MS;
+    const int yes = 1, retry = (int)times(self)->reconnect,
+              retry_max = (int)times(self)->reconnect_max,
+              handshake = (int)times(self)->handshake;
     self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_DEALER, PEER_HWM);
     if (self->socket == NULL)
         return false;
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &yes, sizeof(yes));
+    zmq_setsockopt(self->socket, ZMQ_HANDSHAKE_IVL, &handshake, sizeof(handshake));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &retry, sizeof(retry));
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof(retry_max));
     /* Not the address: an earlier peer may have had it, and ZeroMQ frees names a little later. */
@@ -416,7 +433,7 @@ svc_peer_new(svc_ctx_t *ctx, const char *service, const char *endpoint,
     self->arena = proto_arena_new();
     self->last_life_ms = svc_mono_ms();
     svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
-    self->tick_timer = svc_loop_every(ctx->loop, PEER_TICK_MS, on_tick, self);
+    self->tick_timer = svc_loop_every(ctx->loop, times(self)->tick, on_tick, self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
     open_socket(self);
     return self;

@@ -14,12 +14,25 @@
 #include "proto/proto.h"
 #include "svc/svc_ctx.h"
 
-#define SVC_PEER_PING_MS   1000
-#define SVC_PEER_DOWN_MS   3000  /* no answer to a ping: no new work goes there */
-#define SVC_PEER_LOST_MS   12000 /* silence: what it held is given up */
 #define SVC_PEER_CALLS_MAX 65536 /* outstanding; one more fails with RC_BUSY */
 
 typedef struct svc_peer svc_peer_t;
+
+/* How long a peer waits for what, in ms. */
+typedef struct svc_peer_times {
+    uint64_t tick;      /* how late silence may be noticed; ping is a multiple of it */
+    uint64_t ping;      /* between two pings */
+    uint64_t down;      /* no answer to a ping: no new work goes there */
+    uint64_t lost;      /* silence: what it held is given up */
+    uint64_t hello;     /* for the answer to hello */
+    uint64_t handshake; /* of ZeroMQ, with an address that takes connections */
+    uint64_t reopen;    /* after a connection that never came up: no spinning */
+    uint64_t wrong;     /* after a wrong answer to hello: it will not change soon */
+    uint64_t reconnect, reconnect_max; /* ZeroMQ's own, while nobody listens */
+} svc_peer_times_t;
+
+/* What services go by; a test may name shorter ones in its svc_ctx_t. */
+extern const svc_peer_times_t svc_peer_usual_times;
 
 /* What happened to a peer. UP and the one of DOWN/LOST that applies are told once per
  * change; a new instance is told as LOST (of the old one) followed by UP. LOST comes

@@ -25,7 +25,7 @@ struct svc_peer {
     void *arg;                   /* for on_event */
     void *socket;                /* DEALER, owned; NULL while closed */
     void *monitor;               /* PAIR with its events, owned */
-    uint64_t tick_timer;         /* each PEER_TICK_MS, always */
+    uint64_t tick_timer;         /* each tick, always */
     uint64_t open_timer;         /* while PEER_CLOSED */
     peer_state state;            /* see there */
     bool lost_told;              /* LOST was told since the last UP */
