@@ -99,8 +99,11 @@ on_frames(void *arg, short events)
 
     (void)events;
     zmq_msg_init(&frame);
-    for (int i = 0; i < FRAMES_PER_TURN && svc_msg_recv(self->sub, &frame, ZMQ_DONTWAIT);
-         i++) {
+    for (int i = 0; i < FRAMES_PER_TURN; i++) {
+        if (!svc_msg_recv(self->sub, &frame, ZMQ_DONTWAIT)) {
+            svc_loop_read_dry(self->ctx->loop, self->sub);
+            break;
+        }
         take_frame(self, svc_msg_str(&frame));
         svc_msg_skip_rest(self->sub, &frame);
     }

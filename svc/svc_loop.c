@@ -1,14 +1,17 @@
-/* svc_loop.c - one thread's event loop: sockets, descriptors and timers in one zmq_poll.
+/* svc_loop.c - one thread's event loop: sockets, descriptors and timers in one epoll set.
  *
- * One turn: plan how long to block, poll, run the handlers of what is ready, run the
- * timers that are due, run the turn functions. What a handler adds or removes changes
- * the watches at once; the array for zmq_poll is made anew before the next poll, and a
- * serial number keeps a handler that was removed meanwhile (or whose slot has another
- * owner) from being called.
+ * One turn: plan how long to block, wait, run the handlers of what is ready, run the timers that
+ * are due, run the turn functions. Watches live in 64 slots, and sets of them are the bits of one
+ * word: what a handler removes leaves all sets at once, what it adds is not in this turn's.
  *
- * Standing still: the time from poll to poll is compared with what was planned. After
- * a stall the sockets are read dry first, with a short wait, since libzmq's own thread
- * stood still as well and needs a moment to fetch what the kernel holds. */
+ * A ZeroMQ socket has no descriptor that is readable while messages wait. Its ZMQ_FD tells once
+ * that libzmq's thread has left word for us, and whoever uses the socket, sending included, may
+ * take that word unseen. So a socket is asked (ZMQ_EVENTS: two system calls at least) when its
+ * descriptor fired, and before we block when it was used since (`touched`). An idle one costs nothing.
+ *
+ * Standing still: the time from poll to poll is compared with what was planned. After a stall the
+ * sockets are read dry first, with a short wait, since libzmq's own thread stood still as well and
+ * needs a moment to fetch what the kernel holds. */
 #include "svc/svc_loop.h"
 
 #include "svc/svc_heap.h"
@@ -18,22 +21,25 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <zmq.h>
 
-#define LOOP_WATCHES_MAX    64
+#define LOOP_WATCHES_MAX    64 /* bits of slots_t */
 #define LOOP_TURN_FNS_MAX   8
 #define LOOP_STALL_FNS_MAX  16
 #define LOOP_BLOCK_MAX_MS   1000 /* so that a stall shows even in an idle loop */
 #define LOOP_DRY_ROUNDS_MAX 100
 #define LOOP_DRY_WAIT_MS    20
 
+typedef uint64_t slots_t; /* a set of watches: bit i stands for slot i */
+
 typedef struct {
-    uint64_t serial; /* of this watch; 0: the slot is free */
+    uint64_t serial; /* of this watch, never used again */
     void *socket;    /* NULL: fd counts; borrowed */
-    int fd;          /* borrowed */
-    short events;    /* to poll for */
+    int fd;          /* borrowed; of a socket its ZMQ_FD */
+    short ready;     /* events for the handler, when in the set of that name */
     svc_loop_fn *fn; /* handler */
     void *arg;       /* for fn */
 } watch_t;
@@ -57,33 +63,35 @@ typedef struct {
 } stall_fn_t;
 
 struct svc_loop {
-    int wake_fd;                                /* eventfd of svc_loop_stop, owned */
-    atomic_bool stopping;                       /* set by any thread */
-    watch_t watches[LOOP_WATCHES_MAX];          /* slots */
-    uint64_t serials;                           /* source of watch_t.serial */
-    bool changed;                               /* items must be made anew */
-    zmq_pollitem_t items[LOOP_WATCHES_MAX + 1]; /* [0] is wake_fd */
-    size_t item_slots[LOOP_WATCHES_MAX + 1]; /* items[i] is of watches[item_slots[i]] */
-    uint64_t item_serials[LOOP_WATCHES_MAX + 1]; /* and stood there under this serial */
-    int n_items;                                 /* in use */
-    svc_heap_t timers;                           /* loop_timer_t.due */
-    svc_table_t timers_by_id;                    /* owns the timers */
-    uint64_t timer_ids;                          /* source of ids */
-    turn_fn_t turn_fns[LOOP_TURN_FNS_MAX];       /* in order */
-    size_t n_turn_fns;                           /* in use */
-    bool catching_up;                            /* after a stall, before stall_fns */
-    stall_fn_t stall_fns[LOOP_STALL_FNS_MAX];    /* in order */
-    uint64_t now_ms;                             /* monotonic, of this turn */
+    int epoll_fd;                             /* wake_fd and all watches, owned */
+    int wake_fd;                              /* eventfd of svc_loop_stop, owned */
+    atomic_bool stopping;                     /* set by any thread */
+    watch_t watches[LOOP_WATCHES_MAX];        /* slots */
+    slots_t used;                             /* slots that are taken */
+    slots_t sockets;                          /* those of sockets */
+    slots_t touched;                          /* sockets to be asked before we block */
+    slots_t ready;                            /* handlers to be run in this turn */
+    uint64_t serials;                         /* source of watch_t.serial */
+    svc_heap_t timers;                        /* loop_timer_t.due */
+    svc_table_t timers_by_id;                 /* owns the timers */
+    uint64_t timer_ids;                       /* source of ids */
+    turn_fn_t turn_fns[LOOP_TURN_FNS_MAX];    /* in order */
+    size_t n_turn_fns;                        /* in use */
+    bool catching_up;                         /* after a stall, before stall_fns */
+    stall_fn_t stall_fns[LOOP_STALL_FNS_MAX]; /* in order */
+    uint64_t now_ms;                          /* monotonic, of this turn */
 };
 
 svc_loop_t *
 svc_loop_new(void)
 {
     svc_loop_t *self = svc_alloc(sizeof(*self));
+    struct epoll_event event = {.events = EPOLLIN}; /* serial 0: no watch has that */
+    self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    SVC_ASSERT(self->wake_fd >= 0);
+    SVC_ASSERT(self->epoll_fd >= 0 && self->wake_fd >= 0);
+    SVC_ASSERT(epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, self->wake_fd, &event) == 0);
     atomic_init(&self->stopping, false);
-    self->changed = true;
     self->now_ms = svc_mono_ms();
     return self;
 }
@@ -103,82 +111,116 @@ svc_loop_destroy(svc_loop_t **self_p)
     svc_table_fini(&self->timers_by_id);
     svc_heap_fini(&self->timers);
     close(self->wake_fd);
+    close(self->epoll_fd);
     free(self);
     *self_p = NULL;
 }
 
 /* --- watches ------------------------------------------------------------------------ */
 
-static void
-add_watch(svc_loop_t *self, watch_t watch)
+/* Takes the first slot out of a set that is not empty. */
+static size_t
+take_slot(slots_t *set)
 {
-    size_t i = 0;
-    while (i < LOOP_WATCHES_MAX && self->watches[i].serial != 0)
-        i++;
-    SVC_ASSERT(i < LOOP_WATCHES_MAX);
-    watch.serial = ++self->serials;
-    self->watches[i] = watch;
-    self->changed = true;
+    const size_t slot = (size_t)__builtin_ctzll(*set);
+    *set &= *set - 1;
+    return slot;
+}
+
+/* What epoll gives back: the slot, and a serial that tells an earlier owner's event. */
+static uint64_t
+tag_of(const svc_loop_t *self, size_t slot)
+{
+    return self->watches[slot].serial * LOOP_WATCHES_MAX + slot;
+}
+
+/* Gives its place as a set of one. */
+static slots_t
+add_watch(svc_loop_t *self, const watch_t *watch, uint32_t events)
+{
+    slots_t free_slots = ~self->used;
+    SVC_ASSERT(free_slots != 0);
+    const size_t slot = take_slot(&free_slots);
+    const slots_t bit = (slots_t)1 << slot;
+    self->watches[slot] = *watch;
+    self->watches[slot].serial = ++self->serials;
+    struct epoll_event event = {.events = events, .data.u64 = tag_of(self, slot)};
+    SVC_ASSERT(epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) == 0);
+    self->used |= bit;
+    return bit;
 }
 
 void
 svc_loop_add_socket(svc_loop_t *self, void *socket, svc_loop_fn *fn, void *arg)
 {
-    SVC_ASSERT(socket != NULL);
-    add_watch(self,
-              (watch_t){.socket = socket, .events = ZMQ_POLLIN, .fn = fn, .arg = arg});
+    watch_t watch = {.socket = socket, .fn = fn, .arg = arg};
+    size_t n = sizeof(watch.fd);
+    SVC_ASSERT(zmq_getsockopt(socket, ZMQ_FD, &watch.fd, &n) == 0);
+    /* Edges: what a firing says is kept in `touched`, and must not be said again. */
+    const slots_t bit = add_watch(self, &watch, EPOLLIN | EPOLLET);
+    self->sockets |= bit;
+    self->touched |= bit;
 }
 
 void
 svc_loop_add_fd(svc_loop_t *self, int fd, short events, svc_loop_fn *fn, void *arg)
 {
-    add_watch(self, (watch_t){.fd = fd, .events = events, .fn = fn, .arg = arg});
+    const watch_t watch = {.fd = fd, .fn = fn, .arg = arg};
+    const uint32_t in = (events & ZMQ_POLLIN) != 0 ? EPOLLIN : 0;
+    const uint32_t out = (events & ZMQ_POLLOUT) != 0 ? EPOLLOUT : 0;
+    (void)add_watch(self, &watch, in | out);
+}
+
+/* The set of the one watch of a socket, or (socket NULL) of a descriptor; 0: there is none. */
+static slots_t
+find_watch(const svc_loop_t *self, const void *socket, int fd)
+{
+    slots_t set = socket != NULL ? self->sockets : self->used & ~self->sockets;
+    while (set != 0) {
+        const size_t slot = take_slot(&set);
+        const watch_t *watch = &self->watches[slot];
+        if (socket != NULL ? watch->socket == socket : watch->fd == fd)
+            return (slots_t)1 << slot;
+    }
+    return 0;
 }
 
 static void
-remove_watch(svc_loop_t *self, const void *socket, int fd)
+remove_watch(svc_loop_t *self, slots_t bit)
 {
-    for (size_t i = 0; i < LOOP_WATCHES_MAX; i++) {
-        watch_t *watch = &self->watches[i];
-        if (watch->serial == 0 || watch->socket != socket)
-            continue;
-        if (socket != NULL || watch->fd == fd) {
-            watch->serial = 0;
-            self->changed = true;
-        }
-    }
+    if (bit == 0)
+        return;
+    const watch_t *watch = &self->watches[__builtin_ctzll(bit)];
+    (void)epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+    self->used &= ~bit;
+    self->sockets &= ~bit;
+    self->touched &= ~bit;
+    self->ready &= ~bit;
 }
 
 void
 svc_loop_remove_socket(svc_loop_t *self, void *socket)
 {
     if (socket != NULL)
-        remove_watch(self, socket, 0);
+        remove_watch(self, find_watch(self, socket, 0));
 }
 
 void
 svc_loop_remove_fd(svc_loop_t *self, int fd)
 {
-    remove_watch(self, NULL, fd);
+    remove_watch(self, find_watch(self, NULL, fd));
 }
 
-static void
-rebuild_items(svc_loop_t *self)
+void
+svc_loop_touched(svc_loop_t *self, const void *socket)
 {
-    int n = 0;
-    self->items[n++] = (zmq_pollitem_t){.fd = self->wake_fd, .events = ZMQ_POLLIN};
-    for (size_t i = 0; i < LOOP_WATCHES_MAX; i++) {
-        const watch_t *watch = &self->watches[i];
-        if (watch->serial == 0)
-            continue;
-        self->items[n] = (zmq_pollitem_t){
-            .socket = watch->socket, .fd = watch->fd, .events = watch->events};
-        self->item_slots[n] = i;
-        self->item_serials[n] = watch->serial;
-        n++;
-    }
-    self->n_items = n;
-    self->changed = false;
+    self->touched |= find_watch(self, socket, 0);
+}
+
+void
+svc_loop_read_dry(svc_loop_t *self, const void *socket)
+{
+    self->touched &= ~find_watch(self, socket, 0);
 }
 
 /* --- timers ------------------------------------------------------------------------- */
@@ -307,38 +349,85 @@ finish_turn(svc_loop_t *self)
     return block_ms;
 }
 
-/* Blocks at most `wait_ms`; gives how many watches are ready. */
-static int
-poll_items(svc_loop_t *self, int wait_ms)
+/* Asks those of a set of sockets whether messages wait; after that they need not be
+ * asked again until they are used or fire. */
+static void
+ask_sockets(svc_loop_t *self, slots_t set)
 {
-    if (self->changed)
-        rebuild_items(self);
-    int ready = zmq_poll(self->items, self->n_items, wait_ms);
-    if (ready < 0) {
-        SVC_ASSERT(errno == EINTR || errno == ETERM);
-        if (errno == ETERM)
+    while (set != 0) {
+        const size_t slot = take_slot(&set);
+        watch_t *watch = &self->watches[slot];
+        int events = 0, rc;
+        size_t n = sizeof(events);
+        do
+            rc = zmq_getsockopt(watch->socket, ZMQ_EVENTS, &events, &n);
+        while (rc != 0 && errno == EINTR);
+        if (rc != 0) {
+            SVC_ASSERT(errno == ETERM);
             atomic_store(&self->stopping, true);
-        ready = 0;
-        for (int i = 0; i < self->n_items; i++)
-            self->items[i].revents = 0;
+        }
+        self->touched &= ~((slots_t)1 << slot);
+        if ((events & ZMQ_POLLIN) == 0)
+            continue;
+        watch->ready = ZMQ_POLLIN;
+        self->ready |= (slots_t)1 << slot;
     }
+}
+
+static void
+take_event(svc_loop_t *self, const struct epoll_event *event)
+{
+    const size_t slot = event->data.u64 % LOOP_WATCHES_MAX;
+    const slots_t bit = (slots_t)1 << slot;
+    watch_t *watch = &self->watches[slot];
+    /* A descriptor that was closed before it was removed stays in the set while a copy lives. */
+    if ((self->used & bit) == 0 || tag_of(self, slot) != event->data.u64)
+        return;
+    if (watch->socket != NULL) {
+        ask_sockets(self, bit & ~self->ready);
+        return;
+    }
+    watch->ready = (short)(((event->events & EPOLLIN) != 0 ? ZMQ_POLLIN : 0) |
+                           ((event->events & EPOLLOUT) != 0 ? ZMQ_POLLOUT : 0) |
+                           ((event->events & (EPOLLERR | EPOLLHUP)) != 0 ? ZMQ_POLLERR
+                                                                         : 0));
+    self->ready |= bit;
+}
+
+/* Blocks at most `wait_ms`; gives whether anything is ready. */
+static bool
+wait_for_events(svc_loop_t *self, int wait_ms)
+{
+    struct epoll_event events[LOOP_WATCHES_MAX + 1];
+    bool woken = false;
+    self->ready = 0;
+    ask_sockets(self, self->touched);
+    int n = epoll_wait(self->epoll_fd, events, SVC_COUNT(events),
+                       self->ready != 0 ? 0 : wait_ms);
+    SVC_ASSERT(n >= 0 || errno == EINTR);
     self->now_ms = svc_mono_ms();
-    return ready;
+    for (int i = 0; i < n; i++) {
+        uint64_t count;
+        if (events[i].data.u64 != 0) {
+            take_event(self, &events[i]);
+            continue;
+        }
+        woken = true;
+        if (read(self->wake_fd, &count, sizeof(count)) < 0)
+            SVC_ASSERT(errno == EAGAIN || errno == EINTR);
+    }
+    return woken || self->ready != 0;
 }
 
 static void
 run_handlers(svc_loop_t *self)
 {
-    const int n = self->n_items; /* items stay as they are until the next poll */
-    if (self->items[0].revents != 0) {
-        uint64_t count;
-        if (read(self->wake_fd, &count, sizeof(count)) < 0)
-            SVC_ASSERT(errno == EAGAIN || errno == EINTR);
-    }
-    for (int i = 1; i < n; i++) {
-        const watch_t *watch = &self->watches[self->item_slots[i]];
-        if (self->items[i].revents != 0 && watch->serial == self->item_serials[i])
-            watch->fn(watch->arg, self->items[i].revents);
+    while (self->ready != 0) { /* a handler may take others out */
+        const size_t slot = take_slot(&self->ready);
+        const watch_t *watch = &self->watches[slot];
+        if (watch->socket != NULL)
+            self->touched |= (slots_t)1 << slot;
+        watch->fn(watch->arg, watch->ready);
     }
 }
 
@@ -350,7 +439,7 @@ catch_up(svc_loop_t *self)
     self->catching_up = true;
     for (int round = 0; round < LOOP_DRY_ROUNDS_MAX; round++) {
         finish_turn(self);
-        if (poll_items(self, LOOP_DRY_WAIT_MS) == 0)
+        if (!wait_for_events(self, LOOP_DRY_WAIT_MS))
             break;
         run_handlers(self);
     }
@@ -365,9 +454,10 @@ svc_loop_run(svc_loop_t *self)
 {
     uint64_t turn_began = svc_mono_ms();
     self->now_ms = turn_began;
+    self->touched = self->sockets; /* whatever was done to them while no loop ran */
     while (!atomic_load(&self->stopping)) {
         const int wait_ms = finish_turn(self);
-        poll_items(self, wait_ms);
+        wait_for_events(self, wait_ms);
         const uint64_t lasted = self->now_ms - turn_began;
         run_handlers(self);
         if (lasted > (uint64_t)wait_ms + SVC_LOOP_STALL_MS)

@@ -1,4 +1,4 @@
-/* svc_loop.h - one thread's event loop: sockets, descriptors and timers in one zmq_poll.
+/* svc_loop.h - one thread's event loop: sockets, descriptors and timers in one epoll set.
  *
  * Every thread that serves sockets runs one: the front thread of a service, each
  * reactor of the gateway. Handlers run on the loop's thread, must not block, and drain
@@ -28,12 +28,22 @@ svc_loop_t *svc_loop_new(void);
 void svc_loop_destroy(svc_loop_t **self_p);
 
 /* Watches a ZeroMQ socket for input. Keeps `socket`; remove it before closing. At most
- * 64 sockets and descriptors. */
+ * 64 sockets and descriptors. Whoever sends on it (or connects, or binds) outside its
+ * own handler says so by svc_loop_touched. */
 void svc_loop_add_socket(svc_loop_t *self, void *socket, svc_loop_fn *fn, void *arg);
 
 /* Watches a descriptor (`events`: ZMQ_POLLIN | ZMQ_POLLOUT). An epoll descriptor
  * stands for any number of others. */
 void svc_loop_add_fd(svc_loop_t *self, int fd, short events, svc_loop_fn *fn, void *arg);
+
+/* Notes that a watched socket has been used: any call on it may take the sign that a
+ * message has come, so it is asked before the loop blocks. Without this the message would
+ * wait for the next one. Harmless when it is not watched. Its handler need not say it. */
+void svc_loop_touched(svc_loop_t *self, const void *socket);
+
+/* Saves asking: the last call on a watched socket was a receive that found nothing
+ * (EAGAIN). Meant for the end of its handler. */
+void svc_loop_read_dry(svc_loop_t *self, const void *socket);
 
 /* Stops watching; harmless when not watched. Safe inside a handler. */
 void svc_loop_remove_socket(svc_loop_t *self, void *socket);

@@ -261,9 +261,11 @@ on_readable(void *arg, short events)
     (void)events;
     svc_peer_t *self = arg;
     const void *socket = self->socket;
-    for (int i = 0; i < PEER_DRAIN_MAX && self->socket == socket && receive_one(self);
-         i++) {
-    }
+    for (int i = 0; i < PEER_DRAIN_MAX && self->socket == socket; i++)
+        if (!receive_one(self)) {
+            svc_loop_read_dry(self->ctx->loop, socket);
+            break;
+        }
 }
 
 static void
@@ -301,6 +303,7 @@ on_monitor(void *arg, short events)
         zmq_msg_t msg;
         zmq_msg_init(&msg);
         if (!svc_msg_recv(monitor, &msg, ZMQ_DONTWAIT)) {
+            svc_loop_read_dry(self->ctx->loop, monitor);
             zmq_msg_close(&msg);
             break;
         }

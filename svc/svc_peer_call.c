@@ -31,6 +31,7 @@ typedef struct {
 static bool
 send_out(svc_peer_t *self)
 {
+    svc_loop_touched(self->ctx->loop, self->socket);
     if (self->out.n <= BODY_COPY_MAX_BYTES)
         return svc_msg_send_bytes(self->socket, svc_buf_str(&self->out), ZMQ_DONTWAIT);
     zmq_msg_t message;

@@ -209,6 +209,7 @@ start_batch(svc_pool_t *self, worker_t *worker)
     size_t n = self->n_queued < self->config.max_batch ? self->n_queued
                                                        : self->config.max_batch;
     const svc_str route = {(const char *)&worker->route, sizeof(worker->route)};
+    svc_loop_touched(self->ctx->loop, self->socket);
     SVC_ASSERT(svc_msg_send_bytes(self->socket, route, ZMQ_SNDMORE));
     worker->n_running = n;
     self->n_running += n;
@@ -291,8 +292,10 @@ on_readable(void *arg, short events)
     SVC_ASSERT(!self->is_handing_out);
     for (int batch = 0; batch < POOL_DRAIN_MAX; batch++) {
         const size_t n = receive_results(self, ZMQ_DONTWAIT);
-        if (n == 0)
+        if (n == 0) {
+            svc_loop_read_dry(self->ctx->loop, self->socket);
             break;
+        }
         start_what_can_start(self); /* the worker goes on while results are handed out */
         self->is_handing_out = true;
         for (size_t i = 0; i < n; i++) {

@@ -263,8 +263,12 @@ static void
 on_readable(void *arg, short events)
 {
     (void)events;
-    for (int i = 0; i < SERVER_DRAIN_MAX && receive_one(arg); i++) {
-    }
+    svc_server_t *self = arg;
+    for (int i = 0; i < SERVER_DRAIN_MAX; i++)
+        if (!receive_one(self)) {
+            svc_loop_read_dry(self->ctx->loop, self->socket);
+            break;
+        }
 }
 
 static void

@@ -162,6 +162,7 @@ send_message(svc_call_t *call, zmq_msg_t *message)
     svc_server_t *server = call->server;
     const svc_str route = {(const char *)call->route.bytes, call->route.n};
     svc_rc rc;
+    svc_loop_touched(server->ctx->loop, server->socket);
     if (svc_msg_send_bytes(server->socket, route, ZMQ_SNDMORE | ZMQ_DONTWAIT))
         return svc_msg_send(server->socket, message, ZMQ_DONTWAIT) ? RC_OK
                                                                    : RC_UNAVAILABLE;
