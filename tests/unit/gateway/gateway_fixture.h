@@ -340,6 +340,30 @@ client_await(client_t *self, const char *part)
                  part != NULL ? part : "the end", self->in.p);
 }
 
+typedef struct {
+    client_t *client;   /* who reads meanwhile */
+    fake_times_t times; /* what is waited for */
+} client_reads_t;
+
+static inline bool
+client_reads_and_was_asked(void *arg)
+{
+    client_reads_t *self = arg;
+
+    client_push(self->client);
+    client_pull(self->client, SIZE_MAX);
+    return fake_was_asked(&self->times);
+}
+
+/* Reads until `op` was asked for `n` times in all. */
+static inline void
+client_await_asked(client_t *self, fake_op op, unsigned n)
+{
+    client_reads_t reads = {self, {&self->world->fakes, op, n}};
+
+    fixture_run_until(&self->world->fakes.bus, client_reads_and_was_asked, &reads);
+}
+
 /* --- answers ------------------------------------------------------------------------------ */
 
 /* An answer taken apart. */
