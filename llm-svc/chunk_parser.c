@@ -20,12 +20,10 @@ typedef struct {
     bool is_failure;  /* "object": "error" at the top */
 } walk_t;
 
-/* True when the raw key says `name`, escapes or not. */
+/* True when the raw string with escapes says `name`. */
 static bool
-key_is(svc_str raw, const char *name)
+escaped_is(svc_str raw, svc_str name)
 {
-    if (memchr(raw.p, '\\', raw.n) == NULL)
-        return svc_str_eq(raw, svc_str_c(name));
     if (raw.n > KEY_MAX_BYTES * 6)
         return false;
 
@@ -34,9 +32,24 @@ key_is(svc_str raw, const char *name)
     svc_buf_init(&plain, KEY_MAX_BYTES);
     bool same = text_decoder_json(&decoder, raw, &plain) == RC_OK &&
                 text_decoder_end(&decoder, &plain) == RC_OK &&
-                svc_str_eq(svc_buf_str(&plain), svc_str_c(name));
+                svc_str_eq(svc_buf_str(&plain), name);
     svc_buf_fini(&plain);
     return same;
+}
+
+/* True when the raw key, which `c` took last, says the literal `name`, escapes or not. A macro, so that
+ * comparing with what it mostly is not costs no call: chunks are thousands a second. */
+#define KEY_IS(c, raw, name)                                                          \
+    (((raw).n == sizeof(name) - 1 && memcmp((raw).p, name, sizeof(name) - 1) == 0) || \
+     ((c)->escaped && escaped_is((raw), SVC_LIT(name))))
+
+/* True when the raw value says `name`, escapes or not. */
+static bool
+value_is(svc_str raw, svc_str name)
+{
+    if (raw.n == 0 || memchr(raw.p, '\\', raw.n) == NULL)
+        return svc_str_eq(raw, name);
+    return escaped_is(raw, name);
 }
 
 /* Takes the value: a string into *out, anything else leaves it empty (null unsets it,
@@ -95,14 +108,14 @@ take_part(json_cursor_t *c, bool *first, svc_str *text)
     }
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first_member, &key)) {
-        if (key_is(key, "type"))
+        if (KEY_IS(c, key, "type"))
             take_string(c, &type);
-        else if (key_is(key, "text"))
+        else if (KEY_IS(c, key, "text"))
             take_string(c, text);
         else
             (void)json_cursor_skip(c);
     }
-    if (type.n > 0 && !key_is(type, "text"))
+    if (type.n > 0 && !value_is(type, SVC_LIT("text")))
         *text = (svc_str){NULL, 0};
     return true;
 }
@@ -141,7 +154,7 @@ take_delta(json_cursor_t *c, chunk_t *out)
     }
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first, &key)) {
-        if (key_is(key, "content"))
+        if (KEY_IS(c, key, "content"))
             take_content(c, out);
         else
             (void)json_cursor_skip(c);
@@ -161,11 +174,11 @@ take_choice(json_cursor_t *c, chunk_t *out)
     }
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first, &key)) {
-        if (key_is(key, "delta"))
+        if (KEY_IS(c, key, "delta"))
             take_delta(c, out);
-        else if (key_is(key, "message"))
+        else if (KEY_IS(c, key, "message"))
             take_delta(c, &whole);
-        else if (key_is(key, "finish_reason"))
+        else if (KEY_IS(c, key, "finish_reason"))
             take_string(c, &out->finish);
         else
             (void)json_cursor_skip(c);
@@ -209,11 +222,11 @@ take_usage(json_cursor_t *c, chunk_t *out)
     (void)json_cursor_enter(c);
     out->has_usage = true;
     while (json_cursor_member(c, &first, &key)) {
-        if (key_is(key, "prompt_tokens"))
+        if (KEY_IS(c, key, "prompt_tokens"))
             take_count(c, &out->usage.prompt);
-        else if (key_is(key, "completion_tokens"))
+        else if (KEY_IS(c, key, "completion_tokens"))
             take_count(c, &out->usage.completion);
-        else if (key_is(key, "total_tokens"))
+        else if (KEY_IS(c, key, "total_tokens"))
             take_count(c, &out->usage.total);
         else
             (void)json_cursor_skip(c);
@@ -239,9 +252,9 @@ take_error(json_cursor_t *c, chunk_t *out)
     }
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first, &key)) {
-        if (key_is(key, "message"))
+        if (KEY_IS(c, key, "message"))
             take_string(c, &out->error);
-        else if (key_is(key, "code"))
+        else if (KEY_IS(c, key, "code"))
             take_count(c, &out->error_status);
         else
             (void)json_cursor_skip(c);
@@ -254,7 +267,7 @@ take_kind(json_cursor_t *c, walk_t *walk)
     svc_str kind;
 
     take_string(c, &kind);
-    walk->is_failure = kind.n > 0 && key_is(kind, "error");
+    walk->is_failure = kind.n > 0 && value_is(kind, SVC_LIT("error"));
 }
 
 static void
@@ -265,15 +278,15 @@ take_top(json_cursor_t *c, walk_t *walk)
 
     (void)json_cursor_enter(c);
     while (json_cursor_member(c, &first, &key)) {
-        if (key_is(key, "choices"))
+        if (KEY_IS(c, key, "choices"))
             take_choices(c, walk);
-        else if (key_is(key, "usage"))
+        else if (KEY_IS(c, key, "usage"))
             take_usage(c, &walk->chunk);
-        else if (key_is(key, "error"))
+        else if (KEY_IS(c, key, "error"))
             take_error(c, &walk->chunk);
-        else if (key_is(key, "message") || key_is(key, "detail"))
+        else if (KEY_IS(c, key, "message") || KEY_IS(c, key, "detail"))
             take_string(c, &walk->message);
-        else if (key_is(key, "object"))
+        else if (KEY_IS(c, key, "object"))
             take_kind(c, walk);
         else
             (void)json_cursor_skip(c);

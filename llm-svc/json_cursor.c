@@ -50,6 +50,7 @@ json_cursor_init(json_cursor_t *self, svc_str text)
     self->end = self->p + text.n;
     self->depth = 0;
     self->failed = false;
+    self->escaped = false;
 }
 
 json_kind
@@ -144,16 +145,42 @@ take_escape(json_cursor_t *self)
     return true;
 }
 
+/* Not zero when one of the eight bytes is `c`. */
+static inline uint64_t
+has_byte(uint64_t eight, char c)
+{
+    const uint64_t x = eight ^ 0x0101010101010101u * (uint8_t)c;
+
+    return (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
+}
+
+/* The first quote or backslash from `p` on, `end` when there is none. */
+static const char *
+find_special(const char *p, const char *end)
+{
+    uint64_t eight;
+
+    while ((size_t)(end - p) >= sizeof(eight)) {
+        memcpy(&eight, p, sizeof(eight));
+        if ((has_byte(eight, '"') | has_byte(eight, '\\')) != 0)
+            break;
+        p += sizeof(eight);
+    }
+    while (p < end && *p != '"' && *p != '\\')
+        p++;
+    return p;
+}
+
 bool
 json_cursor_string(json_cursor_t *self, svc_str *raw)
 {
     if (!take_char(self, '"'))
         return false;
     const char *start = self->p;
-    while (self->p < self->end && *self->p != '"') {
-        if (*self->p != '\\')
-            self->p++;
-        else if (!take_escape(self))
+    self->escaped = false;
+    while ((self->p = find_special(self->p, self->end)) < self->end && *self->p != '"') {
+        self->escaped = true;
+        if (!take_escape(self))
             return false;
     }
     if (self->p == self->end)

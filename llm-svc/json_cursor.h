@@ -28,6 +28,7 @@ typedef struct {
     const char *end; /* past the last */
     unsigned depth;  /* objects and arrays that are open */
     bool failed;     /* something was no JSON; stays */
+    bool escaped;    /* the string that was taken last has escapes */
 } json_cursor_t;
 
 /* Starts at the first byte of `text` (borrowed). */

@@ -200,7 +200,8 @@ route_models(llm_t *self, char **error)
         const svc_provider_t *row = &config->providers[i];
         if (!has_readable_ca(row, error))
             return false;
-        provider_t *provider = provider_openai_new(self->relay, row);
+        provider_t *provider = provider_openai_new(self->relay, row,
+                                                   config->test_plain_paths);
         self->providers[self->n_providers++] = provider;
         for (size_t k = 0; k < row->models.n; k++)
             if (model_router_add(self->router, row->models.items[k], provider) != RC_OK) {

@@ -12,7 +12,7 @@
  * next request. */
 #include "provider_openai.h"
 
-#include "chunk_parser.h"
+#include "chunk_memo.h"
 #include "openai_request.h"
 #include "sse_parser.h"
 #include "text_decoder.h"
@@ -44,6 +44,7 @@ struct provider_job {
     char *key;                                /* owned; a secret */
     body_kind kind;                           /* of the response */
     sse_parser_t *events;                     /* BODY_EVENTS */
+    chunk_memo_t memo;                        /* of its chunks */
     svc_buf_t whole;                          /* BODY_JSON */
     text_decoder_t decoder;                   /* of the answer's text */
     svc_buf_t text;                           /* decoded, not yet given */
@@ -59,6 +60,7 @@ struct openai {
     provider_t base;              /* first: a provider_t * is one of these */
     relay_t *relay;               /* kept */
     const svc_provider_t *config; /* kept */
+    bool plain;                   /* every chunk is parsed */
     char *url;                    /* owned */
     provider_job_t *jobs;         /* owned */
 };
@@ -72,6 +74,7 @@ free_job(provider_job_t *job)
     if (job->transfer != NULL)
         relay_cancel(job->transfer);
     sse_parser_destroy(&job->events);
+    chunk_memo_fini(&job->memo);
     svc_buf_fini(&job->whole);
     svc_buf_fini(&job->text);
     explicit_bzero(job->key, strlen(job->key));
@@ -183,6 +186,13 @@ take_chunk(provider_job_t *job, const chunk_t *chunk)
     return !job->over;
 }
 
+static svc_rc
+next_chunk(provider_job_t *job, svc_str *data, chunk_t *out)
+{
+    return job->openai->plain ? chunk_next(data, out)
+                              : chunk_memo_next(&job->memo, data, out);
+}
+
 /* All chunks of one event, or of a whole body. */
 static void
 take_data(void *arg, svc_str data)
@@ -191,7 +201,7 @@ take_data(void *arg, svc_str data)
     chunk_t chunk;
     svc_rc rc = RC_OK;
 
-    while (!job->over && (rc = chunk_next(&data, &chunk)) == RC_OK)
+    while (!job->over && (rc = next_chunk(job, &data, &chunk)) == RC_OK)
         if (!take_chunk(job, &chunk))
             return;
     /* A broken chunk may have held text: going on without it would be a lie. */
@@ -393,6 +403,7 @@ start(provider_t *base, const generate_req_t *req, const provider_sink_t *sink, 
     self->jobs = job;
     job->key = svc_str_dup(key);
     svc_buf_init(&body, OPENAI_REQUEST_MAX_BYTES);
+    chunk_memo_init(&job->memo);
     svc_buf_init(&job->whole, WHOLE_MAX_BYTES);
     svc_buf_init(&job->text, TEXT_MAX_BYTES);
     svc_rc rc = openai_request_write(req, &body);
@@ -431,7 +442,7 @@ destroy(provider_t **self_p)
 }
 
 provider_t *
-provider_openai_new(relay_t *relay, const svc_provider_t *config)
+provider_openai_new(relay_t *relay, const svc_provider_t *config, bool plain)
 {
     openai_t *self = svc_alloc(sizeof(*self));
 
@@ -439,6 +450,7 @@ provider_openai_new(relay_t *relay, const svc_provider_t *config)
         .name = config->name, .start = start, .cancel = cancel, .destroy = destroy};
     self->relay = relay;
     self->config = config;
+    self->plain = plain;
     SVC_ASSERT(asprintf(&self->url, "%s/chat/completions", config->base_url) >= 0);
     return &self->base;
 }

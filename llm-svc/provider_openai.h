@@ -10,7 +10,7 @@
 #include "provider.h"
 #include "relay.h"
 
-/* Gives the provider. Keeps relay and config (both outlive it). */
-provider_t *provider_openai_new(relay_t *relay, const svc_provider_t *config);
+/* Gives the provider. Keeps relay and config (both outlive it). plain: tests only, every chunk is parsed. */
+provider_t *provider_openai_new(relay_t *relay, const svc_provider_t *config, bool plain);
 
 #endif

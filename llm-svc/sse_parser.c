@@ -2,9 +2,9 @@
  *
  *   bytes --lines--> "data: x" --fields--> data of the event --blank line--> on_event
  *
- * A line that lies whole in the bytes at hand is read in place; only the last,
- * unfinished one
- * is copied. The memory of a huge line is given back once it has been used. */
+ * A line that lies whole in the bytes at hand is read in place, and so is an event of one
+ * line; only what is unfinished is copied. The memory of a huge line is given back once it
+ * has been used. */
 #include "sse_parser.h"
 
 #include <stdlib.h>
@@ -135,6 +135,30 @@ complete_line(sse_parser_t *self, svc_str rest)
     return rc;
 }
 
+/* Gives an event that is one data line and lies whole at the start of `bytes`, without copying it. `line` is
+ * its first line. Gives how many bytes that took, 0: it is no such event. */
+static size_t
+give_in_place(const sse_parser_t *self, svc_str bytes, svc_str line)
+{
+    const char *after = line.p + line.n;
+    const size_t left = bytes.n - line.n;
+    svc_str value;
+    size_t ends;
+
+    if (left >= 2 && memcmp(after, "\n\n", 2) == 0)
+        ends = 2;
+    else if (left >= 4 && memcmp(after, "\r\n\r\n", 4) == 0)
+        ends = 4;
+    else
+        return 0;
+    if (!self->past_bom || self->line.n > 0 || self->has_data ||
+        line.n > SSE_PARSER_MAX_BYTES || !data_of_line(line, &value))
+        return 0;
+    if (value.n > 0)
+        self->on_event(self->arg, value);
+    return line.n + ends;
+}
+
 svc_rc
 sse_parser_feed(sse_parser_t *self, svc_str bytes)
 {
@@ -151,6 +175,12 @@ sse_parser_feed(sse_parser_t *self, svc_str bytes)
         if (end == NULL)
             return svc_buf_add_str(&self->line, bytes);
         svc_str rest = {bytes.p, (size_t)(end - bytes.p)};
+        const size_t given = give_in_place(self, bytes, rest);
+        if (given > 0) {
+            bytes.p += given;
+            bytes.n -= given;
+            continue;
+        }
         self->skip_lf = *end == '\r';
         svc_rc rc = complete_line(self, rest);
         if (rc != RC_OK)

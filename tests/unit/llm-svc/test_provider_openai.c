@@ -42,7 +42,7 @@ open_bench(tiny_serve_fn *serve)
         .first_byte_s = 10,
         .idle_s = 10,
     };
-    caught_init(&b->caught, provider_openai_new(b->relay, &b->config));
+    caught_init(&b->caught, provider_openai_new(b->relay, &b->config, false));
 }
 
 static void
