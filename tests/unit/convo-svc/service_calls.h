@@ -7,6 +7,11 @@
 
 #include "service_fixture.h"
 
+#include "svc/svc_server_call.h"
+
+#include <semaphore.h>
+#include <sqlite3.h>
+
 typedef struct {
     service_t service; /* first */
     outcome_t a, b, c; /* calls at the same time */
@@ -118,6 +123,91 @@ read_text(test_t *self, uint64_t user, unsigned stream, uint64_t from)
                         &read_rep_schema, &self->c);
 }
 
+/* --- workers that are stuck -------------------------------------------------------------------- */
+
+/* A pool whose one thread is held and whose queue is full: whatever is given to it is refused. */
+typedef struct {
+    sem_t go; /* posted once for each job that may be done */
+    svc_pool_t *pool;
+} stuck_t;
+
+static inline void *
+stuck_open_worker(void *arg, char **error)
+{
+    (void)error;
+    return arg;
+}
+
+static inline void
+stuck_work(void *state, svc_job_t *const *jobs, size_t n)
+{
+    stuck_t *self = state;
+
+    for (size_t i = 0; i < n; i++) {
+        while (sem_wait(&self->go) != 0)
+            ;
+        svc_job_done(jobs[i], RC_OK, (svc_str){NULL, 0});
+    }
+}
+
+static inline void
+stuck_ignore(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    (void)arg;
+    (void)tag;
+    (void)rc;
+    (void)result;
+}
+
+static inline void
+stuck_open(stuck_t *self, svc_ctx_t *ctx)
+{
+    static const svc_pool_config_t config = {.name = "stuck",
+                                             .threads = 1,
+                                             .max_queued = 1,
+                                             .max_batch = 1,
+                                             .open = stuck_open_worker,
+                                             .work = stuck_work};
+    char *error = NULL;
+
+    assert_int_equal(sem_init(&self->go, 0, 0), 0);
+    self->pool = svc_pool_new(ctx, &config, self, &error);
+    assert_non_null(self->pool);
+    for (int i = 0; i < 2; i++) /* one runs, one waits */
+        assert_int_equal(
+            svc_pool_submit(self->pool, 0, SVC_LIT("x"), stuck_ignore, NULL, 0), RC_OK);
+    assert_int_equal(svc_pool_submit(self->pool, 0, SVC_LIT("x"), stuck_ignore, NULL, 0),
+                     RC_BUSY);
+}
+
+static inline void
+stuck_close(stuck_t *self)
+{
+    (void)sem_post(&self->go);
+    (void)sem_post(&self->go);
+    svc_pool_destroy(&self->pool);
+    (void)sem_destroy(&self->go);
+}
+
+/* --- a database that somebody else has locked ------------------------------------------------ */
+
+static inline sqlite3 *
+lock_database(test_t *self)
+{
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(self->service.folder.db, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    return db;
+}
+
+static inline void
+unlock_database(sqlite3 *db)
+{
+    assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    (void)sqlite3_close(db);
+}
+
 /* --- what is waited for ----------------------------------------------------------------------- */
 
 static inline bool
@@ -171,6 +261,35 @@ ask_and_wait(test_t *self, uint64_t conversation)
     assert_int_equal(self->a.seen[0].kind, PROTO_PARTIAL);
     assert_int_equal(self->a.seen[0].status.state, ANSWER_WAITING);
     fixture_run_until(&self->service.fixture, was_generated, self);
+}
+
+static inline bool
+writer_is_idle(void *arg)
+{
+    const test_t *self = arg;
+
+    return svc_pool_load(self->service.convo->writer) == 0;
+}
+
+static inline bool
+writer_works(void *arg)
+{
+    const test_t *self = arg;
+
+    return svc_pool_load(self->service.convo->writer) > 0;
+}
+
+/* Forgets the call that came last, as when its caller has gone. */
+static inline void
+drop_latest_call(test_t *self)
+{
+    svc_server_t *server = self->service.convo->server;
+    svc_call_t *call = NULL;
+
+    for (uint64_t id = server->handles; id > 0 && call == NULL; id--)
+        call = svc_server_call(server, id);
+    assert_non_null(call);
+    svc_call_drop(call);
 }
 
 /* The same, and "Hello" is journaled. */

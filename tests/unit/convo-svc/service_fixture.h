@@ -334,6 +334,24 @@ service_llm_is_up(void *arg)
     return svc_peer_is_up(self->convo->llm);
 }
 
+/* Connects the caller, as `service`. */
+static inline void
+service_connect(service_t *self, const char *service)
+{
+    char endpoint[64];
+    char *error = NULL;
+
+    self->gateway_ctx = self->fixture.ctx;
+    self->gateway_ctx.service = service;
+    self->gateway_ctx.instance = 99;
+    snprintf(endpoint, sizeof(endpoint), "tcp://127.0.0.1:%d", self->port);
+    self->gateway = svc_peer_new(&self->gateway_ctx, "convo-svc", endpoint, NULL, NULL,
+                                 &error);
+    assert_non_null(self->gateway);
+    fixture_run_until(&self->fixture, service_gateway_is_up, self);
+}
+
+/* Starts convo-svc; a caller that is there already finds it again. */
 static inline void
 service_start_convo(service_t *self)
 {
@@ -343,7 +361,8 @@ service_start_convo(service_t *self)
     if (self->convo == NULL)
         print_error("%s\n", error);
     assert_non_null(self->convo);
-    fixture_run_until(&self->fixture, service_gateway_is_up, self);
+    if (self->gateway != NULL)
+        fixture_run_until(&self->fixture, service_gateway_is_up, self);
     if (self->llm.server != NULL)
         fixture_run_until(&self->fixture, service_llm_is_up, self);
 }
@@ -366,7 +385,7 @@ service_stop_convo(service_t *self)
 static inline void
 service_open(service_t *self, const char *more, bool with_llm)
 {
-    char yaml[1000], endpoint[64];
+    char yaml[1000];
     char *error = NULL;
 
     memset(self, 0, sizeof(*self));
@@ -387,16 +406,10 @@ service_open(service_t *self, const char *more, bool with_llm)
         print_error("%s\n", error);
     assert_non_null(self->config);
     self->fixture.ctx.config = self->config;
-    self->gateway_ctx = self->fixture.ctx;
-    self->gateway_ctx.service = "gateway";
-    self->gateway_ctx.instance = 99;
-    snprintf(endpoint, sizeof(endpoint), "tcp://127.0.0.1:%d", self->port);
-    self->gateway = svc_peer_new(&self->gateway_ctx, "convo-svc", endpoint, NULL, NULL,
-                                 &error);
-    assert_non_null(self->gateway);
     if (with_llm)
         service_start_llm(self, 500);
     service_start_convo(self);
+    service_connect(self, "gateway");
 }
 
 static inline void

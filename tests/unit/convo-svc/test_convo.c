@@ -10,34 +10,6 @@
 /* --- conversations ---------------------------------------------------------------------------- */
 
 static void
-creates_lists_shows_and_deletes_conversations(void **state)
-{
-    test_t *self = *state;
-    uint64_t first = create(self, "first"), second = create(self, "second");
-    list_req_t list = {.user = USER};
-    char text[300];
-    const seen_t *seen;
-
-    seen = service_call(&self->service, OP_CONVO_LIST, &list_req_schema, &list,
-                        &list_rep_schema, &self->a);
-    assert_non_null(strstr(seen->json, "\"title\":\"second\""));
-    assert_true(strstr(seen->json, "\"second\"") < strstr(seen->json, "\"first\""));
-    assert_int_equal(seen->a, 0);
-    seen = history(self, USER, first);
-    snprintf(
-        text, sizeof(text),
-        "{\"conversation_id\":%llu,\"title\":\"first\",\"model\":\"echo\",\"messages\":[],",
-        (unsigned long long)first);
-    assert_non_null(strstr(seen->json, text));
-    assert_null(strstr(seen->json, "sk-mine"));
-    assert_int_equal(on_conversation(self, OP_CONVO_DELETE, USER, first)->rc, RC_OK);
-    assert_int_equal(on_conversation(self, OP_CONVO_DELETE, USER, first)->rc,
-                     RC_NOT_FOUND);
-    assert_int_equal(history(self, USER, first)->rc, RC_NOT_FOUND);
-    assert_int_equal(history(self, USER, second)->rc, RC_OK);
-}
-
-static void
 a_stranger_finds_nothing_anywhere(void **state)
 {
     test_t *self = *state;
@@ -65,81 +37,6 @@ a_stranger_finds_nothing_anywhere(void **state)
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
     send_ask(self, STRANGER, id, 1, "hello", &self->b);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_CONFLICT);
-}
-
-static void
-a_long_history_comes_in_pages(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    char *text = svc_alloc(900001);
-    history_req_t req = {.user = USER, .conversation = id};
-    svc_buf_t body;
-    const seen_t *seen;
-    int pages = 0;
-
-    memset(text, 'x', 900000);
-    ask_and_wait(self, id);
-    service_llm_final(&self->service, 0, text, "stop");
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
-                     ANSWER_COMPLETE);
-    svc_buf_init(&body, 1u << 21);
-    do {
-        seen = service_call(&self->service, OP_CONVO_HISTORY, &history_req_schema, &req,
-                            &history_rep_schema, &self->c);
-        assert_int_equal(seen->rc, RC_OK);
-        assert_int_equal(svc_buf_add(&body, seen->json, seen->json_n), RC_OK);
-        req.message = seen->a;
-        req.offset = seen->b;
-        pages++;
-    } while (seen->more);
-    assert_int_equal(pages, 2);
-    assert_non_null(memmem(body.p, body.n, text, 900000));
-    assert_memory_equal(body.p + body.n - 1, "}", 1);
-    assert_int_equal(fixture_count(&self->service.fixture, SVC_M_CACHE_HITS), 0);
-    svc_buf_fini(&body);
-    free(text);
-}
-
-static void
-a_history_is_cached_until_its_version_changes(void **state)
-{
-    test_t *self = *state;
-    fixture_t *fixture = &self->service.fixture;
-    uint64_t id = create(self, "t");
-    char *first;
-
-    first = svc_str_dup(svc_str_c(history(self, USER, id)->json));
-    assert_int_equal(fixture_count(fixture, SVC_M_CACHE_HITS), 0);
-    assert_string_equal(history(self, USER, id)->json, first);
-    assert_int_equal(fixture_count(fixture, SVC_M_CACHE_HITS), 1);
-    assert_int_equal(history(self, STRANGER, id)->rc, RC_NOT_FOUND);
-    ask_and_stream(self, id);
-    assert_non_null(strstr(history(self, USER, id)->json,
-                           "\"Hello\",\"message_id\":2,\"state\":\"streaming\""));
-    service_llm_piece(&self->service, 5, "!");
-    service_llm_final(&self->service, 6, "", "stop");
-    assert_int_equal(service_wait(&self->service, &self->a, 3)->status.state,
-                     ANSWER_COMPLETE);
-    for (uint64_t hits = 1; hits <= 2; hits++) {
-        assert_non_null(strstr(history(self, USER, id)->json,
-                               "\"Hello!\",\"message_id\":2,\"state\":\"complete\""));
-        assert_int_equal(fixture_count(fixture, SVC_M_CACHE_HITS), hits);
-    }
-    free(first);
-}
-
-static void
-redis_that_is_away_changes_no_answer(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(history(self, USER, id)->rc, RC_OK);
-    assert_int_equal(on_conversation(self, OP_CONVO_DELETE, USER, id)->rc, RC_OK);
-    assert_int_equal(history(self, USER, id)->rc, RC_NOT_FOUND);
-    assert_int_equal(fixture_count(&self->service.fixture, SVC_M_CACHE_HITS), 0);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -272,24 +169,6 @@ a_stop_that_takes_long_is_answered_after_2_s(void **state)
 }
 
 static void
-a_deletion_ends_the_answer_for_everybody(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    const seen_t *seen;
-
-    ask_and_stream(self, id);
-    assert_int_equal(on_conversation(self, OP_CONVO_DELETE, USER, id)->rc, RC_OK);
-    seen = service_wait(&self->service, &self->a, 3);
-    assert_int_equal(seen->kind, PROTO_FINAL);
-    assert_int_equal(seen->status.state, ANSWER_INTERRUPTED);
-    assert_string_equal(seen->reason, "deleted");
-    fixture_run_until(&self->service.fixture, was_stopped, self);
-    fixture_run_until(&self->service.fixture, was_stored, self);
-    assert_int_equal(read_text(self, USER, 1, 0)->rc, RC_NOT_FOUND);
-}
-
-static void
 a_full_disk_refuses_questions_and_goes_on_reading(void **state)
 {
     test_t *self = *state;
@@ -312,70 +191,18 @@ a_full_disk_refuses_questions_and_goes_on_reading(void **state)
     free(text);
 }
 
-static void
-requests_that_are_not_well_formed_or_not_allowed_are_refused(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    tail_req_t tail = {stream_of(self->room, 1), 5, 0, SVC_LIT("x")};
-    svc_ctx_t ctx = self->service.fixture.ctx;
-    list_req_t list = {.user = USER};
-    empty_t nothing = {0};
-    char endpoint[64];
-    char *error = NULL;
-    svc_peer_t *gateway = self->service.gateway;
-
-    assert_int_equal(service_call(&self->service, OP_CONVO_ASK, &empty_schema, &nothing,
-                                  &status_rep_schema, &self->a)
-                         ->rc,
-                     RC_INVALID);
-    assert_int_equal(service_call(&self->service, OP_CONVO_TAIL, &tail_req_schema, &tail,
-                                  &empty_schema, &self->a)
-                         ->rc,
-                     RC_NOT_FOUND);
-    ask_and_stream(self, id);
-    tail.stream = stream_of(self->room, 1);
-    assert_int_equal(service_call(&self->service, OP_CONVO_TAIL, &tail_req_schema, &tail,
-                                  &empty_schema, &self->b)
-                         ->rc,
-                     RC_STALE);
-    tail.fence = self->service.llm.fence;
-    assert_int_equal(service_call(&self->service, OP_CONVO_TAIL, &tail_req_schema, &tail,
-                                  &empty_schema, &self->b)
-                         ->rc,
-                     RC_CONFLICT);
-    /* llm-svc calls nobody. */
-    ctx.service = "llm-svc";
-    snprintf(endpoint, sizeof(endpoint), "tcp://127.0.0.1:%d", self->service.port);
-    self->service.gateway = svc_peer_new(&ctx, "convo-svc", endpoint, NULL, NULL, &error);
-    fixture_run_until(&self->service.fixture, service_gateway_is_up, &self->service);
-    assert_int_equal(service_call(&self->service, OP_CONVO_LIST, &list_req_schema, &list,
-                                  &list_rep_schema, &self->b)
-                         ->rc,
-                     RC_FORBIDDEN);
-    svc_peer_destroy(&self->service.gateway);
-    self->service.gateway = gateway;
-}
-
 int
 main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(creates_lists_shows_and_deletes_conversations),
         TEST(a_stranger_finds_nothing_anywhere),
-        TEST(a_long_history_comes_in_pages),
-        TEST(a_history_is_cached_until_its_version_changes),
-        cmocka_unit_test_setup_teardown(redis_that_is_away_changes_no_answer,
-                                        setup_with_dead_redis, teardown),
         TEST(an_answer_goes_from_question_to_end),
         TEST(asking_the_same_again_joins_and_another_question_waits_its_turn),
         TEST(watchers_hear_every_change),
         TEST(a_stop_ends_the_answer_and_may_be_repeated),
         TEST(a_stop_that_takes_long_is_answered_after_2_s),
-        TEST(a_deletion_ends_the_answer_for_everybody),
         TEST(a_full_disk_refuses_questions_and_goes_on_reading),
-        TEST(requests_that_are_not_well_formed_or_not_allowed_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* wide_schema.h - schemas without bounds, for sending what ours refuse to encode.
  *
- * A copy of a schema whose fields take any length and number, and may all be left out, so that a
- * test can play a sender that does not keep to the bounds. */
+ * A copy of a schema whose fields take any length and number, and may be left out, so that a test
+ * can play a sender that does not keep to the bounds; and the values that fields may just have. */
 #ifndef TESTS_UNIT_CONVO_SVC_WIDE_SCHEMA_H
 #define TESTS_UNIT_CONVO_SVC_WIDE_SCHEMA_H
 
@@ -33,6 +33,30 @@ wide_schema(wide_schema_t *self, const proto_schema_t *of, const char *without)
     }
     self->schema = (proto_schema_t){of->name, self->fields, n, of->size};
     return &self->schema;
+}
+
+/* Puts `value` (a length, a number, a truth, a state) into a field of a struct; texts are made of `bytes`. */
+static inline void
+wide_put(void *msg, const proto_field_t *field, uint64_t value, char *bytes)
+{
+    char *at = (char *)msg + field->where;
+
+    switch (field->type) {
+    case PROTO_BOOL: *(bool *)at = value != 0; break;
+    case PROTO_U64: *(uint64_t *)at = value; break;
+    case PROTO_STR:
+    case PROTO_BIN: *(svc_str *)at = (svc_str){bytes, (size_t)value}; break;
+    case PROTO_ENUM: *(int *)at = (int)value; break;
+    case PROTO_LIST: SVC_ASSERT(false); break;
+    }
+}
+
+/* Has the field a bound that a value can be past? */
+static inline bool
+wide_is_bounded(const proto_field_t *field)
+{
+    return field->type != PROTO_BOOL && field->type != PROTO_ENUM &&
+           field->max != UINT64_MAX;
 }
 
 #endif
