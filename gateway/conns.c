@@ -6,36 +6,36 @@
  * sweep looks at the heads only. A connection that ran out of time is shut down;
  * whoever reads from it sees the end and closes. */
 #include "conns.h"
+#include "gate.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 #include <zmq.h>
 
-#define SWEEP_MS          250
-#define LINGER_MS         2000       /* to read our refusal before the socket is closed */
-#define LINGER_MAX_BYTES  (1u << 20) /* of rest that is read and dropped meanwhile */
-#define ACCEPTS_PER_TURN  64         /* then others get their turn */
-#define EVENTS_PER_TURN   256
-#define ACCEPT_PAUSE_MS   100 /* when descriptors have run out */
-#define LENGTH_MAX_DIGITS 18  /* fits 64 bits with ease */
+#define SWEEP_MS         250
+#define LINGER_MS        2000       /* to read our refusal before the socket is closed */
+#define LINGER_MAX_BYTES (1u << 20) /* of rest that is read and dropped meanwhile */
+#define ACCEPTS_PER_TURN 64         /* then others get their turn */
+#define EVENTS_PER_TURN  256
+#define ACCEPT_PAUSE_MS  100 /* when descriptors have run out */
 #define STREAM_SNDBUF_BYTES \
     (64 << 10) /* the kernel would take 4 MB for a client that never reads */
 
 struct conn {
-    conns_t *conns;        /* whose it is */
-    int fd;                /* the socket; libmicrohttpd's once handed over */
-    client_addr_t addr;    /* of the peer */
-    conn_phase phase;      /* see the drawing in the header */
-    uint64_t since_ms;     /* when it entered the phase */
-    conn_t *prev, *next;   /* in its phase's list */
-    size_t scanned, lines; /* GATE: bytes and line ends seen; LINGER: bytes dropped */
+    conns_t *conns;                   /* whose it is */
+    int fd;                           /* the socket; libmicrohttpd's once handed over */
+    client_addr_t addr;               /* of the peer */
+    conn_phase phase;                 /* see the drawing in the header */
+    uint64_t since_ms;                /* when it entered the phase */
+    conn_t *prev, *next;              /* in its phase's list */
+    gate_t gate;                      /* GATE, HELD: how far its headers have come */
+    size_t dropped;                   /* LINGER: bytes */
     struct sockaddr_storage sockaddr; /* of the peer */
+    void *server;     /* what the server calls it; NULL: not handed over */
     void *request;    /* who wants to know that the client left; NULL: not watched */
     bool counted;     /* in the limit per address */
     bool half_closed; /* the client sends no more */
@@ -60,7 +60,7 @@ struct conns {
     conn_t **by_fd;                    /* owned array */
     size_t n_by_fd;                    /* its size */
     uint64_t sweep_timer, pause_timer; /* 0: none */
-    char *peeked;                      /* owned; CONN_HEADERS_MAX_BYTES */
+    char *peeked;                      /* owned; GATE_HEADERS_MAX_BYTES */
 };
 
 static void on_accept(void *arg, short events);
@@ -93,10 +93,7 @@ void
 conn_enter(conn_t *self, conn_phase phase)
 {
     unlink_conn(self);
-    link_conn(self, phase);
-    /* libmicrohttpd 0.9.75 may have missed it: it reads on an edge and stops at a short read. */
-    if (phase == CONN_IDLE && self->half_closed)
-        conn_cut(self);
+    link_conn(self, phase == CONN_IDLE && self->half_closed ? CONN_LAST : phase);
 }
 
 void
@@ -170,6 +167,12 @@ conns_adopted(conns_t *self, int fd)
     return fd >= 0 && (size_t)fd < self->n_by_fd ? self->by_fd[fd] : NULL;
 }
 
+void
+conn_serve(conn_t *self, void *server)
+{
+    self->server = server;
+}
+
 size_t
 conns_count(const conns_t *self)
 {
@@ -184,126 +187,38 @@ conn_addr(const conn_t *self)
 
 /* --- the gate ----------------------------------------------------------------------------- */
 
-/* Sends a refusal before there is a request to answer; what does not fit into the
- * socket at once is lost. */
-static void
-send_refusal(int fd, svc_rc rc, const char *sentence)
-{
-    char text[512];
-    char body[256];
-    const svc_rc_info_t *info = svc_rc_info(rc);
-    const char *reason = info->http == 431   ? "Request Header Fields Too Large"
-                         : info->http == 400 ? "Bad Request"
-                                             : "Service Unavailable";
-    int n_body = snprintf(body, sizeof body, "{\"error\":\"%s\",\"code\":\"%s\"}",
-                          sentence, info->wire);
-    int n = snprintf(text, sizeof text,
-                     "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
-                     "Content-Length: %d\r\n%sConnection: close\r\n\r\n%s",
-                     info->http, reason, n_body,
-                     info->http == 503 ? "Retry-After: 1\r\n" : "", body);
-
-    if (send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        return;
-    shutdown(fd, SHUT_WR);
-}
-
-typedef enum {
-    HEADERS_PARTIAL,
-    HEADERS_COMPLETE,
-    HEADERS_TOO_BIG,
-    HEADERS_NO_HTTP,
-    HEADERS_BAD_LENGTH,
-    HEADERS_CLOSED
-} headers;
-
-/* "METHOD target HTTP/1.1": on anything else libmicrohttpd waits for more until the
- * time is over. */
+/* Looks at what has come, leaving it in the socket. False: the client has gone. *n_out 0:
+ * nothing is there. */
 static bool
-is_request_line(const char *bytes, size_t n)
+peek(const conn_t *conn, size_t *n_out)
 {
-    const char *end = memchr(bytes, '\n', n);
-    size_t at = 0;
-    size_t line = end == NULL ? 0 : (size_t)(end - bytes);
+    ssize_t got = recv(conn->fd, conn->conns->peeked, GATE_HEADERS_MAX_BYTES,
+                       MSG_PEEK | MSG_DONTWAIT);
 
-    while (at < line && bytes[at] >= 'A' && bytes[at] <= 'Z')
-        at++;
-    if (at == 0 || at >= line || bytes[at] != ' ' || memchr(bytes, '\0', line) != NULL)
-        return false;
-    const char *target = bytes + at + 1;
-    const char *space = memchr(target, ' ', line - at - 1);
-    return space != NULL && space > target && bytes + line - space > 6 &&
-           memcmp(space, " HTTP/", 6) == 0;
+    *n_out = got > 0 ? (size_t)got : 0;
+    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-/* False when a Content-Length is no number that a body can have: libmicrohttpd's own answer to that is a page of
- * HTML with two heads. */
-static bool
-has_good_length(const char *bytes, size_t n)
-{
-    static const char name[] = "content-length:";
-    const char *line = bytes, *end = bytes + n;
-
-    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL) {
-        line++;
-        if ((size_t)(end - line) < sizeof name - 1 ||
-            strncasecmp(line, name, sizeof name - 1) != 0)
-            continue;
-        const char *at = line + sizeof name - 1;
-        while (at < end && (*at == ' ' || *at == '\t'))
-            at++;
-        size_t digits = 0;
-        while (at + digits < end && at[digits] >= '0' && at[digits] <= '9')
-            digits++;
-        at += digits;
-        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
-            at++;
-        if (digits == 0 || digits > LENGTH_MAX_DIGITS || at == end || *at != '\n')
-            return false;
-    }
-    return true;
-}
-
-/* Looks at what has come, leaving it in the socket. */
-static headers
-peek_headers(conn_t *conn)
-{
-    char *bytes = conn->conns->peeked;
-    ssize_t got = recv(conn->fd, bytes, CONN_HEADERS_MAX_BYTES, MSG_PEEK | MSG_DONTWAIT);
-
-    if (got == 0)
-        return HEADERS_CLOSED;
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR ? HEADERS_PARTIAL : HEADERS_CLOSED;
-    size_t n = (size_t)got;
-    for (size_t i = conn->scanned; i < n; i++) {
-        if (bytes[i] != '\n')
-            continue;
-        if ((i >= 1 && bytes[i - 1] == '\n') ||
-            (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
-            return conn->lines > CONN_HEADER_LINES_MAX ? HEADERS_TOO_BIG
-                   : has_good_length(bytes, i + 1)     ? HEADERS_COMPLETE
-                                                       : HEADERS_BAD_LENGTH;
-        if (conn->lines++ == 0 && !is_request_line(bytes, n))
-            return HEADERS_NO_HTTP;
-    }
-    conn->scanned = n;
-    return n == CONN_HEADERS_MAX_BYTES ? HEADERS_TOO_BIG : HEADERS_PARTIAL;
-}
-
-/* Gives the connection to libmicrohttpd and goes on watching whether its client closes
- * it. */
+/* What does not fit into the socket at once is lost. */
 static void
-hand_over(conn_t *conn, bool is_waiting)
+send_refusal(int fd, gate_verdict why)
+{
+    char text[GATE_REFUSAL_BYTES];
+    size_t n = gate_refusal(why, text);
+
+    if (send(fd, text, n, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+        shutdown(fd, SHUT_WR);
+}
+
+/* Gives the connection to the server and goes on watching whether its client closes it. */
+static void
+hand_over(conn_t *conn)
 {
     conns_t *self = conn->conns;
-    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = conn};
     socklen_t n = conn->sockaddr.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
                                                        : sizeof(struct sockaddr_in);
 
     conn_enter(conn, CONN_HEADERS);
-    (void)epoll_ctl(self->epoll_fd, is_waiting ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, conn->fd,
-                    &event);
     if (!self->hooks.hand_over(self->hooks.arg, conn->fd,
                                (struct sockaddr *)&conn->sockaddr, n) &&
         conns_adopted(self, conn->fd) == conn)
@@ -311,11 +226,37 @@ hand_over(conn_t *conn, bool is_waiting)
 }
 
 static void
-refuse(conn_t *conn, svc_rc rc, const char *sentence)
+hold(conn_t *conn, conn_phase phase)
 {
-    send_refusal(conn->fd, rc, sentence);
-    conn->scanned = 0;
-    conn_enter(conn, CONN_LINGER);
+    const conns_hooks_t *hooks = &conn->conns->hooks;
+
+    if (conn->phase == CONN_IDLE)
+        hooks->hold(hooks->arg, conn->server);
+    conn_enter(conn, phase);
+}
+
+static void
+release(conn_t *conn, conn_phase phase)
+{
+    const conns_hooks_t *hooks = &conn->conns->hooks;
+
+    conn_enter(conn, phase);
+    hooks->release(hooks->arg, conn->server);
+}
+
+/* Ends a connection at the gate. If the server has it, nothing of what is still in the
+ * socket may reach it: that could look like a request. */
+static void
+end_at_gate(conn_t *conn)
+{
+    if (conn->server == NULL) {
+        close_conn(conn);
+        return;
+    }
+    conn_cut(conn);
+    while (recv(conn->fd, conn->conns->peeked, GATE_HEADERS_MAX_BYTES, MSG_DONTWAIT) > 0)
+        continue;
+    release(conn, CONN_BUSY); /* its end is the server's business now */
 }
 
 /* Reads and drops what the client still sends, so that closing does not destroy the
@@ -324,42 +265,79 @@ static void
 linger(conn_t *conn)
 {
     for (;;) {
-        ssize_t got = recv(conn->fd, conn->conns->peeked, CONN_HEADERS_MAX_BYTES,
+        ssize_t got = recv(conn->fd, conn->conns->peeked, GATE_HEADERS_MAX_BYTES,
                            MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
-        conn->scanned += got > 0 ? (size_t)got : 0;
-        if (got <= 0 || conn->scanned > LINGER_MAX_BYTES)
+        conn->dropped += got > 0 ? (size_t)got : 0;
+        if (got <= 0 || conn->dropped > LINGER_MAX_BYTES)
             break;
     }
-    close_conn(conn);
+    end_at_gate(conn);
 }
 
-/* A connection at the gate has something to read. `is_waiting`: its descriptor is in
- * the epoll set. */
 static void
-check_gate(conn_t *conn, bool is_waiting)
+refuse(conn_t *conn, gate_verdict why)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
-                                .data.ptr = conn};
-    int epoll_fd = conn->conns->epoll_fd;
+    hold(conn, CONN_LINGER);
+    send_refusal(conn->fd, why);
+    linger(conn);
+}
 
-    switch (peek_headers(conn)) {
-    case HEADERS_CLOSED: close_conn(conn); return;
-    case HEADERS_COMPLETE: hand_over(conn, is_waiting); return;
-    case HEADERS_TOO_BIG:
-        refuse(conn, RC_HEADERS_TOO_BIG, "The request headers are too large");
-        break;
-    case HEADERS_NO_HTTP: refuse(conn, RC_INVALID, "This is no HTTP request"); break;
-    case HEADERS_BAD_LENGTH:
-        refuse(conn, RC_INVALID, "The Content-Length is no length");
-        break;
-    case HEADERS_PARTIAL: break;
-    }
-    if (!is_waiting && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0)
+/* A connection at the gate has something to read. `is_closed`: and its client sends no
+ * more. */
+static void
+check_first(conn_t *conn, bool is_closed)
+{
+    size_t n;
+
+    if (!peek(conn, &n)) {
         close_conn(conn);
-    else if (conn->phase == CONN_LINGER)
-        linger(conn);
+        return;
+    }
+    conn->half_closed |= is_closed;
+    gate_verdict verdict = gate_judge(&conn->gate, conn->conns->peeked, n);
+    if (verdict == GATE_PASS)
+        hand_over(conn);
+    else if (verdict != GATE_MORE)
+        refuse(conn, verdict);
+    else if (is_closed)
+        close_conn(conn);
+}
+
+/* The same between two requests. What passes at once is left to the server, which reads
+ * it in this turn; what has come in part only is taken from it until the rest is here. */
+static void
+check_next(conn_t *conn, bool is_closed)
+{
+    bool is_held = conn->phase == CONN_HELD;
+    size_t n;
+
+    conn->half_closed |= is_closed;
+    if (!peek(conn, &n)) {
+        if (is_held)
+            end_at_gate(conn);
+        else
+            conn_cut(conn);
+        return;
+    }
+    if (n == 0 || conn->server == NULL)
+        return;
+    if (!is_held)
+        conn->gate = (gate_t){.is_later = true};
+    gate_verdict verdict = gate_judge(&conn->gate, conn->conns->peeked, n);
+    if (verdict == GATE_TOO_BIG || verdict == GATE_BAD_LENGTH) {
+        refuse(conn, verdict);
+    } else if (verdict == GATE_MORE) {
+        if (!is_held)
+            hold(conn, CONN_HELD);
+        if (is_closed)
+            end_at_gate(conn);
+    } else if (is_held) {
+        release(conn, CONN_HEADERS);
+    } else if (is_closed) {
+        conn_enter(conn, CONN_LAST);
+    }
 }
 
 static bool
@@ -377,15 +355,20 @@ welcome(conns_t *self, int fd, const struct sockaddr_storage *addr)
 
     if (self->n >= self->max || (!exempt && !conn_limit_enter(self->limit, &from))) {
         svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
-        send_refusal(fd, RC_BUSY, "Too many connections, try again");
+        send_refusal(fd, GATE_FULL);
         close(fd);
         return;
     }
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     conn_t *conn = new_conn(self, fd, addr);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
+                                .data.ptr = conn};
     conn->counted = !exempt;
-    check_gate(conn, false);
+    if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+        check_first(conn, false);
+    else
+        close_conn(conn);
 }
 
 static void
@@ -432,7 +415,11 @@ on_accept(void *arg, short events)
 void
 conn_watch(conn_t *self, void *request)
 {
+    bool is_news = self->request == NULL && self->half_closed;
+
     self->request = request;
+    if (is_news)
+        self->conns->hooks.gone(self->conns->hooks.arg, request, true);
 }
 
 void
@@ -466,17 +453,24 @@ conn_cut_if_silent(conn_t *self, uint32_t silence_s)
         conn_cut(self);
 }
 
-/* The client sends no more (`half`), or has gone altogether. */
+/* Something has come from the client, or it sends no more, or it has gone altogether. */
 static void
-on_closed_by_client(conn_t *conn, bool half)
+take_event(conn_t *conn, uint32_t events)
 {
-    conns_t *self = conn->conns;
+    const conns_hooks_t *hooks = &conn->conns->hooks;
+    bool is_gone = (events & (EPOLLHUP | EPOLLERR)) != 0;
+    bool is_closed = is_gone || (events & EPOLLRDHUP) != 0;
 
-    conn->half_closed = true;
-    if (conn->phase == CONN_IDLE)
-        conn_cut(conn);
-    else if (conn->request != NULL)
-        self->hooks.gone(self->hooks.arg, conn->request, half);
+    switch (conn->phase) {
+    case CONN_GATE: check_first(conn, is_closed); return;
+    case CONN_LINGER: linger(conn); return;
+    case CONN_IDLE:
+    case CONN_HELD: check_next(conn, is_closed); return;
+    default: break;
+    }
+    conn->half_closed |= is_closed;
+    if (is_closed && conn->request != NULL)
+        hooks->gone(hooks->arg, conn->request, !is_gone);
 }
 
 static void
@@ -488,14 +482,29 @@ on_events(void *arg, short events)
 
     (void)events;
     for (int i = 0; i < n;
-         i++) { /* a connection is in `ready` once and frees no other one */
-        conn_t *conn = ready[i].data.ptr;
-        if (conn->phase == CONN_GATE)
-            check_gate(conn, true);
-        else if (conn->phase == CONN_LINGER)
-            linger(conn);
-        else
-            on_closed_by_client(conn, (ready[i].events & (EPOLLHUP | EPOLLERR)) == 0);
+         i++) /* a connection is in `ready` once and frees no other one */
+        take_event(ready[i].data.ptr, ready[i].events);
+}
+
+void
+conns_look(conns_t *self)
+{
+    if (self->lists[CONN_IDLE].first != NULL)
+        on_events(self, 0);
+}
+
+void
+conns_settle(conns_t *self)
+{
+    size_t n;
+
+    for (conn_t *conn = self->lists[CONN_LAST].first, *next; conn != NULL; conn = next) {
+        next = conn->next;
+        if (peek(conn, &n) && n > 0)
+            continue; /* the server has not read all yet */
+        conn_cut(
+            conn); /* the server may miss it: it reads on an edge and stops at a short read */
+        conn_enter(conn, CONN_BUSY);
     }
 }
 
@@ -506,14 +515,15 @@ on_sweep(void *arg, short events)
     uint64_t now = svc_loop_now_ms(self->ctx->loop);
 
     (void)events;
+    conns_settle(self);
     for (conn_phase phase = CONN_GATE; phase < CONN_PHASES; phase++) {
         uint64_t timeout_ms = self->timeout_ms[phase];
         conn_t *conn = self->lists[phase].first;
         while (timeout_ms > 0 && conn != NULL && now - conn->since_ms >= timeout_ms) {
             if (phase != CONN_LINGER && phase != CONN_IDLE)
                 svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_TIMEOUTS, 1);
-            if (phase == CONN_GATE || phase == CONN_LINGER) {
-                close_conn(conn);
+            if (phase == CONN_GATE || phase == CONN_LINGER || phase == CONN_HELD) {
+                end_at_gate(conn);
             } else {
                 conn_cut(conn);
                 conn_enter(conn, CONN_BUSY); /* its end is libmicrohttpd's business now */
@@ -538,11 +548,11 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->hooks = *hooks;
     self->listen_fd = listen_fd;
     self->max = max;
-    self->peeked = svc_alloc(CONN_HEADERS_MAX_BYTES);
+    self->peeked = svc_alloc(GATE_HEADERS_MAX_BYTES);
     self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     SVC_ASSERT(self->epoll_fd >= 0);
-    self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HEADERS] =
-        1000ull * config->server_header_timeout_s;
+    self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HELD] =
+        self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
     self->timeout_ms[CONN_BODY] = 1000ull * config->server_body_timeout_s;
     self->timeout_ms[CONN_IDLE] = 1000ull * config->server_idle_timeout_s;
     self->timeout_ms[CONN_LINGER] = LINGER_MS;
@@ -562,8 +572,17 @@ conns_stop_accepting(conns_t *self)
     }
     svc_loop_cancel(self->ctx->loop, self->pause_timer);
     self->pause_timer = 0;
+    conns_settle(self);
     while (self->lists[CONN_GATE].first != NULL)
         close_conn(self->lists[CONN_GATE].first);
+    while (self->lists[CONN_HELD].first != NULL)
+        end_at_gate(self->lists[CONN_HELD].first);
+    for (conn_t *conn = self->lists[CONN_LINGER].first, *next; conn != NULL;
+         conn = next) {
+        next = conn->next;
+        if (conn->server != NULL) /* the server waits for it */
+            end_at_gate(conn);
+    }
     for (conn_t *conn = self->lists[CONN_IDLE].first; conn != NULL; conn = conn->next)
         conn_cut(conn);
 }

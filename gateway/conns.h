@@ -1,12 +1,12 @@
 /* conns.h - the life of every client connection of a reactor, from accept to close.
  *
- * libmicrohttpd gets a connection only when its first request's headers are complete:
- * until then it is a socket and a small struct here, so a slow-loris client holds next
- * to nothing, and headers that are too large get an answer in our own format.
- * Afterwards each connection is in one phase, and phases in which the client has to
- * act have a deadline:
+ * libmicrohttpd (the server) gets a connection only when its first request's headers are
+ * complete: until then it is a socket and a small struct here, so a slow-loris client
+ * holds next to nothing. Between two requests a connection is back at the gate (gate.h).
+ * It is in one phase, and phases in which the client has to act have a deadline:
  *
- *   GATE -> (BODY ->) BUSY -> IDLE -> HEADERS -> (BODY ->) BUSY -> ...      GATE -> LINGER -> closed
+ *   GATE -> HEADERS -> (BODY ->) BUSY -> IDLE -> (HELD ->) HEADERS -> ...
+ *   GATE, IDLE, HELD -> LINGER -> closed        IDLE, if the client sends no more: LAST
  *
  * Deadlines are absolute for the phase, so dripping bytes does not prolong them. While
  * a request is suspended libmicrohttpd does not see its client go; conn_watch does. A
@@ -19,16 +19,15 @@
 #include "conn_limit.h"
 #include "svc/svc_ctx.h"
 
-/* Request line and headers: a token of 6 KB and cookies pass. */
-#define CONN_HEADERS_MAX_BYTES (12u << 10)
-#define CONN_HEADER_LINES_MAX  100 /* libmicrohttpd keeps 64 bytes for each */
 /* libmicrohttpd's memory for one connection: the headers, their lines, and some to write with. */
-#define CONN_POOL_BYTES        (24u << 10)
+#define CONN_POOL_BYTES (24u << 10)
 
 typedef enum {
     CONN_GATE,
     CONN_LINGER,
     CONN_IDLE,
+    CONN_LAST,
+    CONN_HELD,
     CONN_HEADERS,
     CONN_BODY,
     CONN_BUSY,
@@ -45,7 +44,11 @@ typedef struct {
     /* The client of this request has closed its connection; `half`: as far as we can
      * see only its sending side. */
     void (*gone)(void *arg, void *request, bool half);
-    void *arg; /* of both */
+    /* The server shall not read from a connection that waits for a request, and shall go
+     * on; as told by conn_serve. Never in the middle of a request. */
+    void (*hold)(void *arg, void *server);
+    void (*release)(void *arg, void *server);
+    void *arg; /* of all */
 } conns_hooks_t;
 
 /* Accepts on `listen_fd` (taken) through ctx->loop until destroyed; at most `max`
@@ -57,8 +60,16 @@ conns_t *conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *li
  * Sets *self_p to NULL. NULL-safe. */
 void conns_destroy(conns_t **self_p);
 
-/* Closes the listening socket and every connection that waits for a request. */
+/* Closes the listening socket and every connection that waits for a request; none is held
+ * afterwards. */
 void conns_stop_accepting(conns_t *self);
+
+/* Looks at what has come for connections that wait for a request, before the server does. */
+void conns_look(conns_t *self);
+
+/* Ends connections whose client sends no more and has got all its answers; after the
+ * server had its turn. */
+void conns_settle(conns_t *self);
 
 /* How many connections there are. */
 size_t conns_count(const conns_t *self);
@@ -66,6 +77,10 @@ size_t conns_count(const conns_t *self);
 /* The connection on this descriptor, which libmicrohttpd has just begun to serve; NULL
  * when it is none of ours. */
 conn_t *conns_adopted(conns_t *self, int fd);
+
+/* The server calls the connection `server` (not NULL): hooks.hold and release get that.
+ * Without it the connection is never held. */
+void conn_serve(conn_t *self, void *server);
 
 /* The descriptor is about to be closed: forgets the connection. */
 void conns_closed(conns_t *self, conn_t *conn);
@@ -76,7 +91,8 @@ void conn_enter(conn_t *self, conn_phase phase);
 /* The peer's address, not believing any header. */
 const client_addr_t *conn_addr(const conn_t *self);
 
-/* Asks for hooks.gone(request) when the client closes, until conn_unwatch. */
+/* Asks for hooks.gone(request) when the client closes, until conn_unwatch; at once if it
+ * has closed its sending side already. */
 void conn_watch(conn_t *self, void *request);
 
 /* Ends that. Harmless when not watched. */

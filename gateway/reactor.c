@@ -147,6 +147,24 @@ on_hand_over(void *arg, int fd, const struct sockaddr *addr, socklen_t n)
     return MHD_add_connection(reactor->mhd, fd, addr, n) == MHD_YES;
 }
 
+/* libmicrohttpd allows this outside of its callbacks, too, as long as it does not run: conns.c
+ * looks between two runs only. */
+static void
+on_hold(void *arg, void *server)
+{
+    (void)arg;
+    MHD_suspend_connection(server);
+}
+
+static void
+on_release(void *arg, void *server)
+{
+    reactor_t *reactor = arg;
+
+    reactor->resumed = true;
+    MHD_resume_connection(server);
+}
+
 static void
 on_connection(void *cls, struct MHD_Connection *mhd, void **conn_p,
               enum MHD_ConnectionNotificationCode what)
@@ -158,6 +176,7 @@ on_connection(void *cls, struct MHD_Connection *mhd, void **conn_p,
             reactor->conns,
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
         SVC_ASSERT(*conn_p != NULL);
+        conn_serve(*conn_p, mhd);
     } else {
         conns_closed(reactor->conns, *conn_p);
         *conn_p = NULL;
@@ -228,9 +247,14 @@ open_http(reactor_thread_t *self)
     }
     int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     svc_loop_add_fd(reactor->ctx.loop, epoll_fd, ZMQ_POLLIN, on_mhd_readable, reactor);
-    reactor->conns = conns_new(
-        &reactor->ctx, self->listen_fd, self->setup.max_connections, self->setup.limit,
-        self->setup.trust, &(conns_hooks_t){on_hand_over, request_on_gone, reactor});
+    reactor->conns = conns_new(&reactor->ctx, self->listen_fd,
+                               self->setup.max_connections, self->setup.limit,
+                               self->setup.trust,
+                               &(conns_hooks_t){.hand_over = on_hand_over,
+                                                .gone = request_on_gone,
+                                                .hold = on_hold,
+                                                .release = on_release,
+                                                .arg = reactor});
     self->listen_fd = -1;
     return true;
 }
@@ -245,11 +269,13 @@ on_turn(void *arg)
     MHD_UNSIGNED_LONG_LONG ms;
 
     for (int i = 0; i < RUNS_PER_TURN; i++) {
+        conns_look(reactor->conns);
         reactor->resumed = false;
         MHD_run(reactor->mhd);
         if (!reactor->resumed)
             break;
     }
+    conns_settle(reactor->conns);
     if (reactor->draining && reactor->n_requests == 0 && !self->told_drained) {
         self->told_drained = true;
         self->setup.drained(self->setup.arg);

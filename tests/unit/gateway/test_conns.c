@@ -3,6 +3,7 @@
  * The test takes the server's place: it gets the connections that are handed over and says when
  * they are closed. Clients are plain sockets on the same thread. */
 #include "gateway/conns.h"
+#include "gateway/gate.h"
 #include "gateway/listener.h"
 #include "tests/unit/svc/bus_fixture.h"
 
@@ -21,6 +22,8 @@ typedef struct {
     uint16_t port;         /* where it listens */
     int handed;            /* the last descriptor that was handed over; -1: none */
     unsigned n_handed;     /* how many were */
+    unsigned n_held;       /* how often one was held */
+    unsigned n_released;   /* and released */
     void *gone;            /* the last request whose client left */
     bool half;             /* it has only stopped sending */
     int client;            /* socket of the test's client */
@@ -49,6 +52,26 @@ on_gone(void *arg, void *request, bool half)
     world->half = half;
 }
 
+static void
+on_hold(void *arg, void *server)
+{
+    world_t *world = arg;
+
+    assert_ptr_equal(server, world);
+    assert_int_equal(world->n_held, world->n_released);
+    world->n_held++;
+}
+
+static void
+on_release(void *arg, void *server)
+{
+    world_t *world = arg;
+
+    assert_ptr_equal(server, world);
+    world->n_released++;
+    assert_int_equal(world->n_held, world->n_released);
+}
+
 static int
 open_world(void **state)
 {
@@ -66,7 +89,7 @@ open_world(void **state)
     world->trust = client_trust_new(&nobody, &error);
     world->handed = world->client = -1;
     assert_int_equal(listener_open("127.0.0.1", 0, &fd, 1, &world->port, &error), RC_OK);
-    conns_hooks_t hooks = {on_hand_over, on_gone, world};
+    conns_hooks_t hooks = {on_hand_over, on_gone, on_hold, on_release, world};
     world->conns = conns_new(&world->bus.ctx, fd, 3, world->limit, world->trust, &hooks);
     *state = world;
     return 0;
@@ -135,6 +158,12 @@ is_fully_gone(void *arg)
 }
 
 static bool
+is_released(void *arg)
+{
+    return ((world_t *)arg)->n_released > 0;
+}
+
+static bool
 has_one(void *arg)
 {
     return conns_count(((world_t *)arg)->conns) == 1;
@@ -152,6 +181,15 @@ has_ended(void *arg)
         world->n += (size_t)got;
     world->ended = got == 0 || (got < 0 && errno != EAGAIN);
     return world->ended;
+}
+
+/* Reads as the server would; gives how much there was. */
+static ssize_t
+take_request(const world_t *world)
+{
+    char got[4096];
+
+    return recv(world->handed, got, sizeof got, MSG_DONTWAIT);
 }
 
 static void
@@ -202,9 +240,9 @@ static void
 headers_that_are_too_large_are_told_so(void **state)
 {
     world_t *world = *state;
-    char *large = svc_alloc(CONN_HEADERS_MAX_BYTES + 1);
+    char *large = svc_alloc(GATE_HEADERS_MAX_BYTES + 1);
 
-    memset(large, 'x', CONN_HEADERS_MAX_BYTES);
+    memset(large, 'x', GATE_HEADERS_MAX_BYTES);
     memcpy(large, "GET / HTTP/1.1\r\nX: ", 19);
     world->client = connect_client(world);
     say(world, large);
@@ -221,7 +259,7 @@ a_hundred_headers_pass_and_more_do_not(void **state)
 
     world->client = connect_client(world);
     say(world, "GET / HTTP/1.1\r\n");
-    for (int i = 0; i < CONN_HEADER_LINES_MAX + 1; i++)
+    for (int i = 0; i < GATE_HEADER_LINES_MAX + 1; i++)
         say(world, "X: y\r\n");
     say(world, "\r\n");
     shutdown(world->client, SHUT_WR);
@@ -295,10 +333,226 @@ a_client_that_stopped_sending_is_closed_after_its_answer(void **state)
     conn_t *conn = conns_adopted(world->conns, world->handed);
     conn_enter(conn, CONN_BUSY);
     assert_false(fixture_runs_until(&world->bus, has_ended, world, 50));
+    take_request(world);
     assert_int_equal(send(world->handed, "answer", 6, MSG_NOSIGNAL), 6);
     conn_enter(conn, CONN_IDLE);
     assert_runs_until(world, has_ended);
     assert_memory_equal(world->answer, "answer", 6);
+}
+
+static void
+a_client_that_stopped_sending_before_it_was_watched_is_told_of(void **state)
+{
+    world_t *world = *state;
+    int request = 0;
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    shutdown(world->client, SHUT_WR);
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    conn_enter(conn, CONN_BUSY);
+    assert_false(fixture_runs_until(&world->bus, is_gone, world, 50));
+    conn_watch(conn, &request);
+    assert_ptr_equal(world->gone, &request);
+    assert_true(world->half);
+    world->gone = NULL;
+    conn_watch(conn, &request);
+    assert_null(world->gone);
+}
+
+/* A connection that waits for its second request. */
+static conn_t *
+open_reused(world_t *world)
+{
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    conn_serve(conn, world);
+    take_request(world);
+    conn_enter(conn, CONN_IDLE);
+    return conn;
+}
+
+/* Lets the loop look at what was said. */
+static void
+look(world_t *world)
+{
+    fixture_run_for(&world->bus, 20);
+    conns_look(world->conns);
+}
+
+static void
+a_later_request_that_is_whole_is_left_to_the_server(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "GET /second HTTP/1.1\r\nHost: x\r\n\r\n");
+    look(world);
+    assert_int_equal(world->n_held, 0);
+    assert_int_equal(take_request(world), 33);
+}
+
+static void
+a_later_request_in_pieces_is_held_until_it_is_whole(void **state)
+{
+    static const char request[] = "GET /second HTTP/1.1\r\nHost: x\r\n\r\n";
+    world_t *world = *state;
+
+    open_reused(world);
+    for (size_t i = 0; i < sizeof request - 1; i++) {
+        assert_int_equal(world->n_released, 0);
+        say(world, (char[]){request[i], '\0'});
+        look(world);
+        assert_int_equal(world->n_held, 1);
+    }
+    assert_int_equal(world->n_released, 1);
+    assert_int_equal(take_request(world), sizeof request - 1);
+}
+
+static void
+a_request_in_the_middle_is_never_held(void **state)
+{
+    static const conn_phase phases[] = {CONN_HEADERS, CONN_BODY, CONN_BUSY};
+    world_t *world = *state;
+    conn_t *conn = open_reused(world);
+
+    for (size_t i = 0; i < SVC_COUNT(phases); i++) {
+        conn_enter(conn, phases[i]);
+        say(world, "GET /a/part/of/a/body HTTP/1.1\r\nContent-Length: x\r\n");
+        look(world);
+        assert_int_equal(world->n_held, 0);
+        assert_false(has_ended(world));
+        assert_true(take_request(world) > 0);
+    }
+}
+
+static void
+what_does_not_begin_like_a_request_is_left_to_the_server(void **state)
+{
+    static const char *const rests[] = {"/1.1\r\nContent-Length: x\r\n\r\n", "\n",
+                                        "\r\n\r\n", " / HTTP/1.1\r\n"};
+    world_t *world = *state;
+
+    open_reused(world);
+    for (size_t i = 0; i < SVC_COUNT(rests); i++) {
+        say(world, rests[i]);
+        look(world);
+        assert_int_equal(world->n_held, 0);
+        assert_int_equal(take_request(world), strlen(rests[i]));
+    }
+}
+
+static void
+what_was_held_for_nothing_is_given_back(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world); /* "GET / HTTP/1.1\r" came with the request before */
+    say(world, "\nA");
+    look(world);
+    assert_int_equal(world->n_held, 1);
+    say(world, "ccept: x\r\n");
+    look(world);
+    assert_int_equal(world->n_released, 1);
+    assert_int_equal(take_request(world), 12);
+}
+
+/* Runs until the client was refused with `status`, then closes as the server would. */
+static void
+expect_refused(world_t *world, const char *status)
+{
+    assert_runs_until(world, has_ended);
+    assert_memory_equal(world->answer, status, strlen(status));
+    assert_non_null(strstr(world->answer, "\"code\":"));
+    close(world->client);
+    world->client = -1;
+    assert_runs_until(world, is_released);
+    assert_int_equal(take_request(world), 0); /* the end, and nothing before it */
+}
+
+static void
+a_later_request_that_is_bad_is_refused_and_the_server_sees_the_end(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+    expect_refused(world, "HTTP/1.1 400 ");
+}
+
+static void
+a_later_request_that_grows_too_large_is_refused(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "GET / HTTP/1.1\r\n");
+    look(world);
+    assert_int_equal(world->n_held, 1);
+    for (unsigned i = 0; i < GATE_HEADERS_MAX_BYTES / 64; i++)
+        say(world,
+            "X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n");
+    expect_refused(world, "HTTP/1.1 431 ");
+}
+
+static void
+a_held_request_has_its_time_and_the_server_sees_the_end(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "GET / HTTP/1.1\r\nHost");
+    assert_runs_until(world, has_ended);
+    assert_int_equal(world->n, 0);
+    assert_int_equal(world->n_released, 1);
+    assert_int_equal(take_request(world), 0);
+    assert_int_equal(svc_metrics_get(world->bus.ctx.metrics, SVC_M_HTTP_TIMEOUTS), 1);
+}
+
+static void
+a_client_that_leaves_a_held_request_is_let_go(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "GET / HTTP/1.1\r\nHost");
+    look(world);
+    assert_int_equal(world->n_held, 1);
+    close(world->client);
+    world->client = -1;
+    assert_runs_until(world, is_released);
+    assert_int_equal(take_request(world), 0);
+}
+
+static void
+nothing_is_held_after_a_drain(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "GET / HTTP/1.1\r\nHost");
+    look(world);
+    assert_int_equal(world->n_held, 1);
+    conns_stop_accepting(world->conns);
+    assert_int_equal(world->n_released, 1);
+    close_handed(world);
+}
+
+static void
+nobody_lingers_after_a_drain_whom_the_server_waits_for(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n");
+    look(world);
+    assert_int_equal(world->n_held, 1);
+    assert_int_equal(world->n_released, 0);
+    conns_stop_accepting(world->conns);
+    assert_int_equal(world->n_released, 1);
 }
 
 static void
@@ -351,6 +605,18 @@ main(void)
         WORLD_TEST(a_busy_connection_has_no_end),
         WORLD_TEST(a_watched_client_that_leaves_is_noticed),
         WORLD_TEST(a_client_that_stopped_sending_is_closed_after_its_answer),
+        WORLD_TEST(a_client_that_stopped_sending_before_it_was_watched_is_told_of),
+        WORLD_TEST(a_later_request_that_is_whole_is_left_to_the_server),
+        WORLD_TEST(a_later_request_in_pieces_is_held_until_it_is_whole),
+        WORLD_TEST(a_request_in_the_middle_is_never_held),
+        WORLD_TEST(what_does_not_begin_like_a_request_is_left_to_the_server),
+        WORLD_TEST(what_was_held_for_nothing_is_given_back),
+        WORLD_TEST(a_later_request_that_is_bad_is_refused_and_the_server_sees_the_end),
+        WORLD_TEST(a_later_request_that_grows_too_large_is_refused),
+        WORLD_TEST(a_held_request_has_its_time_and_the_server_sees_the_end),
+        WORLD_TEST(a_client_that_leaves_a_held_request_is_let_go),
+        WORLD_TEST(nothing_is_held_after_a_drain),
+        WORLD_TEST(nobody_lingers_after_a_drain_whom_the_server_waits_for),
         WORLD_TEST(past_the_maximum_newcomers_are_refused),
         WORLD_TEST(a_drain_closes_what_waits_and_the_port),
     };

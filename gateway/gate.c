@@ -1,0 +1,124 @@
+/* gate.c - what the first bytes of a request say, before anybody serves it.
+ *
+ * Only line ends are counted while the headers come in; what they say is looked at once,
+ * when they are complete. All else that a request can get wrong is told by request.c, which
+ * knows its language and its origin. */
+#include "gate.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#define LENGTH_MAX_DIGITS 18 /* fits 64 bits with ease */
+
+/* "METHOD target HTTP/1.1": on anything else libmicrohttpd waits for more until the
+ * time is over. */
+static bool
+is_request_line(const char *bytes, size_t line)
+{
+    size_t at = 0;
+
+    while (at < line && bytes[at] >= 'A' && bytes[at] <= 'Z')
+        at++;
+    if (at == 0 || at >= line || bytes[at] != ' ' || memchr(bytes, '\0', line) != NULL)
+        return false;
+    const char *target = bytes + at + 1;
+    const char *space = memchr(target, ' ', line - at - 1);
+    return space != NULL && space > target && bytes + line - space > 6 &&
+           memcmp(space, " HTTP/", 6) == 0;
+}
+
+/* True when a request line may begin so. */
+static bool
+begins_request_line(const char *bytes, size_t n)
+{
+    size_t at = 0;
+
+    while (at < n && bytes[at] >= 'A' && bytes[at] <= 'Z')
+        at++;
+    return at > 0 && (at == n || bytes[at] == ' ');
+}
+
+/* False when a Content-Length is no number that a body can have: libmicrohttpd's own answer to that is a page of
+ * HTML with two heads. */
+static bool
+has_good_length(const char *bytes, size_t n)
+{
+    static const char name[] = "content-length:";
+    const char *line = bytes, *end = bytes + n;
+
+    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        line++;
+        if ((size_t)(end - line) < sizeof name - 1 ||
+            strncasecmp(line, name, sizeof name - 1) != 0)
+            continue;
+        const char *at = line + sizeof name - 1;
+        while (at < end && (*at == ' ' || *at == '\t'))
+            at++;
+        size_t digits = 0;
+        while (at + digits < end && at[digits] >= '0' && at[digits] <= '9')
+            digits++;
+        at += digits;
+        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+            at++;
+        if (digits == 0 || digits > LENGTH_MAX_DIGITS || at == end || *at != '\n')
+            return false;
+    }
+    return true;
+}
+
+/* Bytes of line ends before the request: some clients end a body with one. */
+static size_t
+count_line_ends(const char *bytes, size_t n)
+{
+    size_t at = 0;
+
+    while (at < n && (bytes[at] == '\r' || bytes[at] == '\n'))
+        at++;
+    return at;
+}
+
+gate_verdict
+gate_judge(gate_t *self, const char *bytes, size_t n)
+{
+    size_t begin = self->is_later ? count_line_ends(bytes, n) : 0;
+
+    if (self->is_later && !begins_request_line(bytes + begin, n - begin))
+        return GATE_NO_HTTP;
+    for (size_t i = self->seen > begin ? self->seen : begin; i < n; i++) {
+        if (bytes[i] != '\n')
+            continue;
+        if ((i >= 1 && bytes[i - 1] == '\n') ||
+            (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
+            return self->lines > GATE_HEADER_LINES_MAX ? GATE_TOO_BIG
+                   : has_good_length(bytes, i + 1)     ? GATE_PASS
+                                                       : GATE_BAD_LENGTH;
+        if (self->lines++ == 0 && !is_request_line(bytes + begin, i - begin))
+            return GATE_NO_HTTP;
+    }
+    self->seen = n;
+    return n >= GATE_HEADERS_MAX_BYTES ? GATE_TOO_BIG : GATE_MORE;
+}
+
+size_t
+gate_refusal(gate_verdict why, char out[GATE_REFUSAL_BYTES])
+{
+    // clang-format off
+    static const struct { svc_rc rc; const char *reason, *sentence; } words[] = {
+        [GATE_NO_HTTP]    = {RC_INVALID,         "Bad Request",                     "This is no HTTP request"},
+        [GATE_TOO_BIG]    = {RC_HEADERS_TOO_BIG, "Request Header Fields Too Large", "The request headers are too large"},
+        [GATE_BAD_LENGTH] = {RC_INVALID,         "Bad Request",                     "The Content-Length is no length"},
+        [GATE_FULL]       = {RC_BUSY,            "Service Unavailable",             "Too many connections, try again"},
+    };
+    // clang-format on
+    const svc_rc_info_t *info = svc_rc_info(words[why].rc);
+    char body[256];
+    int n_body = snprintf(body, sizeof body, "{\"error\":\"%s\",\"code\":\"%s\"}",
+                          words[why].sentence, info->wire);
+
+    return (size_t)snprintf(
+        out, GATE_REFUSAL_BYTES,
+        "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
+        "Content-Length: %d\r\n%sConnection: close\r\n\r\n%s",
+        info->http, words[why].reason, n_body,
+        info->http == 503 ? "Retry-After: 1\r\n" : "", body);
+}
