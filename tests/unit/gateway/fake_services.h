@@ -7,6 +7,7 @@
 #ifndef TESTS_UNIT_GATEWAY_FAKE_SERVICES_H
 #define TESTS_UNIT_GATEWAY_FAKE_SERVICES_H
 
+#include "gateway/feed_hub.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_server.h"
@@ -53,9 +54,10 @@ typedef struct {
     svc_server_t *servers[FAKE_SERVICES]; /* NULL: away */
     char endpoints[FAKE_SERVICES][64];    /* theirs */
     char tokens_at[64];                   /* where token frames come from */
-    void *pub;                            /* them */
-    script_t scripts[FAKE_OPS];           /* by operation */
-    char *truth;                          /* owned; text of the answer */
+    void *pub;                    /* them; an XPUB, so that subscriptions can be seen */
+    unsigned subscriptions;       /* seen so far */
+    script_t scripts[FAKE_OPS];   /* by operation */
+    char *truth;                  /* owned; text of the answer */
     uint64_t released, journaled; /* bytes of it that llm-svc and convo-svc give out */
     status_rep_t status;          /* what convo-svc tells; its length is `journaled` */
     uint8_t stream[PROTO_STREAM_BYTES]; /* of the last question */
@@ -328,6 +330,18 @@ fake_publish(fakes_t *self, uint64_t fence, uint64_t from, size_t n,
     svc_buf_fini(&frame);
 }
 
+/* True when all ids that a reactor subscribes to in advance are: no frame is lost from here on. */
+static inline bool
+fake_is_subscribed(void *arg)
+{
+    fakes_t *self = arg;
+    char topic[64];
+
+    while (zmq_recv(self->pub, topic, sizeof topic, ZMQ_DONTWAIT) > 0)
+        self->subscriptions += topic[0] == 1 ? 1 : 0;
+    return self->subscriptions >= FEED_HUB_SPARE_IDS;
+}
+
 /* --- life --------------------------------------------------------------------------------- */
 
 // clang-format off
@@ -396,7 +410,7 @@ fakes_open(fakes_t *self)
     svc_buf_init(&self->tail, FAKE_TRUTH_BYTES);
     for (size_t i = 0; i < FAKE_SERVICES; i++)
         fakes_start(self, i);
-    self->pub = svc_msg_socket(self->bus.ctx.zmq, ZMQ_PUB, 100000);
+    self->pub = svc_msg_socket(self->bus.ctx.zmq, ZMQ_XPUB, 100000);
     assert_int_equal(zmq_bind(self->pub, "tcp://127.0.0.1:*"), 0);
     assert_int_equal(zmq_getsockopt(self->pub, ZMQ_LAST_ENDPOINT, self->tokens_at, &n),
                      0);

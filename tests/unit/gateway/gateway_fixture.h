@@ -123,6 +123,7 @@ world_start(world_t *world)
     if (!world_starts(world, &error))
         fail_msg("%s", error);
     fixture_run_until(&world->fakes.bus, world_is_ready, world);
+    fixture_run_until(&world->fakes.bus, fake_is_subscribed, &world->fakes);
 }
 
 /* For cmocka: a world with a ready reactor. */
@@ -234,6 +235,17 @@ client_leave(client_t *self)
     if (self->fd >= 0)
         close(self->fd);
     self->fd = -1;
+}
+
+/* Leaves as a client that has crashed: nothing is left to doubt. */
+static inline void
+client_reset(client_t *self)
+{
+    struct linger at_once = {1, 0};
+
+    assert_int_equal(
+        setsockopt(self->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    client_leave(self);
 }
 
 static inline void
