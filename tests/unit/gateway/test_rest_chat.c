@@ -472,7 +472,7 @@ a_model_that_thinks_for_long_gets_its_headers_and_comments(void **state)
     world_t *world = *state;
     client_t events, lines, uncommitted;
 
-    world->fakes.config.gateway_headers_after_s = 1;
+    world->fakes.config.gateway_headers_after_s = 0;
     world->fakes.config.gateway_keepalive_s = 1;
     world_start(world);
     open_chat(&lines, world, "Connection: close\r\nAccept: application/x-ndjson\r\n");
@@ -500,7 +500,7 @@ what_fails_after_the_headers_is_an_event_even_without_text(void **state)
     world_t *world = *state;
     client_t client;
 
-    world->fakes.config.gateway_headers_after_s = 1;
+    world->fakes.config.gateway_headers_after_s = 0;
     world_start(world);
     open_chat(&client, world, "Connection: close\r\n");
     client_await(&client, "\r\n\r\n");
