@@ -59,6 +59,7 @@ struct request {
     void *read_arg;                /* of read */
     void *data;                    /* the handler's */
     void (*drop)(void *data);      /* NULL: none */
+    void (*told)(void *data);      /* that there is a doubt; NULL: nobody */
 };
 
 /* --- what it says ------------------------------------------------------------------------- */
@@ -175,6 +176,8 @@ request_on_gone(void *cls, void *request, bool half)
         self->gone = true;
     if (!half || self->at == AT_ANSWER)
         request_wake(self);
+    else if (self->status == 0 && self->told != NULL)
+        self->told(self->data);
 }
 
 void
@@ -190,6 +193,12 @@ request_is_doubted(request_t *self)
 
     self->doubted = false;
     return doubted;
+}
+
+void
+request_on_doubt(request_t *self, void (*told)(void *data))
+{
+    self->told = told;
 }
 
 void

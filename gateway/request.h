@@ -84,6 +84,10 @@ void request_cut_if_silent(request_t *self);
  * that we learn whether it still listens. */
 bool request_is_doubted(request_t *self);
 
+/* Calls told(data) of request_keep when the client closes its sending side before there is
+ * an answer; request_is_doubted is true then. */
+void request_on_doubt(request_t *self, void (*told)(void *data));
+
 /* Ends a stream that has begun badly: the client shall see that something is missing. */
 void request_cut(request_t *self);
 

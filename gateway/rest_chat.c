@@ -2,8 +2,9 @@
  *
  * The question goes to convo-svc through the feed hub, and the request becomes a
  * viewer of the answer's feed. Headers go out with the first byte of text, with a
- * success, or when the model has been thinking for gateway.headers_after_s; what goes
- * wrong before that has an HTTP status, what goes wrong later is an event. The viewer
+ * success, when the model has been thinking for gateway.headers_after_s, or when the
+ * client may have left: what is sent to nobody comes back, and that is noticed. What goes
+ * wrong before has an HTTP status, what goes wrong later is an event. The viewer
  * formats events only when libmicrohttpd wants bytes, and leaves its feed when the
  * request ends: nothing is stopped by that. */
 #include "rest.h"
@@ -166,7 +167,9 @@ on_changed(void *arg)
         return;
     bool is_over = feed_failed(feed) != RC_OK ||
                    (status->heard && answer_state_is_terminal((int)status->state));
-    if (feed_limit(feed) > 0 || is_over)
+    if (status->heard && request_is_doubted(self->request))
+        self->comment = true; /* is it there? */
+    if (feed_limit(feed) > 0 || is_over || self->comment)
         begin_stream(self);
 }
 
@@ -246,6 +249,7 @@ new_chat(request_t *request)
     self->viewer.arg = self;
     svc_buf_init(&self->out, SSE_OUT_MAX_BYTES);
     request_keep(request, self, drop_chat);
+    request_on_doubt(request, on_changed);
     return self;
 }
 

@@ -6,6 +6,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectNumbered } from '../support/expect.mjs';
+import fs from 'node:fs';
 import { until, within } from '../support/deadline.mjs';
 import { asked } from '../support/held.mjs';
 import { RawConnection } from '../support/raw.mjs';
@@ -14,7 +15,7 @@ let provider;
 let s;
 before(async () => {
     provider = await startProvider();
-    s = await start({ provider, config: { gateway: { keepalive_s: 1 }, server: { header_timeout_s: 1, body_timeout_s: 1 } } });
+    s = await start({ provider, config: { gateway: { keepalive_s: 1, headers_after_s: 60 }, server: { header_timeout_s: 1, body_timeout_s: 1 } } });
 });
 after(async () => {
     await s?.stopAll();
@@ -22,6 +23,20 @@ after(async () => {
 });
 
 const complete = (user, id) => until(10_000, async () => (await user.messages(id)).at(-1)?.state === 'complete', 'the answer is stored');
+
+/** True while the gateway has a socket for this client port. */
+function holdsSocketOf(port) {
+    const ofGateway = new Set(fs.readdirSync(`/proc/${s.processes.get('gateway').pid}/fd`).map((fd) => {
+        try {
+            return /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/${s.processes.get('gateway').pid}/fd/${fd}`))?.[1];
+        } catch {
+            return undefined;    /* closed meanwhile */
+        }
+    }));
+    const remote = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+    return fs.readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/))
+        .some((f) => f[2]?.endsWith(remote) && ofGateway.has(f[9]));
+}
 
 /** Sends a question on a raw connection. */
 function question(user, id, text) {
@@ -60,6 +75,54 @@ story('a client that leaves before the first piece finds its answer, too', async
     await answer.finish();
     await complete(user, id);
     assert.equal((await user.messages(id))[1].content, 'nobody hears this');
+});
+
+story('a client that leaves before the first piece is noticed at once, not when the headers are due', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:unheard');
+    for (const when of ['before it is asked', 'after it was asked']) {
+        const id = await user.create('fake:unheard');
+        const connection = question(user, id, 'tell me');
+        await connection.opened;
+        const port = connection.socket.localPort;
+        if (when === 'before it is asked')
+            connection.socket.destroySoon();    /* its FIN comes with the question */
+        const answer = await within(10_000, hold.next(), 'the provider is asked');
+        if (when === 'after it was asked') {
+            assert.ok(holdsSocketOf(port), 'the socket is not found');
+            connection.destroy();
+        }
+        await until(5_000, () => !holdsSocketOf(port), `the client that left ${when} is let go`);
+        await answer.piece('nobody hears this');
+        await answer.finish();
+        await complete(user, id);
+        assert.equal((await user.messages(id))[1].content, 'nobody hears this');
+        expectNumbered(await user.messages(id));
+    }
+});
+
+story('a client that only stops sending before the first piece hears the whole answer', async () => {
+    const user = await s.user();
+    const hold = provider.hold('fake:listens');
+    for (const when of ['before', 'after']) {
+        const id = await user.create('fake:listens');
+        const connection = question(user, id, 'tell me');
+        await connection.opened;
+        if (when === 'before')
+            connection.socket.end();
+        const answer = await within(10_000, hold.next(), 'the provider is asked');
+        if (when === 'after')
+            connection.socket.end();
+        await connection.until(': ');    /* the comment that asks whether it is there */
+        await answer.piece('one ');
+        await connection.until('one ');
+        await answer.piece('two');
+        await answer.finish();
+        const text = await connection.untilClosed();
+        assert.match(text, /"event":"full_response","data":"one two"/);
+        assert.ok(text.endsWith('\r\n0\r\n\r\n'), text.slice(-100));
+        await complete(user, id);
+    }
 });
 
 story('a client that resets its connection finds its answer, too', async () => {
