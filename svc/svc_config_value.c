@@ -13,6 +13,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#define ITEM_MAX_BYTES 4096
+
 /* --- lists ------------------------------------------------------------------------------- */
 
 void
@@ -323,8 +325,10 @@ svc_config_add_item(const config_key_t *key, void *base, svc_str text, char **ex
 
     if (list->n >= key->max)
         return expected(expected_p, "at most %" PRIu64 " items", key->max);
-    if (text.n == 0 || text.n > 4096 || !is_printable(text, false))
+    if (text.n == 0 || !is_printable(text, false))
         return expected(expected_p, "items that are not empty");
+    if (text.n > ITEM_MAX_BYTES)
+        return expected(expected_p, "items of at most %d bytes", ITEM_MAX_BYTES);
     if (key->type == CONFIG_CIDRS && !is_cidr(text))
         return expected(expected_p, "address ranges like 10.0.0.0/8 or fd00::/8");
     svc_strings_add(list, text);
@@ -371,6 +375,14 @@ set_list(const config_key_t *key, void *base, svc_str text, char **expected_p)
 
 /* --- all types --------------------------------------------------------------------------- */
 
+/* True for texts of a form of their own, which are bounded before it is looked at. */
+static bool
+is_address(const config_key_t *key)
+{
+    return key->type == CONFIG_ENDPOINT || key->type == CONFIG_ADDRESS ||
+           key->type == CONFIG_URL;
+}
+
 bool
 svc_config_set(const config_key_t *key, void *base, svc_str text, char **expected_p)
 {
@@ -378,6 +390,8 @@ svc_config_set(const config_key_t *key, void *base, svc_str text, char **expecte
 
     if (key->type != CONFIG_TEXT && !is_printable(text, false))
         return expected(expected_p, "a text in UTF-8 without control characters");
+    if (is_address(key) && text.n > key->max)
+        return expected(expected_p, "a text of at most %" PRIu64 " bytes", key->max);
     switch (key->type) {
     case CONFIG_STRING:
     case CONFIG_TEXT:
@@ -404,11 +418,8 @@ is_string(const config_key_t *key)
     switch (key->type) {
     case CONFIG_STRING:
     case CONFIG_TEXT:
-    case CONFIG_SECRET:
-    case CONFIG_ENDPOINT:
-    case CONFIG_ADDRESS:
-    case CONFIG_URL: return true;
-    default: return false;
+    case CONFIG_SECRET: return true;
+    default: return is_address(key);
     }
 }
 

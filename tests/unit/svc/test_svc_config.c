@@ -114,18 +114,6 @@ config_yaml_says_the_defaults_and_every_key(void **state)
 }
 
 static void
-the_table_fits_its_bound_and_names_no_key_twice(void **state)
-{
-    size_t n = 0;
-
-    (void)state;
-    for (const config_key_t *key = svc_config_keys; key->path != NULL; key++, n++)
-        for (const config_key_t *other = svc_config_keys; other < key; other++)
-            assert_string_not_equal(key->path, other->path);
-    assert_true(n <= CONFIG_KEYS_MAX);
-}
-
-static void
 strings_need_no_quotes_and_numbers_may_have_some(void **state)
 {
     svc_config_t *config = good(
@@ -621,27 +609,6 @@ users_live_beside_the_conversations(void **state)
     }
 }
 
-static void
-help_and_table_name_every_key(void **state)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&text, &n);
-
-    (void)state;
-    svc_config_print_help(out);
-    svc_config_print_table(out);
-    fclose(out);
-    for (const config_key_t *key = svc_config_keys; key->path != NULL; key++) {
-        const char *first = strstr(text, key->path);
-
-        assert_non_null(first);
-        assert_non_null(strstr(first + 1, key->path));
-    }
-    assert_non_null(strstr(text, "| `server.port` | `\"8080\"` |"));
-    free(text);
-}
-
 /* Whoever runs the tests may have variables of ours set: they are not for these tests. */
 static void
 clear_environment(void)
@@ -678,7 +645,6 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(config_yaml_says_the_defaults_and_every_key),
-        cmocka_unit_test(the_table_fits_its_bound_and_names_no_key_twice),
         cmocka_unit_test(strings_need_no_quotes_and_numbers_may_have_some),
         cmocka_unit_test(the_port_comes_in_several_forms),
         cmocka_unit_test(an_unknown_key_is_refused_with_the_one_that_was_meant),
@@ -698,7 +664,6 @@ main(void)
         cmocka_unit_test(a_providers_key_comes_from_its_variable),
         cmocka_unit_test(a_file_that_cannot_be_read_is_one_line),
         cmocka_unit_test(users_live_beside_the_conversations),
-        cmocka_unit_test(help_and_table_name_every_key),
     };
 
     return cmocka_run_group_tests(tests, prepare, free_last_error);
