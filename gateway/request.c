@@ -479,33 +479,47 @@ check_length(request_t *self)
 
     if (length.n == 0 || strtoull(length.p, NULL, 10) <= max)
         return;
-    self->close_now = strtoull(length.p, NULL, 10) > max + DROP_MAX_BYTES ||
-                      request_header(self, "Expect").n > 0;
+    if (strtoull(length.p, NULL, 10) > max + DROP_MAX_BYTES ||
+        request_header(self, "Expect").n > 0)
+        self->close_now = true;
     refuse_body(self);
 }
 
+typedef struct {
+    int lengths; /* how often the body's length is said; 2: or not as we know it */
+    int hosts;   /* Host headers */
+} head_count_t;
+
 static enum MHD_Result
-count_framing(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+count_head(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
 {
-    int *count = arg;
+    head_count_t *count = arg;
 
     (void)kind;
     if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0)
-        count[0]++;
+        count->lengths++;
     else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0)
-        count[0] += value != NULL && strcasecmp(value, "chunked") == 0 ? 1 : 2;
+        count->lengths += value != NULL && strcasecmp(value, "chunked") == 0 ? 1 : 2;
+    else if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0)
+        count->hosts++;
     return MHD_YES;
 }
 
-/* A proxy before us may understand a request that says its length twice in another way than we do, and
- * somebody's next request would begin in the middle of this one. */
-static bool
-has_clear_framing(const request_t *self)
+/* Refuses what a proxy before us may understand in another way than we do. Of a request that says its
+ * length twice somebody's next request would begin in the middle. */
+static void
+check_head(request_t *self, const char *version)
 {
-    int count = 0;
+    head_count_t count = {0, 0};
+    int hosts_min = strcmp(version, MHD_HTTP_VERSION_1_0) == 0 ? 0 : 1;
 
-    MHD_get_connection_values(self->mhd, MHD_HEADER_KIND, count_framing, &count);
-    return count <= 1;
+    MHD_get_connection_values(self->mhd, MHD_HEADER_KIND, count_head, &count);
+    if (count.lengths > 1) {
+        self->close_now = true;
+        request_refuse_input(self, RC_INVALID, TEXT_BAD_FRAMING, NULL);
+    } else if (count.hosts < hosts_min || count.hosts > 1) {
+        request_refuse_input(self, RC_INVALID, TEXT_NO_HOST, NULL);
+    }
 }
 
 static void
@@ -526,18 +540,14 @@ refuse_route(request_t *self, const route_match_t *match)
 
 /* Decides, from the headers alone, what can be decided. */
 static void
-admit(request_t *self, const char *method, const char *url)
+admit(request_t *self, const char *method, const char *url, const char *version)
 {
     route_match_t match;
     response_context_t context = context_of(self);
 
     routes_match(method, svc_str_c(url), &match);
     self->route = match.route;
-    if (!has_clear_framing(self)) {
-        self->close_now = true;
-        request_refuse_input(self, RC_INVALID, TEXT_BAD_FRAMING, NULL);
-        return;
-    }
+    check_head(self, version);
     if (match.path_known && strcmp(method, "OPTIONS") == 0) {
         answer_with(self, MHD_HTTP_NO_CONTENT, response_options(&context, match.allow));
         return;
@@ -684,11 +694,10 @@ request_on_http(void *cls, struct MHD_Connection *mhd, const char *url,
 {
     request_t *self = *request_p;
 
-    (void)version;
     if (self == NULL) {
         self = begin(cls, mhd, method);
         *request_p = self;
-        admit(self, method, url);
+        admit(self, method, url, version);
         return after_headers(self);
     }
     if (self->gone || self->at == AT_ANSWER)

@@ -66,9 +66,10 @@ response_json(const response_context_t *context, svc_str json)
     return response;
 }
 
-/* Gives the JSON of an error around a sentence (taken). */
+/* Gives the JSON of an error around a sentence (taken). `challenge`: what a 401 asks for. */
 static struct MHD_Response *
-make_error(const response_context_t *context, svc_rc rc, svc_buf_t *sentence)
+make_error(const response_context_t *context, svc_rc rc, svc_buf_t *sentence,
+           const char *challenge)
 {
     const char *wire = svc_rc_info(rc)->wire;
     svc_buf_t json;
@@ -81,8 +82,8 @@ make_error(const response_context_t *context, svc_rc rc, svc_buf_t *sentence)
         response = response_json(context, svc_buf_str(&json));
     svc_buf_fini(&json);
     svc_buf_fini(sentence);
-    if (response != NULL && rc == RC_UNAUTHORIZED)
-        response_header(response, "WWW-Authenticate", "Bearer");
+    if (response != NULL && svc_rc_info(rc)->http == MHD_HTTP_UNAUTHORIZED)
+        response_header(response, "WWW-Authenticate", challenge);
     return response;
 }
 
@@ -97,7 +98,9 @@ response_error(const response_context_t *context, svc_rc rc, svc_str told,
     if (text_add_rc(&sentence, context->language, rc, told,
                     context->config->auth_password_min) != RC_OK)
         svc_buf_clear(&sentence);
-    struct MHD_Response *response = make_error(context, rc, &sentence);
+    const char *challenge = rc == RC_UNAUTHORIZED ? "Bearer error=\"invalid_token\""
+                                                  : "Bearer";
+    struct MHD_Response *response = make_error(context, rc, &sentence, challenge);
     if (retry_after_s == 0 && svc_rc_info(rc)->http == MHD_HTTP_SERVICE_UNAVAILABLE)
         retry_after_s = 1;
     snprintf(seconds, sizeof seconds, "%" PRIu64, retry_after_s);
@@ -115,7 +118,7 @@ response_input_error(const response_context_t *context, svc_rc rc, text_id text,
     svc_buf_init(&sentence, ERROR_MAX_BYTES / 2);
     if (text_add(&sentence, context->language, text, arg) != RC_OK)
         svc_buf_clear(&sentence);
-    return make_error(context, rc, &sentence);
+    return make_error(context, rc, &sentence, "Bearer");
 }
 
 struct MHD_Response *

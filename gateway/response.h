@@ -22,7 +22,7 @@ typedef struct {
 struct MHD_Response *response_json(const response_context_t *context, svc_str json);
 
 /* Gives {"error","code"} for a result. `told`, `retry_after_s`: as the service said,
- * see text_add_rc. */
+ * see text_add_rc. RC_UNAUTHORIZED: a token was given, and is none (RFC 6750). */
 struct MHD_Response *response_error(const response_context_t *context, svc_rc rc,
                                     svc_str told, uint64_t retry_after_s);
 

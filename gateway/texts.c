@@ -30,6 +30,7 @@ static const char *const sentences[TEXT_COUNT][TEXT_LANGUAGES] = {
     [TEXT_BAD_API_KEY]     = {"The api_key may hold visible ASCII characters only", "api_key 只能包含可见的 ASCII 字符"},
     [TEXT_BAD_FRAMING]     = {"The length of the body must be given once, by Content-Length or as chunked",
                               "请求体的长度必须且只能以 Content-Length 或 chunked 给出一次"},
+    [TEXT_NO_HOST]         = {"A request must have one Host header (HTTP/1.0 may do without)", "请求必须有且只有一个 Host 头（HTTP/1.0 可以没有）"},
     [TEXT_STORED_ANYWAY]   = {"The connection to the answer was lost; the answer goes on and is stored, read it in the history",
                               "与回答的连接已中断；回答仍在继续并会被保存，请稍后在历史记录中查看"},
 };

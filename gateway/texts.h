@@ -30,6 +30,7 @@ typedef enum {
     TEXT_BODY_TOO_BIG,    /* 413: %s is the limit in bytes */
     TEXT_BAD_API_KEY,     /* 400 */
     TEXT_BAD_FRAMING,     /* 400: the body's length is said twice, or not as we know it */
+    TEXT_NO_HOST,         /* 400 */
     TEXT_STORED_ANYWAY,   /* error event: we lost sight of the answer, it goes on */
     TEXT_COUNT
 } text_id;

@@ -112,6 +112,36 @@ story('a body whose length is said twice, or is no length, is refused with JSON 
     }
 });
 
+story('a request names its host once, from HTTP/1.1 on', async () => {
+    const ask = (version, headers) => rawRequest(s.port, `GET /healthz HTTP/${version}\r\n${headers}Connection: close\r\n\r\n`);
+    for (const headers of ['', 'Host: a\r\nHost: b\r\n', 'host: a\r\nHOST: a\r\n']) {
+        for (const lang of ['en', 'zh'])
+            expectError(await ask('1.1', `${headers}Accept-Language: ${lang}\r\n`), 400, { code: 'invalid', lang });
+    }
+    assert.equal((await ask('1.1', 'Origin: https://a.example\r\n')).headers['access-control-allow-origin'], '*');
+    for (const [version, headers] of [['1.1', 'Host: x\r\n'], ['1.1', 'Host:\r\n'], ['1.0', ''], ['1.0', 'Host: x\r\n']])
+        assert.equal((await ask(version, headers)).status, 200, `${version} ${headers}`);
+    const body = '{"username":"nohost","password":"12345678"}';
+    const connection = new RawConnection(s.port);    /* the refused request is read whole, the next one is served */
+    connection.send(`POST /api/users/register HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}` +
+        `POST /api/users/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    assert.deepEqual([...(await connection.untilClosed()).matchAll(/HTTP\/1\.1 (\d+)/g)].map((m) => m[1]), ['400', '201']);
+    connection.destroy();
+});
+
+story('a 401 says what it wants, and whether a token was refused', async () => {
+    const list = (token) => s.api('GET', '/api/conversations/list', undefined, token === null ? {} : { headers: { authorization: token } });
+    for (const [token, challenge] of [[null, 'Bearer'], ['Basic eDp5', 'Bearer'], ['Bearer nonsense', 'Bearer error="invalid_token"'],
+        [`Bearer ${'x'.repeat(7000)}`, 'Bearer error="invalid_token"']]) {
+        const res = await list(token);
+        expectError(res, 401, { code: 'unauthorized' });
+        assert.equal(res.headers['www-authenticate'], challenge, token);
+    }
+    const wrong = await s.api('POST', '/api/users/login', { username: 'nobody here', password: '12345678' });
+    expectError(wrong, 401, { code: 'bad_credentials' });
+    assert.equal(wrong.headers['www-authenticate'], 'Bearer');
+});
+
 story('a request whose body comes byte by byte is answered', async () => {
     const connection = new RawConnection(s.port);
     const body = '{"username":"slowly","password":"12345678"}';

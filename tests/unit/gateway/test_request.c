@@ -65,7 +65,7 @@ a_refusal_is_not_kept(void **state)
 
     for (unsigned i = 1; i <= 3; i++) {
         expect_with(world, "GET", LIST, "Authorization: Bearer bad\r\n", NULL, 401,
-                    "\"code\":\"unauthorized\"");
+                    "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n");
         assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, i);
     }
     assert_int_equal(world->fakes.scripts[FAKE_LIST].n, 0);

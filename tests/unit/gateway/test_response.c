@@ -106,6 +106,12 @@ errors_tell_when_to_come_back(void **state)
                                                              TEXT_NO_TOKEN, NULL);
     assert_header(unauthorized, "WWW-Authenticate", "Bearer");
     MHD_destroy_response(unauthorized);
+    unauthorized = response_error(&context, RC_UNAUTHORIZED, (svc_str){NULL, 0}, 0);
+    assert_header(unauthorized, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
+    MHD_destroy_response(unauthorized);
+    unauthorized = response_error(&context, RC_BAD_CREDENTIALS, (svc_str){NULL, 0}, 0);
+    assert_header(unauthorized, "WWW-Authenticate", "Bearer");
+    MHD_destroy_response(unauthorized);
 }
 
 static ssize_t
