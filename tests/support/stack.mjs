@@ -243,19 +243,20 @@ export function providerEntry(provider, over = {}) {
 }
 
 /** Writes the configuration of a new stack without starting anything. */
-export async function prepare({ config = {}, provider = null, providers = null, env = {}, httpPort = 0 } = {}) {
+export async function prepare({ config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = '127.0.0.1' } = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
     const ports = await freePorts(5);
     if (httpPort !== 0)
         ports[0] = httpPort;
     const entries = providers ?? (provider ? [providerEntry(provider)] : []);
     const stack = new Stack(dir, ports, merge(defaultConfig(dir, ports, entries), config), env);
+    stack.host = host;
     stack.writeConfig();
     return stack;
 }
 
 /** Starts a new system and waits until it is ready. Options: config (overrides by section),
- *  provider (a FakeProvider) or providers (entries), env, httpPort (when server.port is overridden). */
+ *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden). */
 export async function start(options = {}) {
     const stack = await prepare(options);
     try {
