@@ -13,6 +13,7 @@
 #include "store_sqlite.h"
 
 #include "svc/svc_time.h"
+#include "wal_vfs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -347,7 +348,8 @@ static bool
 prepare(sqlite3 *db, const char *path, bool write, char **error)
 {
     static const char writer[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                                 "PRAGMA foreign_keys = ON;";
+                                 "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
+                                 "PRAGMA cache_size = -8192;"; /* KiB */
     int version = 0;
     bool ok = sqlite3_busy_timeout(db, BUSY_MS) == SQLITE_OK &&
               read_version(db, &version);
@@ -361,7 +363,8 @@ prepare(sqlite3 *db, const char *path, bool write, char **error)
     }
     if (ok && write)
         ok = sqlite3_exec(db, writer, NULL, NULL, NULL) == SQLITE_OK &&
-             migrate(db, version);
+             migrate(db, version) &&
+             sqlite3_wal_autocheckpoint(db, WAL_VFS_PAGES) == SQLITE_OK;
     if (!ok &&
         asprintf(error, "cannot open the database %s: %s", path, sqlite3_errmsg(db)) < 0)
         *error = NULL;
@@ -377,7 +380,11 @@ convo_store_sqlite_open(const char *path, bool write, svc_log_t *log, char **err
 
     self->base.api = &sqlite_api;
     self->log = log;
-    if (sqlite3_open_v2(path, &self->db, flags, NULL) != SQLITE_OK) {
+    /* Counting its memory costs SQLite a lock each time; only before its first use it can be told. */
+    if (write)
+        (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    if (sqlite3_open_v2(path, &self->db, flags, write ? wal_vfs_name() : NULL) !=
+        SQLITE_OK) {
         if (asprintf(error, "cannot open the database %s: %s", path,
                      self->db == NULL ? "no memory" : sqlite3_errmsg(self->db)) < 0)
             *error = NULL;

@@ -15,7 +15,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HEX_BYTES      ((size_t)2 * SVC_SECRET_BYTES)
+#define HEX_BYTES  ((size_t)2 * SVC_SECRET_BYTES)
+#define POOL_BYTES 512 /* of random, asked of the kernel at once */
+#define POOL_TAKE_MAX_BYTES \
+    16 /* keys and secrets are longer: they come from the kernel itself */
 #define FILE_MAX_BYTES 256 /* of a secret's file: the digits and some white space */
 
 /* Sets *error to "path: what: why" and gives RC_INTERNAL. */
@@ -31,11 +34,30 @@ explain(char **error, const char *path, const char *what, int why)
     return RC_INTERNAL;
 }
 
+/* Small numbers are taken from what the kernel gave before: ids, fences and traces would be a system call each. Each
+ * thread has its own, and what was given out is wiped. (A child of fork() would give out the same: nobody forks.) */
+static _Thread_local struct {
+    uint8_t bytes[POOL_BYTES];
+    size_t left; /* at the end of bytes */
+} pool;
+
 void
 svc_random(void *out, size_t n)
 {
-    SVC_ASSERT(sodium_init() >= 0);
-    randombytes_buf(out, n);
+    if (n > POOL_TAKE_MAX_BYTES) {
+        SVC_ASSERT(sodium_init() >= 0);
+        randombytes_buf(out, n);
+        return;
+    }
+    if (pool.left < n) {
+        SVC_ASSERT(sodium_init() >= 0);
+        randombytes_buf(pool.bytes, sizeof(pool.bytes));
+        pool.left = sizeof(pool.bytes);
+    }
+    uint8_t *from = pool.bytes + sizeof(pool.bytes) - pool.left;
+    memcpy(out, from, n);
+    sodium_memzero(from, n);
+    pool.left -= n;
 }
 
 uint64_t
