@@ -156,7 +156,6 @@ answers_new(svc_ctx_t *ctx)
     answers_t *self = svc_alloc(sizeof(*self));
 
     self->ctx = ctx;
-    self->arena = proto_arena_new();
     svc_buf_init(&self->out, PROTO_PIECE_MAX_BYTES + 8192);
     self->timer = svc_loop_every(ctx->loop, ANSWERS_TICK_MS, on_tick, self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
@@ -186,21 +185,23 @@ answers_destroy(answers_t **self_p)
         remove_live(self, self->first);
     svc_table_fini(&self->by_handle);
     svc_table_fini(&self->by_conversation);
-    proto_arena_destroy(&self->arena);
     svc_buf_fini(&self->out);
     free(self);
     *self_p = NULL;
 }
 
 void
-answers_begin(answers_t *self, answer_t *answer, svc_str trace)
+answers_begin(answers_t *self, answer_t *answer, svc_str trace, svc_str prompt)
 {
     live_t *live = find_stream(self, answer_stream(answer));
 
     live->has_trace = trace.n == sizeof(live->trace);
     if (live->has_trace)
         memcpy(live->trace, trace.p, trace.n);
+    live->ready = prompt;
     answer_begin(answer);
+    answers_send_ready(live);
+    live->ready = (svc_str){NULL, 0};
     answers_sweep(self, live);
 }
 

@@ -33,8 +33,9 @@ void answers_destroy(answers_t **self_p);
 /* Takes up an unfinished row (copied): `is_known` as in answer_new. Gives the answer; the one already there when there is one. */
 answer_t *answers_add(answers_t *self, const answer_row_t *row, bool is_known);
 
-/* Begins what was added: once the process runs. `trace`: of the question, may be empty. */
-void answers_begin(answers_t *self, answer_t *answer, svc_str trace);
+/* Begins what was added: once the process runs. `trace`: of the question, may be empty. `prompt`: its encoded generate_req_t
+ * (borrowed), empty: a reader builds it. */
+void answers_begin(answers_t *self, answer_t *answer, svc_str trace, svc_str prompt);
 void answers_begin_all(answers_t *self);
 
 /* The live answer of a stream, or of a conversation; NULL when there is none. */

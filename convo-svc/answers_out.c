@@ -78,7 +78,7 @@ restart(void *arg, const restart_job_t *job)
 
 /* --- llm-svc ---------------------------------------------------------------------------------- */
 
-/* Opens a generate or attach call. */
+/* Opens a generate or attach call. `schema` NULL: req is a svc_str that is encoded already. */
 static svc_rc
 call_llm(live_t *live, const char *op, const proto_schema_t *schema, const void *req)
 {
@@ -109,22 +109,27 @@ on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
     answers_sweep(live->table, live);
 }
 
-/* A prompt is ready: sends it, if it is still wanted. */
+/* A prompt is ready: sends it, if it is still wanted. What a worker has encoded is not decoded again. */
 static void
 on_prompt(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
     answers_t *table = arg;
     live_t *live = (live_t *)svc_table_get(&table->by_handle, tag);
-    generate_req_t req;
 
     if (live == NULL || !answer_is_prompting(live->answer, live->prompt_fence))
         return;
     if (rc == RC_OK)
-        rc = proto_decode(&generate_req_schema, result, table->arena, &req);
-    if (rc == RC_OK)
-        rc = call_llm(live, OP_LLM_GENERATE, &generate_req_schema, &req);
+        rc = call_llm(live, OP_LLM_GENERATE, NULL, &result);
     answer_on_generate(live->answer, rc);
     answers_sweep(table, live);
+}
+
+void
+answers_send_ready(live_t *live)
+{
+    if (live->ready.n > 0 && answer_is_prompting(live->answer, live->prompt_fence))
+        answer_on_generate(live->answer,
+                           call_llm(live, OP_LLM_GENERATE, NULL, &live->ready));
 }
 
 static svc_rc
@@ -133,6 +138,8 @@ generate(void *arg, const prompt_job_t *job)
     live_t *live = arg;
 
     live->prompt_fence = job->fence;
+    if (live->ready.n > 0)
+        return RC_OK; /* answers_send_ready comes next */
     return submit(live, live->table->reader, READ_PROMPT, &prompt_job_schema, job,
                   on_prompt);
 }

@@ -22,7 +22,8 @@ typedef struct live {
     answer_t *answer;                 /* owned */
     uint64_t call;                    /* open generate or attach; 0: none */
     uint64_t prompt_fence;            /* of the prompt that is being built */
-    char trace[PROTO_TRACE_BYTES];    /* of the question, for the calls to llm-svc */
+    svc_str ready; /* the prompt came with the question; set only inside answers_begin */
+    char trace[PROTO_TRACE_BYTES]; /* of the question, for the calls to llm-svc */
     bool
         has_trace; /* the question was asked of this process, and its caller was still there */
 } live_t;
@@ -35,15 +36,17 @@ struct answers {
     svc_table_t by_handle;       /* owns the live_t */
     svc_table_t by_conversation; /* the same ones */
     live_t *by_stream[ANSWERS_BUCKETS];
-    live_t *first;        /* of all */
-    proto_arena_t *arena; /* of prompts */
-    svc_buf_t out;        /* an encoded job */
-    uint64_t handles;     /* source of handles */
-    uint64_t timer;       /* of the tick */
+    live_t *first;    /* of all */
+    svc_buf_t out;    /* an encoded job */
+    uint64_t handles; /* source of handles */
+    uint64_t timer;   /* of the tick */
 };
 
 /* What every answer of the table uses; `arg` is its live_t. */
 extern const answer_out_t answers_out;
+
+/* Sends the prompt that came with the question, if the answer wants it. */
+void answers_send_ready(live_t *live);
 
 /* Takes an answer that is over out of the table and frees it. */
 void answers_sweep(answers_t *self, live_t *live);

@@ -82,6 +82,7 @@ start_workers(convo_t *self, char **error)
         .system_prompt = svc_str_c(config->convo_system_prompt),
         .instance = self->ctx->instance,
         .conn_lifetime_ms = (uint64_t)config->sqlite_conn_max_lifetime * 1000,
+        .plain_paths = config->test_plain_paths,
     };
     self->writer = svc_pool_new(self->ctx, &writer, &self->workers, error);
     if (self->writer != NULL)

@@ -11,6 +11,7 @@ enum {
     SENTENCE = PROTO_ERROR_TEXT_MAX_BYTES,
     ANSWER = PROTO_ANSWER_MAX_BYTES,
     HASH = 32,
+    READY_PROMPT = CONVO_READY_PROMPT_MAX_BYTES,
 };
 
 // clang-format off
@@ -39,6 +40,7 @@ static const proto_field_t answer_row_fields[] = {
     {"text",             PROTO_STR,  false, 0,      SENTENCE,     offsetof(answer_row_t, text), NULL},
     {"retry_after_s",    PROTO_U64,  false, 0,      PROTO_ID_MAX, offsetof(answer_row_t, retry_after_s), NULL},
     {"body_hash",        PROTO_BIN,  false, 0,      HASH,         offsetof(answer_row_t, body_hash), NULL},
+    {"prompt",           PROTO_BIN,  false, 0,      READY_PROMPT, offsetof(answer_row_t, prompt), NULL},
 };
 
 const proto_schema_t answer_row_schema = {

@@ -17,6 +17,9 @@
 #include "seal.h"
 #include "svc/svc_metrics.h"
 
+/* The prompt of a new question comes with its answer's row when it is no longer than this: the reader is spared. */
+#define CONVO_READY_PROMPT_MAX_BYTES 16384
+
 enum { WRITE_CREATE, WRITE_DELETE, WRITE_ASK, WRITE_STOP, WRITE_STEP, WRITE_RESTART };
 enum { READ_LIST, READ_HEAD, READ_HISTORY, READ_TEXT, READ_STATUS, READ_PROMPT };
 
@@ -62,6 +65,7 @@ typedef struct {
     uint64_t instance;      /* of this process */
     uint64_t
         conn_lifetime_ms; /* a reader opens its connection anew after this; 0: never */
+    bool plain_paths;     /* no ready prompts, a savepoint for each job */
 } convo_workers_t;
 
 /* The fence of a generation: its attempt in bits 48..52, random bits below. */

@@ -85,7 +85,7 @@ on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     }
     if (answer != NULL)
         answers_begin(self->answers, answer,
-                      (svc_str){trace, call == NULL ? 0 : sizeof(trace)});
+                      (svc_str){trace, call == NULL ? 0 : sizeof(trace)}, row.prompt);
 }
 
 svc_rc

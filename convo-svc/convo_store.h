@@ -49,10 +49,12 @@ typedef struct {
     uint64_t question_bytes; /* of the question */
     bool stop_wanted;        /* committed by convo.stop */
     bool fresh;              /* not stored: the job that tells of it has just added it */
-    svc_str finish;          /* terminal: as the provider said */
-    usage_t usage;           /* likewise */
-    svc_str reason, text;    /* interrupted: wire name and sentence */
-    uint64_t retry_after_s;  /* likewise */
+    svc_str
+        prompt; /* not stored: of a fresh one, its generate_req encoded; empty: still to be built */
+    svc_str finish;         /* terminal: as the provider said */
+    usage_t usage;          /* likewise */
+    svc_str reason, text;   /* interrupted: wire name and sentence */
+    uint64_t retry_after_s; /* likewise */
     svc_str body_hash; /* of the question: a stream is joined only by the same words */
 } answer_row_t;
 
@@ -93,6 +95,9 @@ typedef struct {
     svc_rc (*save)(convo_store_t *self);
     svc_rc (*keep)(convo_store_t *self);
     svc_rc (*undo)(convo_store_t *self);
+
+    /* Rows changed so far by this connection: tells whether a function that failed has left something. */
+    uint64_t (*changes)(const convo_store_t *self);
 
     /* Values that belong to the whole database; RC_NOT_FOUND when there is none. */
     svc_rc (*meta_get)(convo_store_t *self, const char *name, svc_buf_t *out);
@@ -135,9 +140,9 @@ typedef struct {
     svc_rc (*answer_text)(convo_store_t *self, svc_str stream, uint64_t from,
                           convo_text_fn *fn, void *arg);
 
-    /* Takes a step; a terminal one gives the conversation `version` and counts the turn. RC_STALE: the row is not as the step says. */
-    svc_rc (*answer_step)(convo_store_t *self, const answer_step_t *step,
-                          uint64_t version);
+    /* Takes a step; a terminal one raises the conversation's version by `raise` and counts the turn. RC_STALE: the row is not
+     * as the step says. */
+    svc_rc (*answer_step)(convo_store_t *self, const answer_step_t *step, uint64_t raise);
 
     /* Gives a waiting answer another fence and attempt. RC_STALE likewise. */
     svc_rc (*answer_restart)(convo_store_t *self, svc_str stream, uint64_t term,

@@ -244,6 +244,12 @@ undo(convo_store_t *base)
     return rc != RC_OK ? rc : keep(base);
 }
 
+static uint64_t
+changes(const convo_store_t *base)
+{
+    return (uint64_t)sqlite3_total_changes64(((const store_sqlite_t *)base)->db);
+}
+
 /* --- meta ------------------------------------------------------------------------------------- */
 
 static svc_rc
@@ -295,6 +301,7 @@ static const convo_store_api_t sqlite_api = {
     .save = save,
     .keep = keep,
     .undo = undo,
+    .changes = changes,
     .meta_get = meta_get,
     .meta_put = meta_put,
     .conversation_add = store_conversation_add,

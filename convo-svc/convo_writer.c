@@ -5,14 +5,18 @@
  * without gaps and doubles, however many ask at once. */
 #include "convo_writer.h"
 
+#include "prompt.h"
 #include "svc/svc_time.h"
 
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RESULT_MAX_BYTES 8192 /* of one job: an answer's row */
-#define HASH_BYTES       32
+#define RESULT_MAX_BYTES \
+    (8192 + CONVO_READY_PROMPT_MAX_BYTES) /* of one job: an answer's row and its prompt */
+#define HASH_BYTES 32
+#define READY_TURNS_MAX \
+    8 /* turns before a question whose prompt is made here: some pages are read for each */
 #define ID_TRIES \
     8 /* of a random conversation id; one is enough but for a broken generator */
 
@@ -20,6 +24,7 @@ typedef struct {
     const convo_workers_t *workers; /* borrowed */
     convo_store_t *store;           /* owned, writes */
     proto_arena_t *arena;           /* owned */
+    svc_buf_t prompt;               /* of the question at hand: may hold an api key */
     svc_buf_t
         result[CONVO_WRITER_BATCH]; /* of the jobs of this batch, kept until the commit */
     svc_rc rc[CONVO_WRITER_BATCH];  /* likewise */
@@ -133,15 +138,6 @@ join_answer(void *arg, const answer_row_t *row)
     return encode_answer(join->out, row);
 }
 
-static svc_rc
-encode_fresh(void *arg, const answer_row_t *row)
-{
-    answer_row_t fresh = *row;
-
-    fresh.fresh = true;
-    return encode_answer(arg, &fresh);
-}
-
 /* Will the prompt of this question be within its bounds? */
 static bool
 fits_prompt(const writer_t *self, const owned_t *own, size_t question)
@@ -149,6 +145,29 @@ fits_prompt(const writer_t *self, const owned_t *own, size_t question)
     return own->turns * 2 + 1 + CONVO_SYSTEM_MESSAGE <= PROTO_PROMPT_MAX_MESSAGES &&
            own->turn_bytes + self->workers->system_prompt.n + question <=
                PROTO_PROMPT_MAX_BYTES;
+}
+
+/* Tells of an answer that was just added. Its prompt goes with it, unless reading the turns before it would keep the other
+ * jobs waiting. */
+static svc_rc
+tell_fresh(writer_t *self, answer_row_t *row, const owned_t *own, svc_buf_t *out)
+{
+    prompt_job_t job = {row->stream, row->fence};
+    svc_rc rc = RC_TOO_BIG;
+
+    row->fresh = true;
+    svc_buf_clear(&self->prompt);
+    if (!self->workers->plain_paths && own->turns <= READY_TURNS_MAX &&
+        own->turn_bytes + row->question_bytes + self->workers->system_prompt.n <=
+            CONVO_READY_PROMPT_MAX_BYTES / 2)
+        rc = prompt_build(self->store, self->workers, &job, &self->prompt);
+    if (rc == RC_UNAVAILABLE)
+        return rc;
+    row->prompt = rc == RC_OK ? svc_buf_str(&self->prompt) : (svc_str){NULL, 0};
+    rc = encode_answer(out, row);
+    if (self->prompt.n > 0)
+        explicit_bzero(self->prompt.p, self->prompt.n);
+    return rc;
 }
 
 static svc_rc
@@ -165,7 +184,6 @@ add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
                         .asked_ms = svc_unix_ms(),
                         .question_bytes = req->text.n,
                         .body_hash = hash};
-    uint64_t message;
     svc_rc rc = get_owned(self, req->conversation, &own);
 
     if (rc != RC_OK)
@@ -174,10 +192,10 @@ add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
         return RC_ANSWERING;
     if (!fits_prompt(self, &own, req->text.n))
         return RC_TOO_BIG;
+    row.user = req->user;
     rc = store->api->question_add(store, &row, req->text, next_version(own.version),
-                                  &message);
-    return rc == RC_OK ? store->api->answer_get(store, req->stream, encode_fresh, out)
-                       : rc;
+                                  &row.message);
+    return rc == RC_OK ? tell_fresh(self, &row, &own, out) : rc;
 }
 
 static svc_rc
@@ -227,38 +245,10 @@ on_stop(writer_t *self, const void *arg, svc_buf_t *out)
 /* --- steps of an answer ----------------------------------------------------------------------- */
 
 static svc_rc
-take_version(void *arg, const conversation_row_t *row)
-{
-    *(uint64_t *)arg = row->version;
-    return RC_OK;
-}
-
-static svc_rc
-take_conversation(void *arg, const answer_row_t *row)
-{
-    *(uint64_t *)arg = row->conversation;
-    return RC_OK;
-}
-
-static svc_rc
 on_step(writer_t *self, const void *arg, svc_buf_t *out)
 {
-    const answer_step_t *step = arg;
-    convo_store_t *store = self->store;
-    uint64_t version = 0, conversation = 0;
-    svc_rc rc = RC_OK;
-
     (void)out;
-    if (answer_state_is_terminal(step->next_state)) {
-        rc = store->api->answer_get(store, step->stream, take_conversation,
-                                    &conversation);
-        if (rc == RC_OK)
-            rc = store->api->conversation_get(store, conversation, take_version,
-                                              &version);
-    }
-    if (rc == RC_OK)
-        rc = store->api->answer_step(store, step, next_version(version));
-    return rc == RC_NOT_FOUND ? RC_STALE : rc;
+    return self->store->api->answer_step(self->store, arg, next_version(0));
 }
 
 static svc_rc
@@ -290,9 +280,10 @@ static const write_kind_t kinds[] = {
 };
 // clang-format on
 
-/* Does one job inside its savepoint; *rc is its result. Anything but RC_OK returned: the transaction is lost. */
+/* Does one job; *rc is its result. `careful`: inside a savepoint, so that what it did can be undone alone. Anything but RC_OK
+ * returned: the transaction is lost; RC_LATER: since the job failed half-way, and there is no savepoint to go back to. */
 static svc_rc
-run_job(writer_t *self, const svc_job_t *job, svc_rc *rc, svc_buf_t *out)
+run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_t *out)
 {
     union {
         create_req_t create;
@@ -303,6 +294,7 @@ run_job(writer_t *self, const svc_job_t *job, svc_rc *rc, svc_buf_t *out)
     } arg;
     convo_store_t *store = self->store;
     uint32_t kind = svc_job_kind(job);
+    uint64_t before = store->api->changes(store);
     svc_rc saved;
 
     if (kind >= SVC_COUNT(kinds)) {
@@ -312,31 +304,46 @@ run_job(writer_t *self, const svc_job_t *job, svc_rc *rc, svc_buf_t *out)
     *rc = proto_decode(kinds[kind].schema, svc_job_payload(job), self->arena, &arg);
     if (*rc != RC_OK)
         return RC_OK;
-    saved = store->api->save(store);
+    saved = careful ? store->api->save(store) : RC_OK;
     if (saved != RC_OK)
         return saved;
     *rc = kinds[kind].handle(self, &arg, out);
     if (*rc == RC_UNAVAILABLE)
         return RC_UNAVAILABLE;
-    return *rc == RC_OK ? store->api->keep(store) : store->api->undo(store);
+    if (careful)
+        return *rc == RC_OK ? store->api->keep(store) : store->api->undo(store);
+    return *rc == RC_OK || store->api->changes(store) == before ? RC_OK : RC_LATER;
+}
+
+/* One transaction of all jobs, up to its commit. */
+static svc_rc
+run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
+{
+    convo_store_t *store = self->store;
+    svc_rc rc = store->api->begin(store, true);
+
+    for (size_t i = 0; i < n && rc == RC_OK; i++) {
+        svc_buf_clear(&self->result[i]);
+        rc = run_job(self, jobs[i], careful, &self->rc[i], &self->result[i]);
+    }
+    if (rc == RC_OK)
+        return store->api->commit(store);
+    store->api->rollback(store);
+    return rc;
 }
 
 void
 convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
 {
     writer_t *self = state;
-    convo_store_t *store = self->store;
-    svc_rc rc = store->api->begin(store, true);
+    svc_rc rc;
 
     SVC_ASSERT(n <= CONVO_WRITER_BATCH);
-    for (size_t i = 0; i < n && rc == RC_OK; i++) {
-        svc_buf_clear(&self->result[i]);
-        rc = run_job(self, jobs[i], &self->rc[i], &self->result[i]);
-    }
-    if (rc == RC_OK)
-        rc = store->api->commit(store);
-    else
-        store->api->rollback(store);
+    /* Nearly every job that is refused is refused before it has changed anything: savepoints, for which SQLite copies each
+     * page once more, are only for a second try. */
+    rc = self->workers->plain_paths ? RC_LATER : run_batch(self, jobs, n, false);
+    if (rc == RC_LATER)
+        rc = run_batch(self, jobs, n, true);
     if (rc == RC_OK) {
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITS, 1);
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITTED_JOBS, n);
@@ -348,6 +355,8 @@ convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
             svc_job_done(jobs[i], self->rc[i], (svc_str){NULL, 0});
         else
             svc_job_done(jobs[i], RC_OK, svc_buf_str(&self->result[i]));
+        if (self->result[i].n > 0) /* a prompt has the api key in it */
+            explicit_bzero(self->result[i].p, self->result[i].n);
     }
 }
 
@@ -359,6 +368,7 @@ convo_writer_open(void *arg, char **error)
 
     self->workers = arg;
     self->arena = proto_arena_new();
+    svc_buf_init(&self->prompt, CONVO_READY_PROMPT_MAX_BYTES);
     for (size_t i = 0; i < CONVO_WRITER_BATCH; i++)
         svc_buf_init(&self->result[i], RESULT_MAX_BYTES);
     self->store = convo_store_sqlite_open(self->workers->path, true, self->workers->log,
@@ -392,6 +402,7 @@ convo_writer_close(void *state)
 
     convo_store_destroy(&self->store);
     proto_arena_destroy(&self->arena);
+    svc_buf_fini(&self->prompt);
     for (size_t i = 0; i < CONVO_WRITER_BATCH; i++)
         svc_buf_fini(&self->result[i]);
     free(self);

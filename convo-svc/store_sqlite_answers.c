@@ -157,16 +157,16 @@ add_chunk(store_sqlite_t *self, const answer_step_t *step)
 
 /* The conversation after one of its answers has ended. */
 static svc_rc
-count_turn(store_sqlite_t *self, svc_str stream, uint64_t version)
+count_turn(store_sqlite_t *self, svc_str stream, uint64_t raise)
 {
     sqlite3_stmt *q = store_stmt(
         self, ST_CONVERSATION_ANSWERED,
-        "UPDATE conversation SET version = ?2, turns = turns + (a.length > 0), turn_bytes ="
+        "UPDATE conversation SET version = version + ?2, turns = turns + (a.length > 0), turn_bytes ="
         " turn_bytes + CASE WHEN a.length > 0 THEN a.length + a.question_bytes ELSE 0 END"
         " FROM answer a WHERE a.stream = ?1 AND conversation.id = a.conversation");
 
     store_bind_bytes(q, 1, stream);
-    store_bind_u64(q, 2, version);
+    store_bind_u64(q, 2, raise);
     return store_run(self, q);
 }
 
@@ -205,7 +205,7 @@ append_stmt(store_sqlite_t *self, const answer_step_t *step)
 }
 
 svc_rc
-store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t version)
+store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise)
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
     bool ends = answer_state_is_terminal(step->next_state);
@@ -216,7 +216,7 @@ store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t versi
     if (rc == RC_OK && step->bytes.n > 0)
         rc = add_chunk(self, step);
     if (rc == RC_OK && ends)
-        rc = count_turn(self, step->stream, version);
+        rc = count_turn(self, step->stream, raise);
     return rc;
 }
 

@@ -51,9 +51,10 @@ typedef void svc_reply_fn(void *arg, proto_kind kind, svc_rc rc, const void *rep
 
 /* One call, as svc_peer_call wants it. */
 typedef struct {
-    const char *op;                   /* OP_… */
-    const proto_schema_t *req_schema; /* of req */
-    const void *req;                  /* borrowed for the call */
+    const char *op; /* OP_… */
+    const proto_schema_t
+        *req_schema; /* of req; NULL: req is a svc_str, encoded by it already */
+    const void *req; /* borrowed for the call */
     const proto_schema_t *rep_schema; /* of replies */
     svc_str trace;       /* PROTO_TRACE_BYTES, or empty: a fresh one is made */
     uint64_t timeout_ms; /* until the first reply, else PROTO_ERROR RC_TIMEOUT */

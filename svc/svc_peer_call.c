@@ -56,7 +56,8 @@ svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
     svc_buf_clear(&self->out);
     svc_rc rc = proto_envelope_encode(&head, &self->out);
     if (rc == RC_OK)
-        rc = proto_encode(schema, msg, &self->out);
+        rc = schema == NULL ? svc_buf_add_str(&self->out, *(const svc_str *)msg)
+                            : proto_encode(schema, msg, &self->out);
     if (rc == RC_OK && !send_out(self))
         rc = RC_BUSY;
     return rc;
