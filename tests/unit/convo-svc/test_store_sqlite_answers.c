@@ -108,7 +108,7 @@ an_end_gives_the_conversation_a_version_and_counts_the_turn_unless_empty(void **
     assert_int_equal(
         self->store->api->conversation_get(self->store, 1, copy_conversation, &row),
         RC_OK);
-    assert_int_equal(row.version, 3);
+    assert_int_equal(row.version, 5);
     assert_int_equal(row.turns, 1);
     assert_int_equal(row.turn_bytes, 10);
     assert_false(row.answering);
@@ -117,12 +117,12 @@ an_end_gives_the_conversation_a_version_and_counts_the_turn_unless_empty(void **
 
 /* Takes a step outside the fixture's ways. */
 static svc_rc
-step_once(convo_store_t *store, const answer_step_t *step, uint64_t version)
+step_once(convo_store_t *store, const answer_step_t *step, uint64_t raise)
 {
     svc_rc rc;
 
     store_begin(store);
-    rc = store->api->answer_step(store, step, version);
+    rc = store->api->answer_step(store, step, raise);
     store_commit(store);
     return rc;
 }
@@ -215,7 +215,7 @@ a_piece_changes_its_own_answer_and_no_version(void **state)
     assert_int_equal(
         store_step_answer(self->store, 1, ANSWER_STREAMING, 3, "!", ANSWER_COMPLETE),
         RC_OK);
-    assert_int_equal(get_conversation(self->store, 1).version, 3);
+    assert_int_equal(get_conversation(self->store, 1).version, 5);
     assert_int_equal(get_conversation(self->store, 1).turns, 1);
     assert_int_equal(get_conversation(self->store, 1).turn_bytes, 5);
     assert_int_equal(get_conversation(self->store, 2).version, 2);
