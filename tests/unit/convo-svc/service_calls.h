@@ -16,7 +16,78 @@ typedef struct {
     service_t service; /* first */
     outcome_t a, b, c; /* calls at the same time */
     char room[PROTO_STREAM_BYTES];
+    sem_t go;                    /* posted once for each job that the stuck pool may do */
+    svc_pool_t *stuck;           /* stands for writer and reader; NULL: does not */
+    svc_pool_t *writer, *reader; /* the right ones meanwhile */
 } test_t;
+
+/* --- workers that are stuck -------------------------------------------------------------------- */
+
+static inline void *
+stuck_open(void *arg, char **error)
+{
+    (void)error;
+    return arg;
+}
+
+static inline void
+stuck_work(void *state, svc_job_t *const *jobs, size_t n)
+{
+    test_t *self = state;
+
+    for (size_t i = 0; i < n; i++) {
+        while (sem_wait(&self->go) != 0)
+            ;
+        svc_job_done(jobs[i], RC_OK, (svc_str){NULL, 0});
+    }
+}
+
+static inline void
+ignore_result(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    (void)arg;
+    (void)tag;
+    (void)rc;
+    (void)result;
+}
+
+/* From now on writer and readers refuse whatever handlers give them: a pool stands for both whose one thread is held and whose
+ * queue is full. (Live answers go on as they were.) */
+static inline void
+stick_workers(test_t *self)
+{
+    static const svc_pool_config_t config = {.name = "stuck",
+                                             .threads = 1,
+                                             .max_queued = 1,
+                                             .max_batch = 1,
+                                             .open = stuck_open,
+                                             .work = stuck_work};
+    convo_t *convo = self->service.convo;
+    char *error = NULL;
+
+    assert_int_equal(sem_init(&self->go, 0, 0), 0);
+    self->stuck = svc_pool_new(&self->service.fixture.ctx, &config, self, &error);
+    assert_non_null(self->stuck);
+    self->writer = convo->writer;
+    self->reader = convo->reader;
+    convo->writer = convo->reader = self->stuck;
+    for (int i = 0; i < 2; i++) /* one runs, one waits */
+        assert_int_equal(
+            svc_pool_submit(self->stuck, 0, SVC_LIT("x"), ignore_result, NULL, 0), RC_OK);
+}
+
+static inline void
+free_workers(test_t *self)
+{
+    self->service.convo->writer = self->writer;
+    self->service.convo->reader = self->reader;
+    (void)sem_post(&self->go);
+    (void)sem_post(&self->go);
+    svc_pool_destroy(&self->stuck);
+    (void)sem_destroy(&self->go);
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
 
 static inline int
 setup_with(void **state, const char *more, bool with_llm)
@@ -51,6 +122,8 @@ teardown(void **state)
 {
     test_t *self = *state;
 
+    if (self->stuck != NULL)
+        free_workers(self); /* the test has failed */
     service_close(&self->service);
     outcome_clear(&self->a);
     outcome_clear(&self->b);
@@ -121,72 +194,6 @@ read_text(test_t *self, uint64_t user, unsigned stream, uint64_t from)
 
     return service_call(&self->service, OP_CONVO_READ, &read_req_schema, &req,
                         &read_rep_schema, &self->c);
-}
-
-/* --- workers that are stuck -------------------------------------------------------------------- */
-
-/* A pool whose one thread is held and whose queue is full: whatever is given to it is refused. */
-typedef struct {
-    sem_t go; /* posted once for each job that may be done */
-    svc_pool_t *pool;
-} stuck_t;
-
-static inline void *
-stuck_open_worker(void *arg, char **error)
-{
-    (void)error;
-    return arg;
-}
-
-static inline void
-stuck_work(void *state, svc_job_t *const *jobs, size_t n)
-{
-    stuck_t *self = state;
-
-    for (size_t i = 0; i < n; i++) {
-        while (sem_wait(&self->go) != 0)
-            ;
-        svc_job_done(jobs[i], RC_OK, (svc_str){NULL, 0});
-    }
-}
-
-static inline void
-stuck_ignore(void *arg, uint64_t tag, svc_rc rc, svc_str result)
-{
-    (void)arg;
-    (void)tag;
-    (void)rc;
-    (void)result;
-}
-
-static inline void
-stuck_open(stuck_t *self, svc_ctx_t *ctx)
-{
-    static const svc_pool_config_t config = {.name = "stuck",
-                                             .threads = 1,
-                                             .max_queued = 1,
-                                             .max_batch = 1,
-                                             .open = stuck_open_worker,
-                                             .work = stuck_work};
-    char *error = NULL;
-
-    assert_int_equal(sem_init(&self->go, 0, 0), 0);
-    self->pool = svc_pool_new(ctx, &config, self, &error);
-    assert_non_null(self->pool);
-    for (int i = 0; i < 2; i++) /* one runs, one waits */
-        assert_int_equal(
-            svc_pool_submit(self->pool, 0, SVC_LIT("x"), stuck_ignore, NULL, 0), RC_OK);
-    assert_int_equal(svc_pool_submit(self->pool, 0, SVC_LIT("x"), stuck_ignore, NULL, 0),
-                     RC_BUSY);
-}
-
-static inline void
-stuck_close(stuck_t *self)
-{
-    (void)sem_post(&self->go);
-    (void)sem_post(&self->go);
-    svc_pool_destroy(&self->pool);
-    (void)sem_destroy(&self->go);
 }
 
 /* --- a database that somebody else has locked ------------------------------------------------ */
@@ -269,6 +276,14 @@ writer_is_idle(void *arg)
     const test_t *self = arg;
 
     return svc_pool_load(self->service.convo->writer) == 0;
+}
+
+static inline bool
+llm_is_down(void *arg)
+{
+    const test_t *self = arg;
+
+    return !svc_peer_is_up(self->service.convo->llm);
 }
 
 static inline bool

@@ -81,94 +81,6 @@ an_answer_goes_from_question_to_end(void **state)
 }
 
 static void
-asking_the_same_again_joins_and_another_question_waits_its_turn(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    const seen_t *seen;
-
-    ask_and_stream(self, id);
-    send_ask(self, USER, id, 1, "hello", &self->b);
-    seen = service_wait(&self->service, &self->b, 1);
-    assert_int_equal(seen->status.state, ANSWER_STREAMING);
-    assert_int_equal(seen->status.length, 5);
-    send_ask(self, USER, id, 2, "and?", &self->c);
-    seen = service_wait(&self->service, &self->c, 1);
-    assert_int_equal(seen->rc, RC_ANSWERING);
-    assert_true(strlen(seen->error) > 0);
-    send_ask(self, USER, id, 1, "other words", &self->c);
-    assert_int_equal(service_wait(&self->service, &self->c, 1)->rc, RC_CONFLICT);
-    service_llm_final(&self->service, 5, "", "stop");
-    assert_int_equal(service_wait(&self->service, &self->a, 3)->kind, PROTO_FINAL);
-    assert_int_equal(service_wait(&self->service, &self->b, 2)->kind, PROTO_FINAL);
-    send_ask(self, USER, id, 1, "hello", &self->b);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->kind, PROTO_FINAL);
-    assert_int_equal(self->service.llm.generates, 1);
-}
-
-static void
-watchers_hear_every_change(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-
-    send_watch(self, USER, id, 0, &self->b);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
-    send_watch(self, USER, id, 1, &self->b);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
-    ask_and_wait(self, id);
-    send_watch(self, USER, id, 0, &self->b);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->status.state,
-                     ANSWER_WAITING);
-    service_llm_piece(&self->service, 0, "Hello");
-    assert_int_equal(service_wait(&self->service, &self->b, 2)->status.state,
-                     ANSWER_STREAMING);
-    service_llm_final(&self->service, 5, "", "stop");
-    assert_int_equal(service_wait(&self->service, &self->b, 3)->status.state,
-                     ANSWER_COMPLETE);
-    assert_int_equal(service_wait(&self->service, &self->a, 3)->status.state,
-                     ANSWER_COMPLETE);
-}
-
-static void
-a_stop_ends_the_answer_and_may_be_repeated(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    conversation_req_t req = {USER, id};
-    const seen_t *seen;
-
-    assert_int_equal(on_conversation(self, OP_CONVO_STOP, USER, id)->rc, RC_NOT_FOUND);
-    ask_and_stream(self, id);
-    service_send(&self->service, OP_CONVO_STOP, &conversation_req_schema, &req,
-                 &status_rep_schema, &self->b);
-    fixture_run_until(&self->service.fixture, was_stopped, self);
-    service_llm_final(&self->service, 5, "", "stopped");
-    seen = service_wait(&self->service, &self->b, 1);
-    assert_int_equal(seen->kind, PROTO_FINAL);
-    assert_int_equal(seen->status.state, ANSWER_STOPPED);
-    assert_int_equal(service_wait(&self->service, &self->a, 3)->status.state,
-                     ANSWER_STOPPED);
-    seen = on_conversation(self, OP_CONVO_STOP, USER, id);
-    assert_int_equal(seen->status.state, ANSWER_STOPPED);
-    assert_string_equal(seen->finish, "stopped");
-}
-
-static void
-a_stop_that_takes_long_is_answered_after_2_s(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    const seen_t *seen;
-
-    ask_and_stream(self, id);
-    seen = on_conversation(self, OP_CONVO_STOP, USER, id);
-    assert_int_equal(seen->kind, PROTO_FINAL);
-    assert_int_equal(seen->status.state, ANSWER_STREAMING);
-    assert_true(self->service.llm.stops >= 2);
-}
-
-static void
 a_full_disk_refuses_questions_and_goes_on_reading(void **state)
 {
     test_t *self = *state;
@@ -198,10 +110,6 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_stranger_finds_nothing_anywhere),
         TEST(an_answer_goes_from_question_to_end),
-        TEST(asking_the_same_again_joins_and_another_question_waits_its_turn),
-        TEST(watchers_hear_every_change),
-        TEST(a_stop_ends_the_answer_and_may_be_repeated),
-        TEST(a_stop_that_takes_long_is_answered_after_2_s),
         TEST(a_full_disk_refuses_questions_and_goes_on_reading),
     };
 

@@ -7,64 +7,6 @@
 /* --- llm-svc goes and comes ------------------------------------------------------------------- */
 
 static void
-a_question_without_llm_svc_is_refused_and_leaves_no_trace(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-    const seen_t *seen;
-
-    send_ask(self, USER, id, 1, "hello", &self->a);
-    seen = service_wait(&self->service, &self->a, 1);
-    assert_int_equal(seen->kind, PROTO_ERROR);
-    assert_int_equal(seen->rc, RC_UNAVAILABLE);
-    assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
-}
-
-static void
-a_question_is_held_until_llm_svc_is_back(void **state)
-{
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-
-    send_ask(self, USER, id, 1, "hello", &self->a);
-    /* Handled after the question, on the same connection: so the question is held by now. */
-    assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
-    assert_int_equal(self->a.n, 0);
-    service_start_llm(&self->service, 500);
-    fixture_run_until(&self->service.fixture, was_generated, self);
-    service_llm_final(&self->service, 0, "Hi", "stop");
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
-                     ANSWER_COMPLETE);
-}
-
-static void
-questions_that_are_held_have_bounded_bytes_together(void **state)
-{
-    test_t *self = *state;
-    const convo_t *convo = self->service.convo;
-    uint64_t id = create(self, "t");
-    size_t n = CONVO_HELD_MAX_BYTES / 3;
-    char *text = svc_alloc(n + 1);
-
-    memset(text, 'x', n);
-    send_ask(self, USER, id, 1, text, &self->a);
-    send_ask(self, USER, id, 2, text, &self->b);
-    (void)history(self, USER, id);
-    assert_int_equal(convo->n_held, 2);
-    send_ask(self, USER, id, 3, text,
-             &self->c); /* the bodies are more than their texts */
-    assert_int_equal(service_wait(&self->service, &self->c, 1)->rc, RC_UNAVAILABLE);
-    assert_int_equal(self->a.n + self->b.n, 0);
-    assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_UNAVAILABLE);
-    assert_int_equal(convo->held_bytes, 0);
-    send_ask(self, USER, id, 4, text, &self->a);
-    (void)history(self, USER, id);
-    assert_int_equal(convo->n_held, 1); /* there is room again */
-    free(text);
-}
-
-static void
 an_answer_that_waits_for_llm_svc_is_stopped_at_once(void **state)
 {
     test_t *self = *state;
@@ -246,9 +188,6 @@ main(void)
 #define TEST(f)       cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define TEST_ALONE(f) cmocka_unit_test_setup_teardown(f, setup_without_llm, teardown)
     const struct CMUnitTest tests[] = {
-        TEST_ALONE(a_question_without_llm_svc_is_refused_and_leaves_no_trace),
-        TEST_ALONE(a_question_is_held_until_llm_svc_is_back),
-        TEST_ALONE(questions_that_are_held_have_bounded_bytes_together),
         TEST_ALONE(an_answer_that_waits_for_llm_svc_is_stopped_at_once),
         TEST(a_waiting_answer_survives_the_loss_of_llm_svc),
         TEST(a_streaming_answer_ends_with_the_tail_when_llm_svc_is_lost),

@@ -135,23 +135,17 @@ static void
 a_full_queue_is_busy_for_every_operation_that_needs_it(void **state)
 {
     test_t *test = *state;
-    convo_t *convo = test->service.convo;
-    svc_pool_t *writer = convo->writer, *reader = convo->reader;
     uint64_t id = create(test, "t");
-    stuck_t stuck;
     trial_t self;
 
     trial_open(&self, test);
-    stuck_open(&stuck, &test->service.fixture.ctx);
-    convo->writer = convo->reader = stuck.pool;
+    stick_workers(test);
     for (const svc_op_t *op = convo_ops; op->op != NULL; op++) {
         trial_fill(&self, op);
         if (strcmp(op->op, OP_CONVO_TAIL) != 0) /* it needs none */
             assert_int_equal(trial_send(&self, NULL), RC_BUSY);
     }
-    convo->writer = writer;
-    convo->reader = reader;
-    stuck_close(&stuck);
+    free_workers(test);
     assert_non_null(strstr(history(test, USER, id)->json, "\"messages\":[]"));
     free(self.bytes);
 }
@@ -166,7 +160,7 @@ the_writers_queue_has_the_bound_that_it_says(void **state)
     size_t n = 0;
     svc_rc rc;
 
-    while ((rc = svc_pool_submit(writer, WRITE_DELETE, SVC_LIT("\xc1"), stuck_ignore,
+    while ((rc = svc_pool_submit(writer, WRITE_DELETE, SVC_LIT("\xc1"), ignore_result,
                                  NULL, 0)) == RC_OK)
         assert_true(++n <= CONVO_WRITES_MAX + CONVO_WRITER_BATCH);
     assert_int_equal(rc, RC_BUSY);
@@ -551,20 +545,15 @@ a_miss_that_finds_the_readers_busy_is_busy(void **state)
 {
     test_t *self = *state;
     played_cache_t *cache = play_cache(self);
-    convo_t *convo = self->service.convo;
-    svc_pool_t *reader = convo->reader;
     uint64_t id = create(self, "t");
-    stuck_t stuck;
 
     cache->mood = WAITS;
     send_history(self, id, &self->b);
     fixture_run_until(&self->service.fixture, cache_was_asked, cache);
-    stuck_open(&stuck, &self->service.fixture.ctx);
-    convo->reader = stuck.pool;
+    stick_workers(self);
     played_answer(cache, false);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_BUSY);
-    convo->reader = reader;
-    stuck_close(&stuck);
+    free_workers(self);
     assert_int_equal(cache->puts, 0);
 }
 
