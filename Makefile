@@ -146,7 +146,7 @@ test: ## install what is missing, build, run every test; the last line is `N pas
 	@$(MAKE) $(PAR) all units tools
 	@tests/support/run_tests $(OUT) units stories
 
-.PHONY: units tools fuzzers check check-story check-asan check-tsan fuzz-short
+.PHONY: units tools fuzzers check check-story check-plain check-asan check-tsan fuzz-short
 units: $(UNITS)
 tools: $(TOOLS)
 fuzzers: $(FUZZERS)
@@ -158,6 +158,10 @@ check: ## the unit tests (some of them: UNIT=svc/test_svc_buf, UNIT=proto/)
 check-story: ## the story tests: the whole system, black box (one of them: STORY=chat)
 	@$(MAKE) $(PAR) all tools
 	@tests/support/run_tests $(OUT) stories $(STORY)
+
+check-plain: ## the stories with every special fast path switched off
+	@$(MAKE) $(PAR) all tools
+	@LLMB_STORY_PLAIN=1 tests/support/run_tests $(OUT) stories $(STORY)
 
 check-asan: ## units and stories with the address, undefined behaviour and leak sanitizers
 	@$(MAKE) $(PAR) BUILD=asan all units tools

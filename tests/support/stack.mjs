@@ -19,10 +19,6 @@ import { Client } from './client.mjs';
 
 export const SERVICES = ['auth-svc', 'convo-svc', 'llm-svc', 'gateway'];
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-/* The services refuse variables LLMB_... that they do not know; the harness' own are not theirs. */
-function cleanEnv() {
-    return Object.fromEntries(Object.entries(process.env).filter(([k]) => !k.startsWith('LLMB_')));
-}
 
 export const BIN_DIR = path.resolve(ROOT, process.env.LLMB_BIN_DIR ?? 'build/release');
 const LOG_LINES_SHOWN = 12;
@@ -98,7 +94,7 @@ export class Stack extends Client {
         living.add(this);
         const fd = fs.openSync(this.logFile(name), 'a');
         const child = spawn(path.join(BIN_DIR, name), ['--config', this.configFile], {
-            cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...cleanEnv(), ...this.env },
+            cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...CLEAN_ENV, ...this.env },
         });
         fs.closeSync(fd);
         child.gone = new Promise((resolve) => {
@@ -231,6 +227,7 @@ function defaultConfig(dir, ports, providers) {
         bus: { auth: bus(auth), convo: bus(convo), llm: bus(llm), tokens: bus(tokens) },
         providers,
         log: { level: 'debug' },
+        test: { plain_paths: process.env.LLMB_STORY_PLAIN === '1' },   /* make check-plain */
     };
 }
 
