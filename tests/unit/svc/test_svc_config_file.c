@@ -205,6 +205,9 @@ a_bad_value_is_told_with_its_line(void **state)
     assert_refused(w, "server:\n  drain_s:\n    5 s\n",
                    "c.yaml:3: server.drain_s: expected a number from 0 to 3600 s, got "
                    "\"5 s\"");
+    assert_refused(w, "log:\n  level: |\n    loud\n", /* ends a line later */
+                   "c.yaml:2: log.level: expected a text in UTF-8 without control "
+                   "characters, got \"loud?\"");
     assert_refused(w, "redis: {\n db: x\n}",
                    "c.yaml:2: redis.db: expected a number from 0 to 65535, got \"x\"");
     assert_refused(w, "server:\n  trusted_proxies:\n  - 10.0.0.0/8\n  - here\n",

@@ -61,27 +61,6 @@ refuses_a_service_that_may_not_call_and_forgets_its_old_name_at_a_new_hello(void
 }
 
 static void
-knows_the_last_4096_routes_only(void **state)
-{
-    (void)state;
-    bench_t bench;
-    open_bench(&bench, "gateway");
-    for (int i = 0; i < 4200; i++) {
-        /* The first client speaks now and then, so it is never the one that was silent longest. */
-        void *first = bench.client;
-        connect_client(&bench, 0);
-        say_hello(&bench, "tool");
-        disconnect_client(&bench);
-        bench.client = first;
-        if (i % 1000 == 0)
-            ask(&bench, 7, OP_SVC_PING, &empty_schema, &nothing);
-    }
-    ask(&bench, 2, OP_AUTH_LOGIN, &login_req_schema, &good_login);
-    assert_int_equal(bench.head.kind, PROTO_FINAL);
-    close_bench(&bench);
-}
-
-static void
 tells_its_instance_whether_it_drains_and_its_counters(void **state)
 {
     (void)state;
@@ -267,7 +246,6 @@ main(void)
         cmocka_unit_test(refuses_everything_but_hello_before_hello),
         cmocka_unit_test(
             refuses_a_service_that_may_not_call_and_forgets_its_old_name_at_a_new_hello),
-        cmocka_unit_test(knows_the_last_4096_routes_only),
         cmocka_unit_test(tells_its_instance_whether_it_drains_and_its_counters),
         cmocka_unit_test(answers_an_unknown_operation_with_invalid),
         cmocka_unit_test(answers_missing_surplus_and_undecodable_bodies_with_invalid),
