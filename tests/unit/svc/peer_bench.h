@@ -19,6 +19,7 @@ typedef enum {
     FAKE_HELLO_ONLY,  /* answers hello only */
     FAKE_GARBAGE,     /* answers calls with random frames */
     FAKE_HELLO_ERROR, /* answers hello with an error */
+    FAKE_SCRIPT, /* answers hello and ping, and calls as the test says by fake_answer */
 } fake_mode;
 
 typedef struct {
@@ -29,7 +30,11 @@ typedef struct {
     fake_mode mode;           /* of fake */
     uint64_t fake_instance;   /* that fake says it is */
     const char *fake_service; /* that fake says it is */
-    int fake_pings;           /* that fake received */
+    char fake_route[16];      /* of the call that fake received last */
+    size_t fake_route_n;      /* bytes of it */
+    uint64_t fake_call;       /* its id */
+    int fake_calls;           /* that fake received */
+    int fake_pings;           /* likewise */
     int fake_hellos;          /* likewise */
     char endpoint[256];       /* of either */
     svc_peer_times_t times;   /* of peer; may be changed while it runs */
@@ -154,13 +159,34 @@ fake_serve(bench_t *bench, zmq_msg_t *route, const proto_envelope_t *request)
             fake_reply(bench, route, request->id, PROTO_FINAL, &hello_schema, &hello);
     } else if (svc_str_eq(request->op, SVC_LIT(OP_SVC_PING))) {
         bench->fake_pings++;
-        if (bench->mode == FAKE_GOOD || bench->mode == FAKE_GARBAGE)
+        if (bench->mode != FAKE_SILENT && bench->mode != FAKE_HELLO_ONLY)
             fake_reply(bench, route, request->id, PROTO_FINAL, &ping_rep_schema, &ping);
     } else if (bench->mode == FAKE_GARBAGE) {
         fake_garbage(bench, route, request->id);
     } else if (bench->mode == FAKE_GOOD) {
         fake_reply(bench, route, request->id, PROTO_FINAL, &empty_schema, &nothing);
+    } else if (bench->mode == FAKE_SCRIPT) {
+        bench->fake_calls++;
+        bench->fake_call = request->id;
+        bench->fake_route_n = zmq_msg_size(route);
+        assert_true(bench->fake_route_n <= sizeof(bench->fake_route));
+        memcpy(bench->fake_route, zmq_msg_data(route), bench->fake_route_n);
     }
+}
+
+/* Answers by the route of the last call: any id, any kind, any body. */
+static inline void
+fake_answer(bench_t *bench, uint64_t id, uint64_t kind, svc_str body)
+{
+    const proto_envelope_t envelope = {.version = PROTO_VERSION, .kind = kind, .id = id};
+    svc_buf_t message;
+    svc_buf_init(&message, 10000);
+    assert_int_equal(proto_envelope_encode(&envelope, &message), RC_OK);
+    assert_int_equal(svc_buf_add_str(&message, body), RC_OK);
+    assert_true(svc_msg_send_bytes(
+        bench->fake, (svc_str){bench->fake_route, bench->fake_route_n}, ZMQ_SNDMORE));
+    assert_true(svc_msg_send_bytes(bench->fake, svc_buf_str(&message), 0));
+    svc_buf_fini(&message);
 }
 
 static inline void
@@ -268,6 +294,13 @@ has_pings(void *arg)
     return bench->fake_pings >= bench->wanted;
 }
 
+static inline bool
+has_fake_calls(void *arg)
+{
+    const bench_t *bench = arg;
+    return bench->fake_calls >= bench->wanted;
+}
+
 static inline void
 await_events(bench_t *bench, const char *events)
 {
@@ -301,6 +334,7 @@ open_bench(bench_t *bench)
     bench->times = svc_peer_usual_times;
     bench->times.tick = 10;
     bench->times.ping = 50;
+    bench->times.hello = 500;
     bench->times.wrong = 10;
     bench->times.reopen = 10;
     bench->fixture.ctx.peer_times = &bench->times;
@@ -312,6 +346,16 @@ open_pair(bench_t *bench)
 {
     open_bench(bench);
     start_server(bench, 1, "tcp://127.0.0.1:*");
+    open_peer(bench);
+    await_events(bench, "U");
+}
+
+/* With a fake that answers as the test says, up. */
+static inline void
+open_script(bench_t *bench)
+{
+    open_bench(bench);
+    start_fake(bench, FAKE_SCRIPT, 5, "auth-svc");
     open_peer(bench);
     await_events(bench, "U");
 }
@@ -337,8 +381,8 @@ close_bench(bench_t *bench)
 }
 
 static inline svc_rc
-call(bench_t *bench, const char *username, uint64_t timeout_ms, uint64_t hold_ms,
-     uint64_t *id)
+call_with(bench_t *bench, const char *username, uint64_t timeout_ms, uint64_t hold_ms,
+          svc_reply_fn *fn, uint64_t *id)
 {
     const register_req_t req = {.username = svc_str_c(username),
                                 .password = SVC_LIT("12345678")};
@@ -349,10 +393,17 @@ call(bench_t *bench, const char *username, uint64_t timeout_ms, uint64_t hold_ms
         .rep_schema = &register_rep_schema,
         .timeout_ms = timeout_ms,
         .hold_ms = hold_ms,
-        .on_reply = on_reply,
+        .on_reply = fn,
         .arg = bench,
     };
     return svc_peer_call(bench->peer, &request, id);
+}
+
+static inline svc_rc
+call(bench_t *bench, const char *username, uint64_t timeout_ms, uint64_t hold_ms,
+     uint64_t *id)
+{
+    return call_with(bench, username, timeout_ms, hold_ms, on_reply, id);
 }
 
 #endif

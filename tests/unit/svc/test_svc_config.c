@@ -1,6 +1,8 @@
 /* test_svc_config.c - keys, values, messages, environment, and config.yaml itself.
  *
  * Every refusal must be one line that says where and what was expected. */
+#include "clean_env.h"
+
 #include "svc/svc_config_keys.h"
 
 #include "proto/utf8.h"
@@ -609,26 +611,11 @@ users_live_beside_the_conversations(void **state)
     }
 }
 
-/* Whoever runs the tests may have variables of ours set: they are not for these tests. */
-static void
-clear_environment(void)
-{
-    for (char **entry = environ; *entry != NULL;) {
-        char name[128];
-
-        (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(*entry, "="), *entry);
-        if (strncmp(name, "LLMB_", 5) == 0 && unsetenv(name) == 0)
-            entry = environ;
-        else
-            entry++;
-    }
-}
-
 static int
 prepare(void **state)
 {
     (void)state;
-    clear_environment();
+    clean_env();
     return 0;
 }
 

@@ -2,6 +2,8 @@
  *
  * The file is read straight into a struct with its defaults; checks that concern several keys and
  * the environment are in test_svc_config.c. Every refusal is one line that begins with file and line. */
+#include "clean_env.h"
+
 #include "svc/svc_config_file.h"
 
 #include <setjmp.h>
@@ -380,6 +382,7 @@ a_file_of_any_size_is_refused_past_its_bound(void **state)
     svc_config_t *config;
 
     (void)state;
+    clean_env();
     assert_non_null(file);
     for (size_t i = 0; i < SVC_CONFIG_MAX_BYTES; i++)
         assert_int_equal(fputc('#', file), '#');

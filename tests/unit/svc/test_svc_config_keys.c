@@ -1,6 +1,8 @@
 /* test_svc_config_keys.c - the table of keys fits together: with itself, the struct and what is printed.
  *
  * Every row is looked at, so a new key is tested from the day it stands in the table. */
+#include "clean_env.h"
+
 #include "svc/svc_config_keys.h"
 
 #include <ctype.h>
@@ -407,19 +409,11 @@ help_says_each_key_with_its_default_as_the_file_would(void **state)
     free(text);
 }
 
-/* Whoever runs the tests may have variables of ours set: they are not for these tests. */
 static int
-clear_environment(void **state)
+prepare(void **state)
 {
     (void)state;
-    for (const config_key_t *key = svc_config_keys; key->path != NULL; key++) {
-        char name[NAME_BYTES];
-
-        variable_of(key, "", name);
-        unsetenv(name);
-        variable_of(key, "_FILE", name);
-        unsetenv(name);
-    }
+    clean_env();
     return 0;
 }
 
@@ -440,5 +434,5 @@ main(void)
         cmocka_unit_test(the_table_of_the_readme_has_one_row_of_four_cells_for_each_key),
         cmocka_unit_test(help_says_each_key_with_its_default_as_the_file_would),
     };
-    return cmocka_run_group_tests(tests, clear_environment, NULL);
+    return cmocka_run_group_tests(tests, prepare, NULL);
 }
