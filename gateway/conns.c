@@ -22,6 +22,7 @@
 #define ACCEPTS_PER_TURN 64         /* then others get their turn */
 #define EVENTS_PER_TURN  256
 #define ACCEPT_PAUSE_MS  100 /* when descriptors have run out */
+#define WATCHED_EVENTS   (EPOLLIN | EPOLLRDHUP | EPOLLET)
 #define STREAM_SNDBUF_BYTES \
     (64 << 10) /* the kernel would take 4 MB for a client that never reads */
 
@@ -39,6 +40,7 @@ struct conn {
     void *request;    /* who wants to know that the client left; NULL: not watched */
     bool counted;     /* in the limit per address */
     bool half_closed; /* the client sends no more */
+    bool wants_out;   /* somebody waits until it is writable */
     bool cut; /* shut down by us: a second time would be news to epoll, again and again */
 };
 
@@ -362,8 +364,7 @@ welcome(conns_t *self, int fd, const struct sockaddr_storage *addr)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     conn_t *conn = new_conn(self, fd, addr);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
-                                .data.ptr = conn};
+    struct epoll_event event = {.events = WATCHED_EVENTS, .data.ptr = conn};
     conn->counted = !exempt;
     if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
         check_first(conn, false);
@@ -428,6 +429,29 @@ conn_unwatch(conn_t *self)
     self->request = NULL;
 }
 
+int
+conn_fd(const conn_t *self)
+{
+    return self->fd;
+}
+
+void
+conn_wait_writable(conn_t *self)
+{
+    struct epoll_event event = {.events = WATCHED_EVENTS | EPOLLOUT, .data.ptr = self};
+
+    conn_enter(self, CONN_BLOCKED);
+    self->wants_out = true;
+    (void)epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_MOD, self->fd, &event);
+}
+
+void
+conn_writes(conn_t *self)
+{
+    if (self->phase == CONN_BLOCKED)
+        conn_enter(self, CONN_BUSY);
+}
+
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s)
 {
@@ -468,9 +492,14 @@ take_event(conn_t *conn, uint32_t events)
     case CONN_HELD: check_next(conn, is_closed); return;
     default: break;
     }
+    bool is_news = is_gone || (is_closed && !conn->half_closed);
     conn->half_closed |= is_closed;
-    if (is_closed && conn->request != NULL)
+    if (is_news && conn->request != NULL)
         hooks->gone(hooks->arg, conn->request, !is_gone);
+    if (conn->wants_out && (events & EPOLLOUT) != 0 && conn->request != NULL) {
+        conn->wants_out = false;
+        hooks->writable(hooks->arg, conn->request);
+    }
 }
 
 static void
@@ -554,7 +583,8 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HELD] =
         self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
     self->timeout_ms[CONN_BODY] = 1000ull * config->server_body_timeout_s;
-    self->timeout_ms[CONN_IDLE] = 1000ull * config->server_idle_timeout_s;
+    self->timeout_ms[CONN_IDLE] = self->timeout_ms[CONN_BLOCKED] =
+        1000ull * config->server_idle_timeout_s;
     self->timeout_ms[CONN_LINGER] = LINGER_MS;
     svc_loop_add_fd(ctx->loop, listen_fd, ZMQ_POLLIN, on_accept, self);
     svc_loop_add_fd(ctx->loop, self->epoll_fd, ZMQ_POLLIN, on_events, self);

@@ -31,6 +31,7 @@ typedef enum {
     CONN_HEADERS,
     CONN_BODY,
     CONN_BUSY,
+    CONN_BLOCKED,
     CONN_PHASES
 } conn_phase;
 
@@ -48,6 +49,8 @@ typedef struct {
      * on; as told by conn_serve. Never in the middle of a request. */
     void (*hold)(void *arg, void *server);
     void (*release)(void *arg, void *server);
+    /* conn_wait_writable: the socket of this request takes bytes again. */
+    void (*writable)(void *arg, void *request);
     void *arg; /* of all */
 } conns_hooks_t;
 
@@ -90,6 +93,16 @@ void conn_enter(conn_t *self, conn_phase phase);
 
 /* The peer's address, not believing any header. */
 const client_addr_t *conn_addr(const conn_t *self);
+
+/* The socket, for a stream that is written to directly. */
+int conn_fd(const conn_t *self);
+
+/* A direct write met a full socket: asks for hooks.writable once (of a watched request), and starts the
+ * clock of a client that takes no byte: server.idle_timeout_s. */
+void conn_wait_writable(conn_t *self);
+
+/* A direct write went through: stops that clock. */
+void conn_writes(conn_t *self);
 
 /* Asks for hooks.gone(request) when the client closes, until conn_unwatch; at once if it
  * has closed its sending side already. */

@@ -47,24 +47,25 @@ fetch(paged_body_t *self)
                                                   self->source->rep_schema, on_page});
 }
 
-static ssize_t
-read_body(void *arg, char *buf, size_t max)
+static stream_step
+fill_body(void *arg, svc_buf_t *out, size_t enough)
 {
     paged_body_t *self = arg;
 
     if (self->read == self->page.n) {
         if (!self->more)
-            return REQUEST_END;
+            return STREAM_END;
         if (request_is_over(self->request))
-            return REQUEST_CUT;
+            return STREAM_CUT;
         if (!self->fetching)
             fetch(self);
-        return REQUEST_WAIT;
+        return STREAM_WAIT;
     }
-    size_t n = self->page.n - self->read < max ? self->page.n - self->read : max;
-    memcpy(buf, self->page.p + self->read, n);
+    size_t n = self->page.n - self->read < enough ? self->page.n - self->read : enough;
+    if (svc_buf_add(out, self->page.p + self->read, n) != RC_OK)
+        return STREAM_CUT;
     self->read += n;
-    return (ssize_t)n;
+    return STREAM_MORE;
 }
 
 static void
@@ -88,7 +89,7 @@ on_page(request_t *request, const void *rep)
         request_cut(request);
     else if (ok)
         request_answer_stream(request, "application/json; charset=utf-8", false,
-                              read_body, self);
+                              fill_body, self);
     else
         request_refuse(request, RC_INTERNAL, (svc_str){NULL, 0}, 0);
     self->begun = true;

@@ -20,7 +20,8 @@
 
 #define RUNS_PER_TURN   8 /* of libmicrohttpd, while its handlers resume connections */
 #define MODELS_RETRY_MS 1000
-#define STOP_MS         1000 /* for the last responses to leave */
+#define LOOK_MS         60000 /* a turn at least so often */
+#define STOP_MS         1000  /* for the last responses to leave */
 
 const char *const reactor_peer_names[REACTOR_PEERS] = {"auth-svc", "convo-svc",
                                                        "llm-svc"};
@@ -40,6 +41,7 @@ struct reactor_thread {
     char *error;           /* why it failed; owned until handed to the caller */
     bool failed;           /* it did */
     bool told_drained;     /* setup.drained was called */
+    uint64_t mhd_due_ms;   /* loop time when it wants to run for its time-outs */
     bool is_ready[REACTOR_PEERS];       /* counted in setup.readiness */
     peer_place_t places[REACTOR_PEERS]; /* for events */
 };
@@ -144,6 +146,7 @@ on_hand_over(void *arg, int fd, const struct sockaddr *addr, socklen_t n)
 {
     reactor_t *reactor = arg;
 
+    reactor->mhd_has_news = true;
     return MHD_add_connection(reactor->mhd, fd, addr, n) == MHD_YES;
 }
 
@@ -161,7 +164,7 @@ on_release(void *arg, void *server)
 {
     reactor_t *reactor = arg;
 
-    reactor->resumed = true;
+    reactor->mhd_has_news = true;
     MHD_resume_connection(server);
 }
 
@@ -220,8 +223,10 @@ on_mhd_log(void *cls, const char *fmt, va_list args)
 static void
 on_mhd_readable(void *arg, short events)
 {
-    (void)arg;
-    (void)events; /* every turn ends with MHD_run anyway */
+    reactor_t *reactor = arg;
+
+    (void)events;
+    reactor->mhd_has_news = true; /* the turn ends with MHD_run */
 }
 
 static bool
@@ -254,6 +259,7 @@ open_http(reactor_thread_t *self)
                                                 .gone = request_on_gone,
                                                 .hold = on_hold,
                                                 .release = on_release,
+                                                .writable = request_on_writable,
                                                 .arg = reactor});
     self->listen_fd = -1;
     return true;
@@ -261,30 +267,47 @@ open_http(reactor_thread_t *self)
 
 /* --- turns -------------------------------------------------------------------------------- */
 
+/* Runs libmicrohttpd if there is a reason to: a turn that brought only text for streams
+ * has none, and each run costs system calls. */
+static void
+run_http(reactor_thread_t *self)
+{
+    reactor_t *reactor = &self->reactor;
+    uint64_t now = svc_loop_now_ms(reactor->ctx.loop);
+    MHD_UNSIGNED_LONG_LONG ms;
+
+    if (!reactor->mhd_has_news && now < self->mhd_due_ms)
+        return;
+    for (int i = 0; i < RUNS_PER_TURN; i++) {
+        conns_look(reactor->conns);
+        reactor->mhd_has_news = false;
+        MHD_run(reactor->mhd);
+        request_write_woken(reactor);
+        if (!reactor->mhd_has_news)
+            break;
+    }
+    conns_settle(reactor->conns);
+    bool has_timeout = MHD_get_timeout(reactor->mhd, &ms) == MHD_YES;
+    self->mhd_due_ms = has_timeout ? now + ms : UINT64_MAX;
+}
+
 static int
 on_turn(void *arg)
 {
     reactor_thread_t *self = arg;
     reactor_t *reactor = &self->reactor;
-    MHD_UNSIGNED_LONG_LONG ms;
 
-    for (int i = 0; i < RUNS_PER_TURN; i++) {
-        conns_look(reactor->conns);
-        reactor->resumed = false;
-        MHD_run(reactor->mhd);
-        if (!reactor->resumed)
-            break;
-    }
-    conns_settle(reactor->conns);
+    request_write_woken(reactor);
+    run_http(self);
     if (reactor->draining && reactor->n_requests == 0 && !self->told_drained) {
         self->told_drained = true;
         self->setup.drained(self->setup.arg);
     }
-    if (reactor->resumed)
+    if (reactor->mhd_has_news)
         return 0;
-    if (MHD_get_timeout(reactor->mhd, &ms) != MHD_YES)
-        return -1;
-    return ms < 60000 ? (int)ms : 60000;
+    uint64_t now = svc_loop_now_ms(reactor->ctx.loop);
+    uint64_t left_ms = self->mhd_due_ms > now ? self->mhd_due_ms - now : 0;
+    return left_ms < LOOK_MS ? (int)left_ms : LOOK_MS;
 }
 
 static void
@@ -314,6 +337,7 @@ build(reactor_thread_t *self)
     reactor->verdicts = verdicts_new(1000ull *
                                      reactor->ctx.config->gateway_verify_cache_s);
     reactor->models = models_new();
+    svc_buf_init(&reactor->scratch, STREAM_FILL_MAX_BYTES);
     if (!open_peers(self))
         return false;
     reactor->hub = feed_hub_new(&reactor->ctx, reactor->peers[REACTOR_CONVO],
@@ -366,6 +390,7 @@ tear_down(reactor_thread_t *self)
         svc_peer_destroy(&reactor->peers[peer]);
     verdicts_destroy(&reactor->verdicts);
     models_destroy(&reactor->models);
+    svc_buf_fini(&reactor->scratch);
     if (self->listen_fd >= 0)
         close(self->listen_fd);
     svc_loop_destroy(&reactor->ctx.loop);

@@ -29,21 +29,24 @@ extern const char *const reactor_peer_names[REACTOR_PEERS];
     (256u << 20) /* all request bodies that are being read, together; more: 503 */
 
 typedef struct reactor {
-    svc_ctx_t ctx;                    /* with this thread's loop */
-    const client_trust_t *trust;      /* shared: trusted proxies */
-    readiness_t *readiness;           /* shared */
-    struct MHD_Daemon *mhd;           /* owned */
-    conns_t *conns;                   /* owned */
-    svc_peer_t *peers[REACTOR_PEERS]; /* owned */
-    feed_hub_t *hub;                  /* owned */
-    verdicts_t *verdicts;             /* owned */
-    models_t *models;                 /* owned */
-    struct request *requests;         /* list of all that live; kept by request.c */
-    size_t n_requests;                /* in it; kept by request.c */
+    svc_ctx_t ctx;                      /* with this thread's loop */
+    const client_trust_t *trust;        /* shared: trusted proxies */
+    readiness_t *readiness;             /* shared */
+    struct MHD_Daemon *mhd;             /* owned */
+    conns_t *conns;                     /* owned */
+    svc_peer_t *peers[REACTOR_PEERS];   /* owned */
+    feed_hub_t *hub;                    /* owned */
+    verdicts_t *verdicts;               /* owned */
+    models_t *models;                   /* owned */
+    struct request *requests;           /* list of all that live; kept by request.c */
+    struct request *woken, *last_woken; /* those to write to; kept by request.c */
+    svc_buf_t scratch;                  /* owned; what is being written */
+    size_t n_requests;                  /* in it; kept by request.c */
     size_t body_bytes; /* of bodies that are being read; kept by request.c */
-    bool resumed;      /* some connection was resumed since MHD_run; set by request.c */
-    bool draining;     /* answers close their connections */
-    bool stopping;     /* nothing waits any more */
+    bool
+        mhd_has_news; /* a connection was resumed or is new, or libmicrohttpd can read: it must run */
+    bool draining; /* answers close their connections */
+    bool stopping; /* nothing waits any more */
 } reactor_t;
 
 /* A reactor's thread as the main thread sees it. */

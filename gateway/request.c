@@ -7,7 +7,7 @@
  * only, so an early refusal waits while the body is read and dropped (closing on a
  * client that still writes would destroy the refusal); only a body that is far too
  * large, or that the client holds back (Expect), is refused in the first call. */
-#include "request.h"
+#include "request_private.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_time.h"
 
@@ -20,47 +20,6 @@
 #define DROP_MAX_BYTES      (8u << 20) /* of a refused body that are read for politeness */
 #define FORWARDED_MAX_BYTES 4096       /* all lines of X-Forwarded-For together */
 #define OP_TEXT_BYTES       96         /* of a method and a route in the log */
-
-typedef enum {
-    AT_HEADERS, /* the token is being checked */
-    AT_BODY,    /* the body comes in */
-    AT_HANDLER, /* the handler has been called */
-    AT_ANSWER,  /* the response is queued */
-} stage;
-
-struct request {
-    reactor_t *reactor;               /* where it lives */
-    struct MHD_Connection *mhd;       /* its connection, as libmicrohttpd knows it */
-    conn_t *conn;                     /* and as we do */
-    request_t *prev, *next;           /* in the reactor's list */
-    const route_t *route;             /* NULL: none fits */
-    char method[12];                  /* for the log */
-    uint64_t id;                      /* ":id" */
-    bool id_is_bad;                   /* ":id" is no integer */
-    text_language language;           /* of sentences */
-    uint8_t trace[PROTO_TRACE_BYTES]; /* random */
-    uint64_t began_us;                /* monotonic */
-    uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
-    uint64_t user;              /* 0: not known */
-    svc_buf_t body;             /* owned */
-    uint64_t body_seen;         /* bytes, dropped ones too */
-    stage at;                   /* see there */
-    bool suspended;             /* its connection is */
-    bool gone;                  /* the client has closed */
-    bool doubted;               /* it has closed its sending side, maybe more */
-    bool cut;                   /* its stream must end badly */
-    svc_peer_t *called;         /* whom it asked last */
-    uint64_t call;              /* outstanding; 0: none */
-    request_reply_fn *on_reply; /* of that */
-    struct MHD_Response *response; /* owned until queued; NULL: not answered */
-    int status;                    /* of the answer; 0: none */
-    bool close_now;                /* queue the answer before the body is read */
-    request_read_fn *read;         /* body of a stream; NULL: none */
-    void *read_arg;                /* of read */
-    void *data;                    /* the handler's */
-    void (*drop)(void *data);      /* NULL: none */
-    void (*told)(void *data);      /* that there is a doubt; NULL: nobody */
-};
 
 /* --- what it says ------------------------------------------------------------------------- */
 
@@ -137,84 +96,6 @@ request_client(const request_t *self, char out[CLIENT_ADDR_TEXT_BYTES])
     client_addr_text(&client, out);
 }
 
-/* --- waiting ------------------------------------------------------------------------------ */
-
-static void
-suspend(request_t *self)
-{
-    MHD_suspend_connection(self->mhd);
-    self->suspended = true;
-    if (self->route != NULL && self->route->streams)
-        conn_watch(self->conn, self);
-}
-
-void
-request_wake(request_t *self)
-{
-    if (!self->suspended)
-        return;
-    self->suspended = false;
-    self->reactor->resumed = true; /* libmicrohttpd applies it in MHD_run only */
-    MHD_resume_connection(self->mhd);
-}
-
-bool
-request_is_over(const request_t *self)
-{
-    return self->gone || self->reactor->stopping;
-}
-
-void
-request_on_gone(void *cls, void *request, bool half)
-{
-    request_t *self = request;
-
-    (void)cls;
-    if (half)
-        self->doubted = true;
-    else
-        self->gone = true;
-    if (!half || self->at == AT_ANSWER)
-        request_wake(self);
-    else if (self->status == 0 && self->told != NULL)
-        self->told(self->data);
-}
-
-void
-request_cut_if_silent(request_t *self)
-{
-    conn_cut_if_silent(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
-}
-
-bool
-request_is_doubted(request_t *self)
-{
-    bool doubted = self->doubted;
-
-    self->doubted = false;
-    return doubted;
-}
-
-void
-request_on_doubt(request_t *self, void (*told)(void *data))
-{
-    self->told = told;
-}
-
-void
-request_end_all(reactor_t *reactor)
-{
-    for (request_t *self = reactor->requests; self != NULL; self = self->next)
-        request_wake(self);
-}
-
-void
-request_cut(request_t *self)
-{
-    self->cut = true;
-    request_wake(self);
-}
-
 void
 request_keep(request_t *self, void *data, void (*drop)(void *data))
 {
@@ -230,8 +111,8 @@ request_data(const request_t *self)
 
 /* --- answering ---------------------------------------------------------------------------- */
 
-static response_context_t
-context_of(const request_t *self)
+response_context_t
+request_context(const request_t *self)
 {
     return (response_context_t){
         .config = self->reactor->ctx.config,
@@ -241,9 +122,8 @@ context_of(const request_t *self)
     };
 }
 
-/* Takes the response (NULL: no memory for one) as the answer, unless there is one. */
-static void
-answer_with(request_t *self, int status, struct MHD_Response *response)
+void
+request_answer_with(request_t *self, int status, struct MHD_Response *response)
 {
     if (self->response != NULL || self->status != 0) {
         if (response != NULL)
@@ -259,9 +139,9 @@ answer_with(request_t *self, int status, struct MHD_Response *response)
 void
 request_answer(request_t *self, int status, svc_str json)
 {
-    response_context_t context = context_of(self);
+    response_context_t context = request_context(self);
 
-    answer_with(self, status, response_json(&context, json));
+    request_answer_with(self, status, response_json(&context, json));
 }
 
 void
@@ -277,59 +157,23 @@ request_answer_text(request_t *self, int status, text_id text)
 void
 request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
 {
-    response_context_t context = context_of(self);
+    response_context_t context = request_context(self);
     bool is_conversation = rc == RC_NOT_FOUND && self->route != NULL &&
                            self->route->takes_id;
 
-    answer_with(self, svc_rc_info(rc)->http,
-                is_conversation
-                    ? response_input_error(&context, rc, TEXT_NO_CONVERSATION, NULL)
-                    : response_error(&context, rc, told, retry_after_s));
+    request_answer_with(
+        self, svc_rc_info(rc)->http,
+        is_conversation ? response_input_error(&context, rc, TEXT_NO_CONVERSATION, NULL)
+                        : response_error(&context, rc, told, retry_after_s));
 }
 
 void
 request_refuse_input(request_t *self, svc_rc rc, text_id text, const char *arg)
 {
-    response_context_t context = context_of(self);
+    response_context_t context = request_context(self);
 
-    answer_with(self, svc_rc_info(rc)->http,
-                response_input_error(&context, rc, text, arg));
-}
-
-/* MHD_ContentReaderCallback of every stream. */
-static ssize_t
-on_read(void *cls, uint64_t pos, char *buf, size_t max)
-{
-    request_t *self = cls;
-
-    (void)pos;
-    ssize_t n = self->cut || self->gone ? REQUEST_CUT
-                                        : self->read(self->read_arg, buf, max);
-    if (n > 0)
-        return n;
-    if (n == REQUEST_WAIT && !self->cut && !self->reactor->stopping) {
-        suspend(self);
-        return 0;
-    }
-    /* A bad end is a shut socket: libmicrohttpd 0.9.75 forgets a connection whose reader says
-     * END_WITH_ERROR while an older one is idle. Writing the last chunk fails, and that it notices. */
-    if (n == REQUEST_CUT || self->cut)
-        conn_cut(self->conn);
-    return MHD_CONTENT_READER_END_OF_STREAM;
-}
-
-void
-request_answer_stream(request_t *self, const char *type, bool is_events,
-                      request_read_fn *read, void *arg)
-{
-    response_context_t context = context_of(self);
-
-    self->read = read;
-    self->read_arg = arg;
-    if (is_events)
-        conn_prepare_stream(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
-    answer_with(self, MHD_HTTP_OK,
-                response_stream(&context, type, is_events, on_read, self));
+    request_answer_with(self, svc_rc_info(rc)->http,
+                        response_input_error(&context, rc, text, arg));
 }
 
 /* --- asking ------------------------------------------------------------------------------- */
@@ -525,7 +369,7 @@ check_head(request_t *self, const char *version)
 static void
 refuse_route(request_t *self, const route_match_t *match)
 {
-    response_context_t context = context_of(self);
+    response_context_t context = request_context(self);
 
     if (!match->path_known) {
         request_refuse_input(self, RC_NOT_FOUND, TEXT_NO_PATH, NULL);
@@ -535,7 +379,7 @@ refuse_route(request_t *self, const route_match_t *match)
                                                    (svc_str){NULL, 0}, 0);
     if (response != NULL)
         response_header(response, "Allow", match->allow);
-    answer_with(self, svc_rc_info(RC_METHOD)->http, response);
+    request_answer_with(self, svc_rc_info(RC_METHOD)->http, response);
 }
 
 /* Decides, from the headers alone, what can be decided. */
@@ -543,13 +387,14 @@ static void
 admit(request_t *self, const char *method, const char *url, const char *version)
 {
     route_match_t match;
-    response_context_t context = context_of(self);
+    response_context_t context = request_context(self);
 
     routes_match(method, svc_str_c(url), &match);
     self->route = match.route;
     check_head(self, version);
     if (match.path_known && strcmp(method, "OPTIONS") == 0) {
-        answer_with(self, MHD_HTTP_NO_CONTENT, response_options(&context, match.allow));
+        request_answer_with(self, MHD_HTTP_NO_CONTENT,
+                            response_options(&context, match.allow));
         return;
     }
     check_length(self);
@@ -564,7 +409,8 @@ admit(request_t *self, const char *method, const char *url, const char *version)
 }
 
 static request_t *
-begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method)
+begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
+      const char *version)
 {
     request_t *self = svc_alloc(sizeof *self);
     const svc_config_t *config = reactor->ctx.config;
@@ -577,6 +423,7 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method)
     for (char *c = self->method; *c != '\0'; c++)
         if (!isupper((unsigned char)*c))
             *c = '?';
+    self->is_http11 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     self->began_us = svc_mono_us();
     self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +
                         1000ull * config->gateway_request_timeout_s;
@@ -618,7 +465,7 @@ after_headers(request_t *self)
         if (self->reactor->stopping)
             return MHD_NO;
         conn_enter(self->conn, CONN_BUSY);
-        suspend(self);
+        request_suspend(self);
         return MHD_YES;
     }
     if (self->status != 0 && (self->close_now || request_header(self, "Expect").n > 0))
@@ -683,7 +530,7 @@ last_call(request_t *self)
         request_refuse(self, RC_UNAVAILABLE, (svc_str){NULL, 0}, 0);
         return queue_answer(self);
     }
-    suspend(self);
+    request_suspend(self);
     return MHD_YES;
 }
 
@@ -695,7 +542,7 @@ request_on_http(void *cls, struct MHD_Connection *mhd, const char *url,
     request_t *self = *request_p;
 
     if (self == NULL) {
-        self = begin(cls, mhd, method);
+        self = begin(cls, mhd, method, version);
         *request_p = self;
         admit(self, method, url, version);
         return after_headers(self);
@@ -755,7 +602,9 @@ request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p,
     if (self->next != NULL)
         self->next->prev = self->prev;
     reactor->n_requests--;
+    SVC_ASSERT(!self->woken); /* only suspended ones are, and those do not end */
     free_body(self);
+    stream_body_fini(&self->stream);
     if (self->response != NULL)
         MHD_destroy_response(self->response);
     free(self);

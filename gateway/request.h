@@ -12,7 +12,7 @@
 #include "reactor.h"
 #include "response.h"
 #include "routes.h"
-#include <sys/types.h>
+#include "stream_body.h"
 
 typedef struct request request_t;
 
@@ -56,20 +56,13 @@ void request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_aft
 /* Answers with an error whose sentence is `text` with `arg`. */
 void request_refuse_input(request_t *self, svc_rc rc, text_id text, const char *arg);
 
-#define REQUEST_WAIT 0  /* nothing now: the connection is suspended until request_wake */
-#define REQUEST_END  -1 /* that was all */
-#define REQUEST_CUT \
-    -2 /* close the connection, so that the client sees that something is missing */
-
-/* Fills `buf` with 1..max bytes, or gives one of the above. */
-typedef ssize_t request_read_fn(void *arg, char *buf, size_t max);
-
-/* Answers with a body that `read` makes. `is_events`: a chat stream: the client is
- * watched, the socket's buffers are kept small. */
+/* Answers with a body that `fill` makes; after STREAM_WAIT it is called again when the
+ * request was woken. `is_events`: a chat stream: the client is watched, the socket's
+ * buffers are kept small, and it is written to directly where that is possible. */
 void request_answer_stream(request_t *self, const char *type, bool is_events,
-                           request_read_fn *read, void *arg);
+                           stream_fill_fn *fill, void *arg);
 
-/* There may be something to read: resumes the connection if it waits. */
+/* There may be something to send: the request goes on if it waits. */
 void request_wake(request_t *self);
 
 /* True when its client has closed the connection, or the process stops: no answer will
@@ -129,6 +122,13 @@ void request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_
 
 /* conns_hooks_t.gone. */
 void request_on_gone(void *cls, void *request, bool half);
+
+/* conns_hooks_t.writable. */
+void request_on_writable(void *cls, void *request);
+
+/* Writes to the streams that were woken since the last call; once a turn, so that what
+ * comes in one turn is one write. Before libmicrohttpd runs: it ends them. */
+void request_write_woken(reactor_t *reactor);
 
 /* The reactor stops: wakes every request, so that each can end. */
 void request_end_all(reactor_t *reactor);

@@ -5,7 +5,7 @@
  * success, when the model has been thinking for gateway.headers_after_s, or when the
  * client may have left: what is sent to nobody comes back, and that is noticed. What goes
  * wrong before has an HTTP status, what goes wrong later is an event. The viewer
- * formats events only when libmicrohttpd wants bytes, and leaves its feed when the
+ * formats events only when its socket takes bytes, and leaves its feed when the
  * request ends: nothing is stopped by that. */
 #include "rest.h"
 #include "sse_stream.h"
@@ -13,20 +13,16 @@
 #include <stdlib.h>
 
 #define HEADERS_RETRY_MS 200
-#define IDLE_OUT_BYTES \
-    4096 /* a buffer larger than this is not kept while nothing is to send */
 
 typedef struct {
     request_t *request;   /* whose answer */
     live_viewer_t viewer; /* in the feed */
     sse_stream_t *sse;    /* owned; NULL until the headers go out */
-    svc_buf_t out;        /* owned; formatted, not yet taken */
-    size_t taken;         /* bytes of out that are gone */
     sse_framing framing;  /* of the events */
     uint64_t timer;       /* headers, later keep-alive; 0: none */
     uint64_t sent_ms;     /* when something was sent last */
     bool comment;         /* say something: it has been silent for too long */
-    bool ended;           /* the last event is in out */
+    bool ended;           /* the last event was made */
 } chat_t;
 
 static void begin_stream(chat_t *self);
@@ -73,63 +69,46 @@ on_silence(void *arg, short events)
     request_wake(self->request);
 }
 
-/* Formats until there is enough for one write, or nothing more. */
-static ssize_t
-fill_out(chat_t *self, size_t max)
+/* Appends events until there is enough for one write, or nothing more. */
+static bool
+add_events(chat_t *self, svc_buf_t *out, size_t enough)
 {
     const feed_t *feed = live_feed_feed(self->viewer.live);
+    sse_result result = SSE_SENT;
 
-    svc_buf_clear(&self->out);
-    self->taken = 0;
-    if (request_is_doubted(self->request))
-        self->comment = true;
-    if (self->comment && sse_stream_is_between_events(self->sse) &&
-        sse_stream_comment(self->sse, &self->out) != RC_OK)
-        return REQUEST_CUT;
-    while (self->out.n < max && self->out.n < self->out.max / 4) {
-        sse_result result = sse_stream_next(self->sse, feed, &self->out);
-        live_viewer_moved(&self->viewer, sse_stream_offset(self->sse));
-        switch (result) {
-        case SSE_SENT: continue;
-        case SSE_BROKEN: return REQUEST_CUT;
-        case SSE_END: self->ended = true; break;
-        case SSE_NEED_PAGE:
-            live_viewer_want_page(&self->viewer, self->viewer.offset);
-            break;
-        case SSE_IDLE: break;
-        }
-        break;
-    }
-    return (ssize_t)self->out.n;
+    while (result == SSE_SENT && out->n < enough)
+        result = sse_stream_next(self->sse, feed, out);
+    live_viewer_moved(&self->viewer, sse_stream_offset(self->sse));
+    self->ended = result == SSE_END;
+    if (result == SSE_NEED_PAGE)
+        live_viewer_want_page(&self->viewer, self->viewer.offset);
+    return result != SSE_BROKEN;
 }
 
-static ssize_t
-read_stream(void *arg, char *buf, size_t max)
+static stream_step
+fill_stream(void *arg, svc_buf_t *out, size_t enough)
 {
     chat_t *self = arg;
+    size_t before = out->n;
+    bool is_between = sse_stream_is_between_events(self->sse);
 
-    if (self->taken == self->out.n) {
-        if (self->ended)
-            return REQUEST_END;
-        if (self->viewer.starved)
-            return REQUEST_CUT;
-        if (request_is_over(self->request))
-            return sse_stream_is_between_events(self->sse) ? REQUEST_END : REQUEST_CUT;
-        ssize_t filled = fill_out(self, max);
-        if (filled < 0)
-            return filled;
-        if (filled == 0) {
-            if (self->out.cap > IDLE_OUT_BYTES)
-                svc_buf_fini(&self->out);
-            return self->ended ? REQUEST_END : REQUEST_WAIT;
-        }
-        self->sent_ms = svc_loop_now_ms(loop_of(self));
-        self->comment = false;
-    }
-    size_t n = self->out.n - self->taken < max ? self->out.n - self->taken : max;
-    memcpy(buf, self->out.p + self->taken, n);
-    self->taken += n;
-    return (ssize_t)n;
+    if (self->ended)
+        return STREAM_END;
+    if (self->viewer.starved)
+        return STREAM_CUT;
+    if (request_is_over(self->request))
+        return is_between ? STREAM_END : STREAM_CUT;
+    if (request_is_doubted(self->request))
+        self->comment = true;
+    if (self->comment && is_between && sse_stream_comment(self->sse, out) != RC_OK)
+        return STREAM_CUT;
+    if (!add_events(self, out, enough))
+        return STREAM_CUT;
+    if (out->n == before)
+        return self->ended ? STREAM_END : STREAM_WAIT;
+    self->sent_ms = svc_loop_now_ms(loop_of(self));
+    self->comment = false;
+    return STREAM_MORE;
 }
 
 /* --- before the stream -------------------------------------------------------------------- */
@@ -213,7 +192,7 @@ begin_stream(chat_t *self)
     self->sse = sse_stream_new((const uint8_t *)feed_stream(feed).p, self->framing,
                                request_language(self->request), 0);
     request_answer_stream(self->request, sse_framing_type(self->framing), true,
-                          read_stream, self);
+                          fill_stream, self);
 }
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -229,7 +208,6 @@ drop_chat(void *data)
         svc_metrics_add(reactor->ctx.metrics, SVC_M_VIEWERS_GONE, 1);
     feed_hub_leave(reactor->hub, &self->viewer);
     sse_stream_destroy(&self->sse);
-    svc_buf_fini(&self->out);
     free(self);
 }
 
@@ -247,7 +225,6 @@ new_chat(request_t *request)
     self->viewer.changed = on_changed;
     self->viewer.paged = on_paged;
     self->viewer.arg = self;
-    svc_buf_init(&self->out, SSE_OUT_MAX_BYTES);
     request_keep(request, self, drop_chat);
     request_on_doubt(request, on_changed);
     return self;

@@ -1,0 +1,64 @@
+/* request_private.h - a request as the two files that it lives in see it.
+ *
+ * request.c leads it from its headers to its log line; request_stream.c is how it waits,
+ * and how the body of a stream gets out. Nobody else includes this. */
+#ifndef GATEWAY_REQUEST_PRIVATE_H
+#define GATEWAY_REQUEST_PRIVATE_H
+
+#include "request.h"
+
+typedef enum {
+    AT_HEADERS, /* the token is being checked */
+    AT_BODY,    /* the body comes in */
+    AT_HANDLER, /* the handler has been called */
+    AT_ANSWER,  /* the response is queued */
+} stage;
+
+struct request {
+    reactor_t *reactor;               /* where it lives */
+    struct MHD_Connection *mhd;       /* its connection, as libmicrohttpd knows it */
+    conn_t *conn;                     /* and as we do */
+    request_t *prev, *next;           /* in the reactor's list */
+    const route_t *route;             /* NULL: none fits */
+    char method[12];                  /* for the log */
+    uint64_t id;                      /* ":id" */
+    bool id_is_bad;                   /* ":id" is no integer */
+    bool is_http11;                   /* so its stream is chunked */
+    text_language language;           /* of sentences */
+    uint8_t trace[PROTO_TRACE_BYTES]; /* random */
+    uint64_t began_us;                /* monotonic */
+    uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
+    uint64_t user;              /* 0: not known */
+    svc_buf_t body;             /* owned */
+    uint64_t body_seen;         /* bytes, dropped ones too */
+    stage at;                   /* see there */
+    bool suspended;             /* its connection is */
+    bool gone;                  /* the client has closed */
+    bool doubted;               /* it has closed its sending side, maybe more */
+    bool cut;                   /* its stream must end badly */
+    svc_peer_t *called;         /* whom it asked last */
+    uint64_t call;              /* outstanding; 0: none */
+    request_reply_fn *on_reply; /* of that */
+    struct MHD_Response *response; /* owned until queued; NULL: not answered */
+    int status;                    /* of the answer; 0: none */
+    bool close_now;                /* queue the answer before the body is read */
+    stream_body_t stream;          /* its body, if it has one */
+    bool may_write;                /* its stream may be written to directly */
+    bool is_direct;                /* it is, while the connection is suspended */
+    bool is_blocked;          /* its socket takes no more, request_on_writable follows */
+    bool woken;               /* in the reactor's list of those to write to */
+    request_t *next_woken;    /* there */
+    void *data;               /* the handler's */
+    void (*drop)(void *data); /* NULL: none */
+};
+
+/* What its response depends on. */
+response_context_t request_context(const request_t *self);
+
+/* Takes the response (NULL: no memory for one) as the answer, unless there is one. */
+void request_answer_with(request_t *self, int status, struct MHD_Response *response);
+
+/* Suspends its connection until request_wake. Only inside a call of libmicrohttpd. */
+void request_suspend(request_t *self);
+
+#endif

@@ -1,0 +1,185 @@
+/* request_stream.c - how a request waits, and how the body of a stream gets to its client.
+ *
+ * A connection that waits is suspended. One whose stream has begun is written to
+ * directly then, once a turn, without waking libmicrohttpd: that would walk through all
+ * suspended connections, and copy. Every end, good or bad, goes through libmicrohttpd:
+ * the connection is resumed between two chunks, asks for more, and is told the same. */
+#include "request_private.h"
+
+/* --- waiting ------------------------------------------------------------------------------ */
+
+void
+request_suspend(request_t *self)
+{
+    MHD_suspend_connection(self->mhd);
+    self->suspended = true;
+    if (self->route != NULL && self->route->streams)
+        conn_watch(self->conn, self);
+}
+
+static void
+resume(request_t *self)
+{
+    self->suspended = self->is_direct = self->is_blocked = false;
+    self->reactor->mhd_has_news = true; /* it applies it in MHD_run only */
+    MHD_resume_connection(self->mhd);
+}
+
+void
+request_wake(request_t *self)
+{
+    reactor_t *reactor = self->reactor;
+
+    if (!self->suspended)
+        return;
+    if (!self->is_direct || self->cut || request_is_over(self)) {
+        resume(self);
+    } else if (!self->woken && !self->is_blocked) {
+        self->woken = true;
+        *(reactor->last_woken != NULL ? &reactor->last_woken->next_woken
+                                      : &reactor->woken) = self;
+        reactor->last_woken = self;
+    }
+}
+
+/* Writes what there is. The end is libmicrohttpd's: it comes to the same one, between two chunks. */
+static void
+write_stream(request_t *self)
+{
+    switch (
+        stream_body_write(&self->stream, &self->reactor->scratch, conn_fd(self->conn))) {
+    case STREAM_MORE:
+    case STREAM_WAIT: conn_writes(self->conn); break;
+    case STREAM_BLOCKED:
+        self->is_blocked = true;
+        conn_wait_writable(self->conn);
+        break;
+    case STREAM_CUT:
+        self->cut = true;
+        resume(self);
+        break;
+    case STREAM_END:
+        conn_writes(self->conn);
+        resume(self);
+        break;
+    }
+}
+
+void
+request_write_woken(reactor_t *reactor)
+{
+    request_t *self;
+
+    while ((self = reactor->woken) != NULL) {
+        reactor->woken = self->next_woken;
+        if (reactor->woken == NULL)
+            reactor->last_woken = NULL;
+        self->next_woken = NULL;
+        self->woken = false;
+        if (self->is_direct)
+            write_stream(self);
+    }
+}
+
+void
+request_on_writable(void *cls, void *request)
+{
+    request_t *self = request;
+
+    (void)cls;
+    self->is_blocked = false;
+    request_wake(self);
+}
+
+bool
+request_is_over(const request_t *self)
+{
+    return self->gone || self->reactor->stopping;
+}
+
+void
+request_on_gone(void *cls, void *request, bool half)
+{
+    request_t *self = request;
+
+    (void)cls;
+    if (half)
+        self->doubted = true;
+    else
+        self->gone = true;
+    if (!half || self->at == AT_ANSWER)
+        request_wake(self);
+}
+
+void
+request_cut_if_silent(request_t *self)
+{
+    conn_cut_if_silent(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
+}
+
+bool
+request_is_doubted(request_t *self)
+{
+    bool doubted = self->doubted;
+
+    self->doubted = false;
+    return doubted;
+}
+
+void
+request_end_all(reactor_t *reactor)
+{
+    request_write_woken(reactor);
+    for (request_t *self = reactor->requests; self != NULL; self = self->next)
+        request_wake(self);
+}
+
+void
+request_cut(request_t *self)
+{
+    self->cut = true;
+    request_wake(self);
+}
+
+/* --- streams ------------------------------------------------------------------------------ */
+
+/* MHD_ContentReaderCallback of every stream. */
+static ssize_t
+on_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    request_t *self = cls;
+
+    (void)pos;
+    size_t n = 0;
+    stream_step step = self->cut || self->gone
+                           ? STREAM_CUT
+                           : stream_body_read(&self->stream, &self->reactor->scratch, buf,
+                                              max, &n);
+    if (step == STREAM_MORE)
+        return (ssize_t)n;
+    if (step == STREAM_WAIT && !self->cut && !self->reactor->stopping) {
+        self->is_direct = self->may_write; /* all that was made before is in the socket */
+        request_suspend(self);
+        return 0;
+    }
+    /* A bad end is a shut socket: libmicrohttpd 0.9.75 forgets a connection whose reader says
+     * END_WITH_ERROR while an older one is idle. Writing the last chunk fails, and that it notices. */
+    if (step == STREAM_CUT || self->cut)
+        conn_cut(self->conn);
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+void
+request_answer_stream(request_t *self, const char *type, bool is_events,
+                      stream_fill_fn *fill, void *arg)
+{
+    response_context_t context = request_context(self);
+
+    stream_body_init(&self->stream, fill, arg);
+    self->may_write = is_events && self->is_http11 &&
+                      !self->reactor->ctx.config->test_plain_paths;
+    if (is_events)
+        conn_prepare_stream(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
+    request_answer_with(self, MHD_HTTP_OK,
+                        response_stream(&context, type, is_events, on_read, self));
+}
