@@ -496,7 +496,8 @@ take_event(conn_t *conn, uint32_t events)
     conn->half_closed |= is_closed;
     if (is_news && conn->request != NULL)
         hooks->gone(hooks->arg, conn->request, !is_gone);
-    if (conn->wants_out && (events & EPOLLOUT) != 0 && conn->request != NULL) {
+    if (!is_gone && conn->wants_out && (events & EPOLLOUT) != 0 &&
+        conn->request != NULL) {
         conn->wants_out = false;
         hooks->writable(hooks->arg, conn->request);
     }

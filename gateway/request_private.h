@@ -50,6 +50,7 @@ struct request {
     request_t *next_woken;    /* there */
     void *data;               /* the handler's */
     void (*drop)(void *data); /* NULL: none */
+    void (*told)(void *data); /* that there is a doubt; NULL: nobody */
 };
 
 /* What its response depends on. */

@@ -109,6 +109,8 @@ request_on_gone(void *cls, void *request, bool half)
         self->gone = true;
     if (!half || self->at == AT_ANSWER)
         request_wake(self);
+    else if (self->status == 0 && self->told != NULL)
+        self->told(self->data);
 }
 
 void
@@ -124,6 +126,12 @@ request_is_doubted(request_t *self)
 
     self->doubted = false;
     return doubted;
+}
+
+void
+request_on_doubt(request_t *self, void (*told)(void *data))
+{
+    self->told = told;
 }
 
 void

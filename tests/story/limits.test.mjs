@@ -5,6 +5,7 @@ import os from 'node:os';
 import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
+import { longText } from '../support/fake_behaviours.mjs';
 import { expectAnswer } from '../support/expect.mjs';
 import { RawConnection, parseResponse } from '../support/raw.mjs';
 import { pause, SLOW, until, within } from '../support/deadline.mjs';
@@ -84,6 +85,39 @@ story('a stream that is silent for longer than any of these timeouts is not cut'
     await answer.piece('two');
     await answer.finish();
     expectAnswer(await stream.rest(), 'one two', { messageId: 2 });
+});
+
+story('a client that takes no byte of its answer for idle_timeout_s is closed, one that takes some gets all of it', async () => {
+    const user = await s.user();
+    const text = longText(4 * 1024 * 1024);
+    provider.script('fake:unread', async (a) => {
+        for (let i = 0; i < text.length; i += 30_000)
+            await a.piece(text.slice(i, i + 30_000));
+        await a.finish();
+    });
+    const ids = [await user.create('fake:unread'), await user.create('fake:unread')];
+    const [stuck, slow] = ids.map((id) => {
+        const connection = new RawConnection(s.port);
+        connection.socket.pause();
+        connection.send(`POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\nConnection: close\r\n` +
+            'Content-Length: 17\r\n\r\n{"message":"all"}');
+        return connection;
+    });
+    const ended = () => s.logs('gateway').split('"POST /api/chat/:id"').length;
+    const before = ended();
+    const dripping = setInterval(() => {    /* some KB, far more often than once in that time */
+        slow.socket.once('data', () => slow.socket.pause());
+        slow.socket.resume();
+    }, 100);
+    await until(PATIENCE_MS, () => ended() > before, 'the client that reads nothing is given up');
+    clearInterval(dripping);
+    slow.socket.resume();
+    stuck.socket.resume();
+    const whole = '\r\n0\r\n\r\n';
+    assert.ok((await slow.untilClosed(30_000)).endsWith(whole), 'the slow client did not get all of its answer');
+    assert.ok(!(await stuck.untilClosed(PATIENCE_MS)).endsWith(whole), 'a client that read nothing got a whole answer');
+    slow.destroy();
+    stuck.destroy();
 });
 
 story('a hundred slow connections hold nobody up', async () => {

@@ -26,6 +26,7 @@ typedef struct {
     unsigned n_released;   /* and released */
     void *gone;            /* the last request whose client left */
     bool half;             /* it has only stopped sending */
+    void *writable;        /* the last request whose socket takes bytes again */
     int client;            /* socket of the test's client */
     char answer[1024];     /* what it has read */
     size_t n;              /* bytes of it */
@@ -72,6 +73,12 @@ on_release(void *arg, void *server)
     assert_int_equal(world->n_held, world->n_released);
 }
 
+static void
+on_writable(void *arg, void *request)
+{
+    ((world_t *)arg)->writable = request;
+}
+
 static int
 open_world(void **state)
 {
@@ -89,7 +96,8 @@ open_world(void **state)
     world->trust = client_trust_new(&nobody, &error);
     world->handed = world->client = -1;
     assert_int_equal(listener_open("127.0.0.1", 0, &fd, 1, &world->port, &error), RC_OK);
-    conns_hooks_t hooks = {on_hand_over, on_gone, on_hold, on_release, world};
+    conns_hooks_t hooks = {on_hand_over, on_gone,     on_hold,
+                           on_release,   on_writable, world};
     world->conns = conns_new(&world->bus.ctx, fd, 3, world->limit, world->trust, &hooks);
     *state = world;
     return 0;
@@ -155,6 +163,12 @@ static bool
 is_fully_gone(void *arg)
 {
     return is_gone(arg) && !((world_t *)arg)->half;
+}
+
+static bool
+is_writable(void *arg)
+{
+    return ((world_t *)arg)->writable != NULL;
 }
 
 static bool
@@ -359,6 +373,58 @@ a_client_that_stopped_sending_before_it_was_watched_is_told_of(void **state)
     world->gone = NULL;
     conn_watch(conn, &request);
     assert_null(world->gone);
+}
+
+/* A connection whose socket is full. */
+static conn_t *
+open_blocked(world_t *world, int *request)
+{
+    static const char bytes[4096];
+
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    assert_int_equal(conn_fd(conn), world->handed);
+    conn_enter(conn, CONN_BUSY);
+    conn_watch(conn, request);
+    conn_prepare_stream(conn, 10);
+    while (send(world->handed, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        continue;
+    conn_wait_writable(conn);
+    assert_false(fixture_runs_until(&world->bus, is_writable, world, 20));
+    return conn;
+}
+
+static void
+a_full_socket_is_told_of_once_when_its_client_reads_on(void **state)
+{
+    world_t *world = *state;
+    int request = 0;
+    char got[65536];
+    conn_t *conn = open_blocked(world, &request);
+
+    while (recv(world->client, got, sizeof got, MSG_DONTWAIT) > 0)
+        continue;
+    assert_runs_until(world, is_writable);
+    assert_ptr_equal(world->writable, &request);
+    conn_writes(conn);
+    world->writable = NULL;
+    while (recv(world->client, got, sizeof got, MSG_DONTWAIT) > 0)
+        continue;
+    shutdown(world->client, SHUT_WR);
+    assert_runs_until(world, is_gone);
+    assert_null(world->writable);
+}
+
+static void
+a_client_that_takes_nothing_is_cut_in_time(void **state)
+{
+    world_t *world = *state;
+    int request = 0;
+
+    open_blocked(world, &request);
+    assert_runs_until(world, is_fully_gone);
 }
 
 /* A connection that waits for its second request. */
@@ -606,6 +672,8 @@ main(void)
         WORLD_TEST(a_watched_client_that_leaves_is_noticed),
         WORLD_TEST(a_client_that_stopped_sending_is_closed_after_its_answer),
         WORLD_TEST(a_client_that_stopped_sending_before_it_was_watched_is_told_of),
+        WORLD_TEST(a_full_socket_is_told_of_once_when_its_client_reads_on),
+        WORLD_TEST(a_client_that_takes_nothing_is_cut_in_time),
         WORLD_TEST(a_later_request_that_is_whole_is_left_to_the_server),
         WORLD_TEST(a_later_request_in_pieces_is_held_until_it_is_whole),
         WORLD_TEST(a_request_in_the_middle_is_never_held),
