@@ -1,7 +1,8 @@
 /* request_private.h - a request as the two files that it lives in see it.
  *
  * request.c leads it from its headers to its log line; request_stream.c is how it waits,
- * and how the body of a stream gets out. Nobody else includes this. */
+ * and how the body of a stream gets out. Nobody else includes this: handlers see only what
+ * request.h tells. Thread: its reactor's. */
 #ifndef GATEWAY_REQUEST_PRIVATE_H
 #define GATEWAY_REQUEST_PRIVATE_H
 
