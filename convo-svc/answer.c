@@ -85,6 +85,12 @@ answer_is_prompting(const answer_t *self, uint64_t fence)
 }
 
 bool
+answer_is_writing(const answer_t *self)
+{
+    return self->is_writing;
+}
+
+bool
 answer_is_busy(const answer_t *self)
 {
     return self->phase != PHASE_WAIT && self->phase != PHASE_AWAY &&

@@ -91,6 +91,9 @@ bool answer_is_over(const answer_t *self);
 /* True while a prompt is being built for this fence: only then may llm.generate go out. */
 bool answer_is_prompting(const answer_t *self, uint64_t fence);
 
+/* True while a step is being committed: an end that has come meanwhile waits for it. */
+bool answer_is_writing(const answer_t *self);
+
 /* True while something is under way that will end or be journaled by itself. */
 bool answer_is_busy(const answer_t *self);
 

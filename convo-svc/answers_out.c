@@ -10,6 +10,9 @@
 /* A provider may think for longer than this: then the answer is attached to anew. */
 #define FIRST_REPLY_MS 60000
 #define HOLD_MS        150000 /* likewise, silence after a piece */
+/* Shorter pieces came for their time, not for their length: nobody waits for their commit, so they are committed
+ * together. (llm-svc sends one of 4096 at once; viewers are shown 64 KB past the last commit.) */
+#define LAZY_MAX_BYTES 4096
 
 static void on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
                        const error_rep_t *error);
@@ -42,10 +45,13 @@ on_restart(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     answers_sweep(table, live);
 }
 
+typedef svc_rc submit_fn(svc_pool_t *self, uint32_t kind, svc_str payload,
+                         svc_pool_done_fn *done, void *arg, uint64_t tag);
+
 /* Encodes a job and gives it to a pool. */
 static svc_rc
-submit(live_t *live, svc_pool_t *pool, uint32_t kind, const proto_schema_t *schema,
-       const void *job, svc_pool_done_fn *done)
+submit(live_t *live, submit_fn *to, svc_pool_t *pool, uint32_t kind,
+       const proto_schema_t *schema, const void *job, svc_pool_done_fn *done)
 {
     answers_t *table = live->table;
     svc_rc rc;
@@ -53,8 +59,7 @@ submit(live_t *live, svc_pool_t *pool, uint32_t kind, const proto_schema_t *sche
     svc_buf_clear(&table->out);
     rc = proto_encode(schema, job, &table->out);
     if (rc == RC_OK)
-        rc = svc_pool_submit(pool, kind, svc_buf_str(&table->out), done, table,
-                             live->by_handle.key);
+        rc = to(pool, kind, svc_buf_str(&table->out), done, table, live->by_handle.key);
     return rc;
 }
 
@@ -62,9 +67,12 @@ static svc_rc
 step(void *arg, const answer_step_t *job)
 {
     live_t *live = arg;
+    bool is_lazy = job->state == ANSWER_STREAMING &&
+                   job->next_state == ANSWER_STREAMING && job->bytes.n < LAZY_MAX_BYTES &&
+                   !live->table->ctx->config->test_plain_paths;
 
-    return submit(live, live->table->writer, WRITE_STEP, &answer_step_schema, job,
-                  on_step);
+    return submit(live, is_lazy ? svc_pool_submit_lazy : svc_pool_submit,
+                  live->table->writer, WRITE_STEP, &answer_step_schema, job, on_step);
 }
 
 static svc_rc
@@ -72,8 +80,8 @@ restart(void *arg, const restart_job_t *job)
 {
     live_t *live = arg;
 
-    return submit(live, live->table->writer, WRITE_RESTART, &restart_job_schema, job,
-                  on_restart);
+    return submit(live, svc_pool_submit, live->table->writer, WRITE_RESTART,
+                  &restart_job_schema, job, on_restart);
 }
 
 /* --- llm-svc ---------------------------------------------------------------------------------- */
@@ -106,6 +114,9 @@ on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
     if (kind != PROTO_PARTIAL)
         live->call = 0;
     answer_on_journal(live->answer, kind, rc, rep, error);
+    if (kind == PROTO_FINAL && answer_is_writing(live->answer))
+        svc_pool_hurry(
+            live->table->writer); /* the end comes after a piece that may be lazy */
     answers_sweep(live->table, live);
 }
 
@@ -140,8 +151,8 @@ generate(void *arg, const prompt_job_t *job)
     live->prompt_fence = job->fence;
     if (live->ready.n > 0)
         return RC_OK; /* answers_send_ready comes next */
-    return submit(live, live->table->reader, READ_PROMPT, &prompt_job_schema, job,
-                  on_prompt);
+    return submit(live, svc_pool_submit, live->table->reader, READ_PROMPT,
+                  &prompt_job_schema, job, on_prompt);
 }
 
 static svc_rc

@@ -62,6 +62,7 @@ start_workers(convo_t *self, char **error)
         .max_batch = CONVO_WRITER_BATCH,
         .open = convo_writer_open,
         .work = convo_writer_work,
+        .rest = convo_writer_rest,
         .close = convo_writer_close,
     };
     svc_pool_config_t reader = {

@@ -96,6 +96,9 @@ typedef struct {
     svc_rc (*keep)(convo_store_t *self);
     svc_rc (*undo)(convo_store_t *self);
 
+    /* Outside a transaction: does what makes later commits and reads cheaper and may take its time. */
+    void (*tidy)(convo_store_t *self);
+
     /* Rows changed so far by this connection: tells whether a function that failed has left something. */
     uint64_t (*changes)(const convo_store_t *self);
 

@@ -21,6 +21,8 @@
 #define BUSY_MS        5000
 #define LOG_EVERY_MS   1000
 #define SCHEMA_VERSION 1
+#define TIDY_AGAIN_PAGES \
+    500 /* by so many a log has grown that could not be copied whole, until it is tried again */
 
 /* Step n brings user_version from n to n + 1. Never changed once released, only added to. */
 static const char *const migrations[SCHEMA_VERSION] = {
@@ -244,6 +246,34 @@ undo(convo_store_t *base)
     return rc != RC_OK ? rc : keep(base);
 }
 
+/* SQLite tells how long its log is. */
+static int
+on_logged(void *arg, sqlite3 *db, const char *name, int pages)
+{
+    store_sqlite_t *self = arg;
+
+    (void)db;
+    (void)name;
+    if (pages < WAL_VFS_PAGES)
+        self->tidy_at = WAL_VFS_PAGES;
+    self->log_pages = pages;
+    return SQLITE_OK;
+}
+
+/* Copies a long log to the database: SQLite would do it inside a commit. What readers still look at is left for a later time,
+ * not for the very next commit: such a reader may take long. */
+static void
+tidy(convo_store_t *base)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+
+    if (self->log_pages < self->tidy_at)
+        return;
+    self->tidy_at = self->log_pages + TIDY_AGAIN_PAGES;
+    (void)judge(self, sqlite3_wal_checkpoint_v2(self->db, NULL, SQLITE_CHECKPOINT_PASSIVE,
+                                                NULL, NULL));
+}
+
 static uint64_t
 changes(const convo_store_t *base)
 {
@@ -301,6 +331,7 @@ static const convo_store_api_t sqlite_api = {
     .save = save,
     .keep = keep,
     .undo = undo,
+    .tidy = tidy,
     .changes = changes,
     .meta_get = meta_get,
     .meta_put = meta_put,
@@ -370,8 +401,7 @@ prepare(sqlite3 *db, const char *path, bool write, char **error)
     }
     if (ok && write)
         ok = sqlite3_exec(db, writer, NULL, NULL, NULL) == SQLITE_OK &&
-             migrate(db, version) &&
-             sqlite3_wal_autocheckpoint(db, WAL_VFS_PAGES) == SQLITE_OK;
+             migrate(db, version);
     if (!ok &&
         asprintf(error, "cannot open the database %s: %s", path, sqlite3_errmsg(db)) < 0)
         *error = NULL;
@@ -403,5 +433,8 @@ convo_store_sqlite_open(const char *path, bool write, svc_log_t *log, char **err
         destroy(&self->base);
         return NULL;
     }
+    self->tidy_at = WAL_VFS_PAGES;
+    if (write)
+        (void)sqlite3_wal_hook(self->db, on_logged, self);
     return &self->base;
 }

@@ -360,6 +360,14 @@ convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
     }
 }
 
+void
+convo_writer_rest(void *state)
+{
+    const writer_t *self = state;
+
+    self->store->api->tidy(self->store);
+}
+
 void *
 convo_writer_open(void *arg, char **error)
 {

@@ -18,6 +18,7 @@
  * that its keys are sealed with our key. */
 void *convo_writer_open(void *arg, char **error);
 void convo_writer_work(void *state, svc_job_t *const *jobs, size_t n);
+void convo_writer_rest(void *state);
 void convo_writer_close(void *state);
 
 #endif

@@ -47,6 +47,8 @@ typedef struct {
     svc_log_t *log;               /* borrowed, may be NULL */
     sqlite3 *db;                  /* owned */
     sqlite3_stmt *stmt[ST_COUNT]; /* owned, NULL until first used */
+    int log_pages; /* in the write-ahead log after the last commit; of the writer */
+    int tidy_at;   /* as many are copied to the database */
     uint64_t
         logged_ms; /* when a failure was logged last: a full disk must not fill the log, too */
 } store_sqlite_t;

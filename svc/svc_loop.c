@@ -300,6 +300,16 @@ svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg)
 }
 
 void
+svc_loop_off_turn(svc_loop_t *self, void *arg)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < self->n_turn_fns; i++)
+        if (self->turn_fns[i].arg != arg)
+            self->turn_fns[kept++] = self->turn_fns[i];
+    self->n_turn_fns = kept;
+}
+
+void
 svc_loop_on_stall(svc_loop_t *self, svc_loop_fn *fn, void *arg)
 {
     size_t i = 0;

@@ -66,6 +66,9 @@ void svc_loop_cancel(svc_loop_t *self, uint64_t timer);
 typedef int svc_loop_turn_fn(void *arg);
 void svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg);
 
+/* Forgets what svc_loop_on_turn registered with this arg. Not inside a turn function. */
+void svc_loop_off_turn(svc_loop_t *self, void *arg);
+
 /* Calls fn after the loop stood still for more than SVC_LOOP_STALL_MS, once all
  * sockets that were ready then have been read dry: miss counters start anew there (at
  * most 16). */

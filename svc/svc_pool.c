@@ -30,6 +30,7 @@ typedef struct {
     svc_pool_done_fn *done; /* whom to tell */
     void *arg;              /* for done */
     uint64_t tag;           /* for done */
+    bool is_lazy;           /* it starts no batch by itself */
     zmq_msg_t frame;        /* head and payload; moved out when the job starts */
 } entry_t;
 
@@ -52,6 +53,9 @@ struct svc_pool {
     size_t n_started;         /* threads to join */
     entry_t *queue;           /* ring [max_queued], owned */
     size_t first, n_queued;   /* of the ring */
+    size_t n_urgent;          /* of the queued ones that are not lazy */
+    uint64_t lazy_timer;      /* runs while only lazy ones are queued; 0: does not */
+    bool is_lazy_due;         /* lazy ones are started, too; until the queue is empty */
     size_t n_running;         /* over all workers */
     entry_t *finished;        /* [max_batch]: a batch whose done functions run */
     zmq_msg_t *results;       /* [max_batch]: its results */
@@ -156,8 +160,11 @@ work_until_sent_home(const svc_pool_t *pool, void *socket, void *state)
     size_t n;
     for (size_t i = 0; i < max; i++)
         jobs[i] = &room[i];
-    while (receive_batch(socket, jobs, &n))
+    while (receive_batch(socket, jobs, &n)) {
         work_on_batch(pool, socket, state, jobs, n);
+        if (pool->config.rest != NULL)
+            pool->config.rest(state);
+    }
     free(jobs);
     free(room);
 }
@@ -217,6 +224,7 @@ start_batch(svc_pool_t *self, worker_t *worker)
     for (size_t i = 0; i < n; i++) {
         entry_t *entry = &self->queue[self->first];
         self->first = (self->first + 1) % self->config.max_queued;
+        self->n_urgent -= entry->is_lazy ? 0 : 1;
         worker->running[i] = (entry_t){
             .done = entry->done, .arg = entry->arg, .tag = entry->tag};
         SVC_ASSERT(
@@ -224,30 +232,80 @@ start_batch(svc_pool_t *self, worker_t *worker)
     }
 }
 
+/* Lazy jobs wait for one that is not, for their time, or for enough of them. */
+static bool
+wants_start(const svc_pool_t *self)
+{
+    return self->n_urgent > 0 || self->n_queued >= self->config.max_batch ||
+           (self->is_lazy_due && self->n_queued > 0);
+}
+
 static void
 start_what_can_start(svc_pool_t *self)
 {
     worker_t *worker;
-    while (self->n_queued > 0 && (worker = find_idle(self)) != NULL)
+    while (wants_start(self) && (worker = find_idle(self)) != NULL)
         start_batch(self, worker);
+    if (self->n_queued == 0)
+        self->is_lazy_due = false;
+}
+
+/* The turn is over: what it has brought goes as one batch. */
+static int
+on_turn(void *arg)
+{
+    start_what_can_start(arg);
+    return -1;
+}
+
+static void
+on_lazy_due(void *arg, short events)
+{
+    (void)events;
+    svc_pool_t *self = arg;
+    self->lazy_timer = 0;
+    self->is_lazy_due = true;
+}
+
+static svc_rc
+queue(svc_pool_t *self, uint32_t kind, svc_str payload, entry_t *job)
+{
+    if (self->n_queued == self->config.max_queued)
+        return RC_BUSY;
+    if (!make_frame(&job->frame, kind, payload))
+        return RC_TOO_BIG;
+    self->queue[(self->first + self->n_queued) % self->config.max_queued] = *job;
+    self->n_queued++;
+    self->n_urgent += job->is_lazy ? 0 : 1;
+    if (self->n_queued >= self->config.max_batch)
+        start_what_can_start(self);
+    return RC_OK;
 }
 
 svc_rc
 svc_pool_submit(svc_pool_t *self, uint32_t kind, svc_str payload, svc_pool_done_fn *done,
                 void *arg, uint64_t tag)
 {
-    if (self->n_queued == self->config.max_queued)
-        return RC_BUSY;
-    entry_t *entry =
-        &self->queue[(self->first + self->n_queued) % self->config.max_queued];
-    if (!make_frame(&entry->frame, kind, payload))
-        return RC_TOO_BIG;
-    entry->done = done;
-    entry->arg = arg;
-    entry->tag = tag;
-    self->n_queued++;
-    start_what_can_start(self);
-    return RC_OK;
+    entry_t job = {.done = done, .arg = arg, .tag = tag};
+    return queue(self, kind, payload, &job);
+}
+
+svc_rc
+svc_pool_submit_lazy(svc_pool_t *self, uint32_t kind, svc_str payload,
+                     svc_pool_done_fn *done, void *arg, uint64_t tag)
+{
+    entry_t job = {.done = done, .arg = arg, .tag = tag, .is_lazy = true};
+    const svc_rc rc = queue(self, kind, payload, &job);
+    if (rc == RC_OK && self->lazy_timer == 0 && self->n_queued > 0 && !self->is_lazy_due)
+        self->lazy_timer = svc_loop_after(self->ctx->loop, SVC_POOL_LAZY_MS, on_lazy_due,
+                                          self);
+    return rc;
+}
+
+void
+svc_pool_hurry(svc_pool_t *self)
+{
+    self->is_lazy_due = self->n_queued > 0;
 }
 
 size_t
@@ -414,6 +472,7 @@ svc_pool_new(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg, char **
         return NULL;
     }
     svc_loop_add_socket(ctx->loop, self->socket, on_readable, self);
+    svc_loop_on_turn(ctx->loop, on_turn, self);
     return self;
 }
 
@@ -425,6 +484,9 @@ svc_pool_destroy(svc_pool_t **self_p)
         return;
     SVC_ASSERT(!self->is_handing_out);
     svc_loop_remove_socket(self->ctx->loop, self->socket);
+    svc_loop_off_turn(self->ctx->loop, self);
+    svc_loop_cancel(self->ctx->loop, self->lazy_timer);
+    svc_pool_hurry(self);
     start_what_can_start(self);
     while (self->n_running > 0) {
         const size_t n = receive_results(self, 0);

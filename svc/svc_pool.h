@@ -3,8 +3,9 @@
  * The owner's loop submits jobs and gets results back as events on its own thread;
  * only copied bytes cross, over inproc ZeroMQ pairs. The queue is bounded and waits on
  * the owner's side, so a full queue refuses (RC_BUSY) and an idle worker gets the next
- * job at once. A worker that may hold several jobs gets them as one batch: that is
- * group commit.
+ * job at once. A worker that may hold several jobs gets what a turn of the loop has
+ * brought as one batch: that is group commit. Jobs that can wait a moment
+ * (svc_pool_submit_lazy) go with the next ones that cannot.
  *
  * Thread: the loop's, except where an op says the worker's. */
 #ifndef SVC_SVC_POOL_H
@@ -12,6 +13,8 @@
 
 #include "proto/proto.h"
 #include "svc/svc_ctx.h"
+
+#define SVC_POOL_LAZY_MS 15
 
 typedef struct svc_pool svc_pool_t;
 typedef struct svc_job svc_job_t;
@@ -26,6 +29,8 @@ typedef struct {
     void *(*open)(void *arg, char **error);
     /* Worker's thread: answers each job by svc_job_done. */
     void (*work)(void *state, svc_job_t *const *jobs, size_t n);
+    /* Worker's thread: after the results of a batch are on their way: what nobody should wait for. May be NULL. */
+    void (*rest)(void *state);
     /* Worker's thread, at the end. */
     void (*close)(void *state);
 } svc_pool_config_t;
@@ -46,6 +51,14 @@ void svc_pool_destroy(svc_pool_t **self_p);
  * with the result. RC_BUSY: the queue is full; RC_TOO_BIG: no memory. */
 svc_rc svc_pool_submit(svc_pool_t *self, uint32_t kind, svc_str payload,
                        svc_pool_done_fn *done, void *arg, uint64_t tag) SVC_MUST_CHECK;
+
+/* The same for a job that may wait SVC_POOL_LAZY_MS for company. */
+svc_rc svc_pool_submit_lazy(svc_pool_t *self, uint32_t kind, svc_str payload,
+                            svc_pool_done_fn *done, void *arg,
+                            uint64_t tag) SVC_MUST_CHECK;
+
+/* Lazy jobs have waited long enough. */
+void svc_pool_hurry(svc_pool_t *self);
 
 /* Jobs that wait or run. */
 size_t svc_pool_load(const svc_pool_t *self);

@@ -18,6 +18,7 @@ typedef struct {
     atomic_int worked;         /* jobs */
     atomic_int largest_batch;  /* jobs in one */
     atomic_int batches;        /* calls of work */
+    atomic_int rests;          /* calls of rest */
     atomic_bool gate;          /* false: jobs of kind KIND_GATED wait */
     atomic_int fail_at;        /* the n-th open fails; 0: none */
     bool signals_are_blocked;  /* written by the thread before opened, read after join */
@@ -93,6 +94,12 @@ work(void *state, svc_job_t *const *jobs, size_t n)
 }
 
 static void
+rest(void *state)
+{
+    atomic_fetch_add(&((shared_t *)state)->rests, 1);
+}
+
+static void
 on_done(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
     bench_t *bench = arg;
@@ -137,6 +144,7 @@ try_open(bench_t *bench, size_t threads, size_t max_queued, size_t max_batch, in
         .max_batch = max_batch,
         .open = open_state,
         .work = work,
+        .rest = rest,
         .close = close_state,
     };
     memset(bench, 0, sizeof(*bench));
@@ -238,8 +246,89 @@ hands_what_waits_to_an_idle_worker_as_one_batch(void **state)
     fixture_run_until(&bench.fixture, has_all, &bench);
     assert_true(bench.in_order);
     assert_int_equal(atomic_load(&bench.shared.largest_batch), 16);
-    assert_int_equal(atomic_load(&bench.shared.batches), 1 + 3);
+    assert_int_equal(atomic_load(&bench.shared.batches), 3);
     close_bench(&bench);
+    assert_int_equal(atomic_load(&bench.shared.rests), 3);
+}
+
+static void
+submit_lazy(bench_t *to, uint64_t tag)
+{
+    assert_int_equal(
+        svc_pool_submit_lazy(to->pool, KIND_ECHO, SVC_LIT("job"), on_done, to, tag),
+        RC_OK);
+    to->wanted++;
+}
+
+static void
+what_a_turn_brings_is_one_batch(void **state)
+{
+    (void)state;
+    open_bench(&bench, 1, 100, 16);
+    for (uint64_t i = 1; i <= 10; i++)
+        submit(&bench, KIND_ECHO, i);
+    fixture_run_until(&bench.fixture, has_all, &bench);
+    assert_true(bench.in_order);
+    assert_int_equal(atomic_load(&bench.shared.batches), 1);
+    close_bench(&bench);
+}
+
+static void
+lazy_jobs_go_with_the_next_one_that_is_not(void **state)
+{
+    (void)state;
+    open_bench(&bench, 1, 100, 16);
+    for (uint64_t i = 1; i <= 3; i++)
+        submit_lazy(&bench, i);
+    submit(&bench, KIND_ECHO, 4);
+    submit_lazy(&bench, 5);
+    fixture_run_until(&bench.fixture, has_all, &bench);
+    assert_true(bench.in_order);
+    assert_int_equal(atomic_load(&bench.shared.batches), 1);
+    close_bench(&bench);
+}
+
+static void
+lazy_jobs_alone_go_by_themselves(void **state)
+{
+    (void)state;
+    open_bench(&bench, 1, 100, 16);
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t i = 1; i <= 5; i++)
+            submit_lazy(&bench, bench.wanted + 1);
+        if (round == 1)
+            svc_pool_hurry(bench.pool);
+        fixture_run_until(&bench.fixture, has_all, &bench);
+        assert_int_equal(atomic_load(&bench.shared.batches), round + 1);
+    }
+    assert_true(bench.in_order);
+    close_bench(&bench);
+}
+
+static void
+as_many_lazy_jobs_as_a_batch_holds_wait_for_nothing(void **state)
+{
+    (void)state;
+    open_bench(&bench, 1, 100, 4);
+    for (uint64_t i = 1; i <= 4; i++)
+        submit_lazy(&bench, i);
+    while (!has_worker_busy(&bench)) /* no turn of the loop is needed */
+        sched_yield();
+    fixture_run_until(&bench.fixture, has_all, &bench);
+    assert_int_equal(atomic_load(&bench.shared.largest_batch), 4);
+    close_bench(&bench);
+}
+
+static void
+lazy_jobs_are_done_before_the_end(void **state)
+{
+    (void)state;
+    open_bench(&bench, 1, 100, 16);
+    for (uint64_t i = 1; i <= 3; i++)
+        submit_lazy(&bench, i);
+    close_bench(&bench);
+    assert_int_equal(atomic_load(&bench.shared.worked), 3);
+    assert_int_equal(bench.done, 0);
 }
 
 static void
@@ -342,6 +431,11 @@ main(void)
         cmocka_unit_test(names_its_threads_and_keeps_signals_from_them),
         cmocka_unit_test(a_job_that_the_worker_forgot_is_an_internal_error),
         cmocka_unit_test(hands_what_waits_to_an_idle_worker_as_one_batch),
+        cmocka_unit_test(what_a_turn_brings_is_one_batch),
+        cmocka_unit_test(lazy_jobs_go_with_the_next_one_that_is_not),
+        cmocka_unit_test(lazy_jobs_alone_go_by_themselves),
+        cmocka_unit_test(as_many_lazy_jobs_as_a_batch_holds_wait_for_nothing),
+        cmocka_unit_test(lazy_jobs_are_done_before_the_end),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(done_functions_may_submit),
         cmocka_unit_test(many_jobs_over_many_threads_are_each_answered_once),
