@@ -291,6 +291,7 @@ is_starved(void *arg)
 {
     world_t *world = arg;
 
+    live_viewer_want_page(&world->viewer, 7); /* wanting again does not start anew */
     live_feed_tick(world->feed);
     return world->viewer.starved;
 }

@@ -397,6 +397,33 @@ framing_that_can_be_read_in_two_ways_is_refused(void **state)
     assert_int_equal(world->fakes.scripts[FAKE_LOGIN].n, 0);
 }
 
+static void
+the_host_must_be_said_once(void **state)
+{
+    static const struct {
+        const char *raw;
+        int status;
+    } rows[] = {
+        {"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 400},
+        {"GET /healthz HTTP/1.1\r\nHost: x\r\nhost: y\r\nConnection: close\r\n\r\n", 400},
+        {"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200},
+        {"GET /healthz HTTP/1.0\r\n\r\n", 200},
+        {"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", 400},
+    };
+
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        client_t client;
+        char status[16];
+        client_open(&client, *state, 0);
+        client_say(&client, rows[i].raw);
+        client_await(&client, NULL);
+        snprintf(status, sizeof status, " %d ", rows[i].status);
+        if (strstr(client.in.p, status) != client.in.p + strlen("HTTP/1.1"))
+            fail_msg("%s: %s", rows[i].raw, client.in.p);
+        client_close(&client);
+    }
+}
+
 /* --- connections -------------------------------------------------------------------------- */
 
 static void
@@ -455,6 +482,28 @@ a_client_that_leaves_before_its_answer_costs_nothing(void **state)
     world_await_log(world, "op=\"GET " LIST "\" status=");
     world->fakes.scripts[FAKE_LIST].rc = RC_OK;
     expect(world, "GET", LIST, NULL, 200, "[]");
+}
+
+static void
+a_client_that_crashes_while_its_token_is_checked_is_forgotten(void **state)
+{
+    world_t *world = *state;
+    verify_rep_t rep = {11, 4000000000};
+    client_t client;
+
+    world->fakes.scripts[FAKE_VERIFY].rc = RC_LATER;
+    client_open(&client, world, 0);
+    client_ask(&client, "POST", "/api/chat/5", "", "{\"message\":\"Why?\"}");
+    fakes_await(&world->fakes, FAKE_VERIFY, 1);
+    client_reset(&client);
+    world_await_log(world, "op=\"POST /api/chat/:id\" status=499");
+    svc_call_finish(fakes_kept(&world->fakes, FAKE_AUTH, FAKE_VERIFY), RC_OK, &rep);
+    world->fakes.scripts[FAKE_VERIFY].rc = RC_OK;
+    expect(world, "GET", LIST, NULL, 200, "[]");
+    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n,
+                     2); /* nobody took the verdict */
+    assert_int_equal(world->fakes.scripts[FAKE_ASK].n, 0);
+    client_close(&client);
 }
 
 static void
@@ -695,9 +744,11 @@ main(void)
         WORLD_TEST(a_client_that_waits_for_a_word_gets_it),
         WORLD_TEST(a_client_that_waits_for_a_word_is_refused_without_its_body),
         WORLD_TEST(framing_that_can_be_read_in_two_ways_is_refused),
+        WORLD_TEST(the_host_must_be_said_once),
         WORLD_TEST(a_connection_serves_many_requests_in_order),
         WORLD_TEST(a_client_that_has_only_stopped_sending_gets_its_answer),
         WORLD_TEST(a_client_that_leaves_before_its_answer_costs_nothing),
+        WORLD_TEST(a_client_that_crashes_while_its_token_is_checked_is_forgotten),
         WORLD_TEST(a_client_that_leaves_in_its_body_costs_nothing),
         WORLD_TEST_UNSTARTED(a_service_that_says_nothing_is_504),
         WORLD_TEST(a_service_that_dies_during_a_call_is_503),
