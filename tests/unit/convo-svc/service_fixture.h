@@ -45,6 +45,7 @@ typedef struct {
     size_t generates, attaches, acks, stops;
     uint64_t fence, from;
     char key[64], model[64], last[4096];
+    char trace[PROTO_TRACE_BYTES]; /* of the last generate */
     size_t messages;
     uint64_t journaled;
     bool stored;
@@ -103,6 +104,7 @@ service_on_generate(void *arg, svc_call_t *call, const void *arg_req, void *rep)
              req->key.n == 0 ? "" : req->key.p);
     snprintf(self->model, sizeof(self->model), "%.*s", (int)req->model.n, req->model.p);
     snprintf(self->last, sizeof(self->last), "%.*s", (int)last.n, last.p);
+    memcpy(self->trace, svc_call_trace(call).p, sizeof(self->trace));
     self->call = svc_call_id(call);
     svc_call_on_cancel(call, service_llm_gone, self);
     return self->answer;
