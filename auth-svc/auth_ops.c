@@ -20,10 +20,12 @@
 
 #define THROTTLED_TEXT "too many wrong passwords"
 
-#define USERNAME_MAX_CHARS 64
-#define SLOW_BUDGET_MS     10000 /* a full queue at the default cost takes 7 s on two cores */
-#define VERIFY_BUDGET_MS   2000
-#define DRAIN_LOOK_MS      50
+#define USERNAME_MAX_CHARS   64
+#define SLOW_BUDGET_MS       10000 /* a full queue at the default cost takes 7 s on two cores */
+#define VERIFY_BUDGET_MS     2000
+#define BCRYPT_PATIENCE_MS   300 /* six times what a hash of the cost below takes */
+#define BCRYPT_PATIENCE_COST 10
+#define DRAIN_LOOK_MS        50
 #define DRAIN_QUIET_LOOKS \
     6 /* so many times in a row nobody waits: the gateway has had its answers */
 
@@ -273,6 +275,19 @@ open_pool(auth_t *self, svc_pool_config_t config, char **error)
     return svc_pool_new(self->ctx, &config, &self->shared, error);
 }
 
+/* Hashing takes every core for as long as a storm of logins lasts: it runs in the background. */
+static svc_pool_t *
+open_bcrypt_pool(auth_t *self, size_t threads, char **error)
+{
+    const svc_config_t *config = self->ctx->config;
+    svc_pool_config_t pool = auth_bcrypt_pool(threads, config->auth_bcrypt_queue);
+
+    pool.patience_ms = BCRYPT_PATIENCE_MS;
+    for (uint64_t cost = BCRYPT_PATIENCE_COST; cost < config->auth_bcrypt_cost; cost++)
+        pool.patience_ms *= 2;
+    return open_pool(self, pool, error);
+}
+
 static size_t
 count_threads(const svc_config_t *config)
 {
@@ -296,9 +311,7 @@ auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
     self->throttle = throttle_new(config->auth_guess_limit, config->auth_guess_window_s);
     if ((self->shared.store = driver->open(config, error)) != NULL &&
         (self->tokens = open_tokens(config, error)) != NULL &&
-        (self->bcrypt = open_pool(
-             self, auth_bcrypt_pool(count_threads(config), config->auth_bcrypt_queue),
-             error)) != NULL &&
+        (self->bcrypt = open_bcrypt_pool(self, count_threads(config), error)) != NULL &&
         (self->writer = open_pool(
              self, auth_writer_pool(config->auth_bcrypt_queue + AUTH_WRITER_BATCH),
              error)) != NULL &&

@@ -8,7 +8,11 @@
  * the same order: rc, then the result. What the owner needs to know of a job (whom to tell) never
  * leaves its thread: running jobs are remembered per worker, by their place in the batch.
  * The first message of a worker says that it is open (empty) or why not (text). An empty frame
- * sends it home. */
+ * sends it home.
+ *
+ * Background threads are SCHED_IDLE: a nice value was tried and does not keep a hash of 50 ms off a
+ * core that a reactor wakes up on. Such a thread may get nothing for seconds, and without privileges
+ * it cannot be given back its priority: that is why another one does its job again. */
 #include "svc/svc_pool.h"
 
 #include "svc/svc_msg.h"
@@ -16,6 +20,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +30,7 @@
 #define POOL_HEAD_BYTES \
     8 /* of a frame: kind or rc, and padding that keeps payloads aligned */
 #define POOL_DRAIN_MAX 64 /* batches a turn */
+#define POOL_LOOK_MS   50 /* at background jobs: how late one may be found to be late */
 
 typedef struct {
     svc_pool_done_fn *done; /* whom to tell */
@@ -34,12 +40,15 @@ typedef struct {
     zmq_msg_t frame;        /* head and payload; moved out when the job starts */
 } entry_t;
 
-typedef struct {
-    svc_pool_t *pool; /* borrowed: only what never changes is read by the thread */
-    uint32_t route;   /* number + 1: a route must not begin with a zero byte */
-    pthread_t thread; /* joined by svc_pool_destroy */
-    entry_t *running; /* [max_batch], owned; frames are gone */
-    size_t n_running; /* 0: idle */
+typedef struct worker {
+    svc_pool_t *pool;    /* borrowed: only what never changes is read by the thread */
+    uint32_t route;      /* number + 1: a route must not begin with a zero byte */
+    bool is_background;  /* never changes */
+    pthread_t thread;    /* joined by svc_pool_destroy */
+    entry_t *running;    /* [max_batch], owned; frames are gone, but for is_background */
+    size_t n_running;    /* 0: idle */
+    uint64_t began_ms;   /* monotonic: when it got them */
+    struct worker *twin; /* that does the same job; NULL: none (any more) */
 } worker_t;
 
 struct svc_pool {
@@ -49,8 +58,11 @@ struct svc_pool {
     char endpoint[64];        /* inproc */
     void *open_arg;           /* for config.open */
     void *socket;             /* ROUTER, owned */
-    worker_t *workers;        /* [config.threads], owned */
+    worker_t *workers;        /* [n_workers], owned */
+    size_t n_workers;         /* config.threads, and the rescuer */
     size_t n_started;         /* threads to join */
+    worker_t *rescuer;        /* of a background pool, the last one; else NULL */
+    uint64_t look_timer;      /* while background jobs run; 0: none */
     entry_t *queue;           /* ring [max_queued], owned */
     size_t first, n_queued;   /* of the ring */
     size_t n_urgent;          /* of the queued ones that are not lazy */
@@ -189,6 +201,9 @@ run_worker(void *arg)
         greeting = error != NULL && *error != '\0' ? svc_str_c(error)
                                                    : SVC_LIT("cannot start");
     SVC_ASSERT(svc_msg_send_bytes(socket, greeting, 0));
+    if (worker->is_background && state != NULL)
+        (void)pthread_setschedparam(pthread_self(), SCHED_IDLE,
+                                    &(struct sched_param){.sched_priority = 0});
     if (state != NULL) {
         work_until_sent_home(pool, socket, state);
         if (pool->config.close != NULL)
@@ -210,26 +225,126 @@ find_idle(svc_pool_t *self)
     return NULL;
 }
 
+/* Gives jobs to an idle worker, which takes their frames. */
+static void
+hand_over(svc_pool_t *self, worker_t *worker, entry_t *jobs, size_t n)
+{
+    const svc_str route = {(const char *)&worker->route, sizeof(worker->route)};
+    worker->n_running = n;
+    worker->began_ms = svc_loop_now_ms(self->ctx->loop);
+    self->n_running += n;
+    svc_loop_touched(self->ctx->loop, self->socket);
+    SVC_ASSERT(svc_msg_send_bytes(self->socket, route, ZMQ_SNDMORE));
+    for (size_t i = 0; i < n; i++)
+        SVC_ASSERT(
+            svc_msg_send(self->socket, &jobs[i].frame, i + 1 < n ? ZMQ_SNDMORE : 0));
+}
+
+static void
+copy_frame(zmq_msg_t *out, const zmq_msg_t *frame)
+{
+    const svc_str bytes = svc_msg_str(frame);
+    SVC_ASSERT(zmq_msg_init_size(out, bytes.n) == 0);
+    memcpy(zmq_msg_data(out), bytes.p, bytes.n);
+}
+
+/* Forgets the copy that is kept of a background job: it may hold a password. */
+static void
+wipe_copy(worker_t *worker)
+{
+    zmq_msg_t *frame = &worker->running[0].frame;
+    explicit_bzero(zmq_msg_data(frame), zmq_msg_size(frame));
+    zmq_msg_close(frame);
+}
+
 static void
 start_batch(svc_pool_t *self, worker_t *worker)
 {
-    size_t n = self->n_queued < self->config.max_batch ? self->n_queued
-                                                       : self->config.max_batch;
-    const svc_str route = {(const char *)&worker->route, sizeof(worker->route)};
-    svc_loop_touched(self->ctx->loop, self->socket);
-    SVC_ASSERT(svc_msg_send_bytes(self->socket, route, ZMQ_SNDMORE));
-    worker->n_running = n;
-    self->n_running += n;
-    self->n_queued -= n;
+    entry_t *jobs = worker->running;
+    const size_t n = self->n_queued < self->config.max_batch ? self->n_queued
+                                                             : self->config.max_batch;
     for (size_t i = 0; i < n; i++) {
-        entry_t *entry = &self->queue[self->first];
+        jobs[i] = self->queue[self->first];
         self->first = (self->first + 1) % self->config.max_queued;
-        self->n_urgent -= entry->is_lazy ? 0 : 1;
-        worker->running[i] = (entry_t){
-            .done = entry->done, .arg = entry->arg, .tag = entry->tag};
-        SVC_ASSERT(
-            svc_msg_send(self->socket, &entry->frame, i + 1 < n ? ZMQ_SNDMORE : 0));
+        self->n_urgent -= jobs[i].is_lazy ? 0 : 1;
     }
+    self->n_queued -= n;
+    if (worker->is_background) {
+        entry_t job = jobs[0];
+        copy_frame(&jobs[0].frame, &job.frame);
+        hand_over(self, worker, &job, 1);
+    } else {
+        hand_over(self, worker, jobs, n);
+    }
+}
+
+/* --- background jobs that are late -------------------------------------------------- */
+
+/* The late one that began first and nobody does again yet; NULL: none. *all_answered_out: each
+ * background worker is at a job that the rescuer has answered long since. */
+static worker_t *
+find_late(const svc_pool_t *self, bool *all_answered_out)
+{
+    const uint64_t now = svc_loop_now_ms(self->ctx->loop);
+    worker_t *found = NULL;
+    *all_answered_out = true;
+    for (size_t i = 0; i < self->config.threads; i++) {
+        worker_t *worker = &self->workers[i];
+        if (worker->n_running > 0 && worker->running[0].done == NULL)
+            continue;
+        *all_answered_out = false;
+        if (worker->n_running > 0 && worker->twin == NULL &&
+            now - worker->began_ms >= self->config.patience_ms &&
+            (found == NULL || worker->began_ms < found->began_ms))
+            found = worker;
+    }
+    return found;
+}
+
+/* Gives the rescuer, if there is one with nothing to do, the job that needs it most. */
+static void
+rescue(svc_pool_t *self)
+{
+    worker_t *rescuer = self->rescuer;
+    bool all_answered;
+    if (rescuer == NULL || rescuer->n_running > 0)
+        return;
+    worker_t *late = find_late(self, &all_answered);
+    if (late != NULL) {
+        entry_t job = late->running[0];
+        copy_frame(&job.frame, &late->running[0].frame);
+        rescuer->running[0] = job;
+        rescuer->twin = late;
+        late->twin = rescuer;
+        hand_over(self, rescuer, &job, 1);
+    } else if (all_answered && self->n_queued > 0) {
+        start_batch(self, rescuer);
+    }
+}
+
+/* A worker has answered: what its twin will say does not count any more. */
+static void
+leave_twin(worker_t *worker)
+{
+    worker_t *twin = worker->twin;
+    worker->twin = NULL;
+    if (twin == NULL)
+        return;
+    twin->twin = NULL;
+    twin->running[0].done = NULL;
+}
+
+static void
+look_for_late_jobs(void *arg, short events)
+{
+    (void)events;
+    svc_pool_t *self = arg;
+    if (self->n_running > 0) {
+        rescue(self);
+        return;
+    }
+    svc_loop_cancel(self->ctx->loop, self->look_timer);
+    self->look_timer = 0;
 }
 
 /* Lazy jobs wait for one that is not, for their time, or for enough of them. */
@@ -248,6 +363,10 @@ start_what_can_start(svc_pool_t *self)
         start_batch(self, worker);
     if (self->n_queued == 0)
         self->is_lazy_due = false;
+    rescue(self);
+    if (self->rescuer != NULL && self->n_running > 0 && self->look_timer == 0)
+        self->look_timer = svc_loop_every(self->ctx->loop, POOL_LOOK_MS,
+                                          look_for_late_jobs, self);
 }
 
 /* The turn is over: what it has brought goes as one batch. */
@@ -332,6 +451,9 @@ receive_results(svc_pool_t *self, int flags)
     zmq_msg_close(&route);
     worker_t *worker = &self->workers[number - 1];
     const size_t n = worker->n_running;
+    leave_twin(worker);
+    if (worker->is_background)
+        wipe_copy(worker);
     for (size_t i = 0; i < n; i++) {
         self->finished[i] = worker->running[i];
         zmq_msg_init(&self->results[i]);
@@ -359,8 +481,10 @@ on_readable(void *arg, short events)
         for (size_t i = 0; i < n; i++) {
             const entry_t *entry = &self->finished[i];
             const svc_str frame = svc_msg_str(&self->results[i]);
-            entry->done(entry->arg, entry->tag, (svc_rc)head_of(&self->results[i]),
-                        (svc_str){frame.p + POOL_HEAD_BYTES, frame.n - POOL_HEAD_BYTES});
+            if (entry->done != NULL) /* else its twin was faster */
+                entry->done(
+                    entry->arg, entry->tag, (svc_rc)head_of(&self->results[i]),
+                    (svc_str){frame.p + POOL_HEAD_BYTES, frame.n - POOL_HEAD_BYTES});
             zmq_msg_close(&self->results[i]);
         }
         self->is_handing_out = false;
@@ -395,17 +519,18 @@ start_threads(svc_pool_t *self)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (size_t i = 0; i < self->config.threads; i++) {
+    for (size_t i = 0; i < self->n_workers; i++) {
         worker_t *worker = &self->workers[i];
         worker->pool = self;
         worker->route = (uint32_t)i + 1;
+        worker->is_background = self->rescuer != NULL && worker != self->rescuer;
         worker->running = svc_alloc(self->config.max_batch * sizeof(*worker->running));
         if (pthread_create(&worker->thread, NULL, run_worker, worker) != 0)
             break;
         self->n_started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return self->n_started == self->config.threads;
+    return self->n_started == self->n_workers;
 }
 
 static svc_pool_t *
@@ -414,6 +539,7 @@ make_pool(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg)
     SVC_ASSERT(config->threads >= 1 && config->threads <= POOL_THREADS_MAX);
     SVC_ASSERT(config->max_batch >= 1 && config->max_batch <= POOL_BATCH_MAX);
     SVC_ASSERT(config->max_queued >= 1);
+    SVC_ASSERT(config->patience_ms == 0 || config->max_batch == 1);
     svc_pool_t *self = svc_alloc(sizeof(*self));
     const int yes = 1;
     self->ctx = ctx;
@@ -424,7 +550,10 @@ make_pool(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg)
     /* Not the address: an earlier pool may have had it, and ZeroMQ frees names a little later. */
     snprintf(self->endpoint, sizeof(self->endpoint), "inproc://pool-%016" PRIx64,
              svc_random_u64());
-    self->workers = svc_alloc(config->threads * sizeof(*self->workers));
+    self->n_workers = config->threads + (config->patience_ms > 0 ? 1 : 0);
+    self->workers = svc_alloc(self->n_workers * sizeof(*self->workers));
+    if (config->patience_ms > 0)
+        self->rescuer = &self->workers[config->threads];
     self->queue = svc_alloc(config->max_queued * sizeof(*self->queue));
     self->finished = svc_alloc(config->max_batch * sizeof(*self->finished));
     self->results = svc_alloc(config->max_batch * sizeof(*self->results));
@@ -449,7 +578,7 @@ close_pool(svc_pool_t *self)
     for (size_t i = 0; i < self->n_started; i++)
         pthread_join(self->workers[i].thread, NULL);
     zmq_close(self->socket);
-    for (size_t i = 0; i < self->config.threads; i++)
+    for (size_t i = 0; i < self->n_workers; i++)
         free(self->workers[i].running);
     free(self->workers);
     free(self->queue);
@@ -487,6 +616,10 @@ svc_pool_destroy(svc_pool_t **self_p)
     svc_loop_off_turn(self->ctx->loop, self);
     svc_loop_cancel(self->ctx->loop, self->lazy_timer);
     svc_pool_hurry(self);
+    /* Hurry, all of you. It may not be ours to say: then they end when they can. */
+    for (size_t i = 0; i < self->n_started && self->rescuer != NULL; i++)
+        (void)pthread_setschedparam(self->workers[i].thread, SCHED_OTHER,
+                                    &(struct sched_param){.sched_priority = 0});
     start_what_can_start(self);
     while (self->n_running > 0) {
         const size_t n = receive_results(self, 0);
@@ -494,6 +627,7 @@ svc_pool_destroy(svc_pool_t **self_p)
             zmq_msg_close(&self->results[i]);
         start_what_can_start(self);
     }
+    svc_loop_cancel(self->ctx->loop, self->look_timer);
     close_pool(self);
     *self_p = NULL;
 }

@@ -25,6 +25,12 @@ typedef struct {
     size_t max_queued; /* jobs that wait; one more is RC_BUSY */
     size_t max_batch;  /* jobs handed to one worker at once (1: strictly one by one) */
 
+    /* Not 0: background threads, max_batch is 1. They run when no other thread wants
+     * their core. So that jobs also end while others want all cores, one thread more, of
+     * usual priority, does again what has not come back for so long; then the first
+     * result counts, and work() must bear being called twice for one job. */
+    uint32_t patience_ms;
+
     /* Worker's thread, at start: gives its state. NULL with *error set: start-up fails. */
     void *(*open)(void *arg, char **error);
     /* Worker's thread: answers each job by svc_job_done. */
