@@ -118,6 +118,7 @@ request_context(const request_t *self)
         .config = self->reactor->ctx.config,
         .origin = MHD_lookup_connection_value(self->mhd, MHD_HEADER_KIND, "Origin"),
         .language = self->language,
+        .is_chunked = self->is_http11,
         .closes = self->reactor->draining || self->close_now,
     };
 }

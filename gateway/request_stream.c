@@ -6,6 +6,9 @@
  * the connection is resumed between two chunks, asks for more, and is told the same. */
 #include "request_private.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 /* --- waiting ------------------------------------------------------------------------------ */
 
 void
@@ -151,6 +154,20 @@ request_cut(request_t *self)
 
 /* --- streams ------------------------------------------------------------------------------ */
 
+/* The buffer that libmicrohttpd offers for the next bytes is nearly all of a connection's memory, and most of its
+ * pages were touched when the request was read. A stream that is written to directly needs it at its end only:
+ * until then the kernel may have the pages (they come back as zeros). */
+static void
+give_back_pages(char *buf, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)buf + page - 1) / page * page;
+    uintptr_t to = ((uintptr_t)buf + n) / page * page;
+
+    if (to > from)
+        (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 /* MHD_ContentReaderCallback of every stream. */
 static ssize_t
 on_read(void *cls, uint64_t pos, char *buf, size_t max)
@@ -167,6 +184,8 @@ on_read(void *cls, uint64_t pos, char *buf, size_t max)
         return (ssize_t)n;
     if (step == STREAM_WAIT && !self->cut && !self->reactor->stopping) {
         self->is_direct = self->may_write; /* all that was made before is in the socket */
+        if (self->is_direct)
+            give_back_pages(buf, max);
         request_suspend(self);
         return 0;
     }

@@ -10,9 +10,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define ERROR_MAX_BYTES (16u << 10)
-#define STREAM_BLOCK_BYTES \
-    1024 /* allocated by libmicrohttpd for each stream and not used for chunked ones */
+#define ERROR_MAX_BYTES    (16u << 10)
+#define STREAM_BLOCK_BYTES 1024 /* what an HTTP/1.0 client is written at once */
+#define CHUNKED_BLOCK_BYTES \
+    16 /* libmicrohttpd allocates it for each stream and does not use it for chunked ones */
 #define ALLOWED_HEADERS \
     "Authorization, Content-Type, Accept, Accept-Language, Last-Event-ID, Idempotency-Key"
 
@@ -126,7 +127,8 @@ response_stream(const response_context_t *context, const char *type, bool is_eve
                 MHD_ContentReaderCallback read, void *arg)
 {
     struct MHD_Response *response = MHD_create_response_from_callback(
-        MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read, arg, NULL);
+        MHD_SIZE_UNKNOWN, context->is_chunked ? CHUNKED_BLOCK_BYTES : STREAM_BLOCK_BYTES,
+        read, arg, NULL);
 
     if (response == NULL)
         return NULL;

@@ -16,6 +16,7 @@ typedef struct {
     const char *origin;         /* Origin header of the request, NULL without one */
     text_language language;     /* of sentences */
     bool closes;                /* say Connection: close */
+    bool is_chunked;            /* a stream will be: HTTP/1.1 */
 } response_context_t;
 
 /* Gives a response with a copy of `json`; NULL when out of memory. */
