@@ -74,11 +74,9 @@ world_configure(world_t *world)
 }
 
 /* Opens everything but the reactor. */
-static inline world_t *
-world_new(void)
+static inline void
+world_init(world_t *world)
 {
-    world_t *world = svc_alloc(sizeof *world);
-
     fakes_open(&world->fakes);
     world_configure(world);
     world->log_fd = memfd_create("log", MFD_CLOEXEC);
@@ -87,6 +85,28 @@ world_new(void)
                                            SVC_LOG_INFO);
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
         atomic_init(&world->readiness.missing[peer], 1);
+}
+
+/* Stops the reactor, if there is one, and closes everything. */
+static inline void
+world_fini(world_t *world)
+{
+    client_trust_t *trust = (client_trust_t *)(uintptr_t)world->setup.trust;
+
+    reactor_stop(&world->reactor);
+    client_trust_destroy(&trust);
+    conn_limit_destroy(&world->setup.limit);
+    svc_log_destroy(&world->fakes.bus.ctx.log);
+    close(world->log_fd);
+    fakes_close(&world->fakes);
+}
+
+static inline world_t *
+world_new(void)
+{
+    world_t *world = svc_alloc(sizeof *world);
+
+    world_init(world);
     return world;
 }
 
@@ -149,14 +169,8 @@ static inline int
 world_close(void **state)
 {
     world_t *world = *state;
-    client_trust_t *trust = (client_trust_t *)(uintptr_t)world->setup.trust;
 
-    reactor_stop(&world->reactor);
-    client_trust_destroy(&trust);
-    conn_limit_destroy(&world->setup.limit);
-    svc_log_destroy(&world->fakes.bus.ctx.log);
-    close(world->log_fd);
-    fakes_close(&world->fakes);
+    world_fini(world);
     free(world);
     return 0;
 }

@@ -199,6 +199,25 @@ an_empty_answer_is_an_answer(void **state)
 }
 
 static void
+an_answer_streams_from_its_journal_alone(void **state)
+{
+    world_t *world = *state;
+    answer_t answer;
+
+    world->fakes.status = (status_rep_t){.state = ANSWER_COMPLETE,
+                                         .finish = SVC_LIT("stop")};
+    world->fakes.journaled = 100000;
+    answer = ask(world, "POST", CHAT, "", QUESTION);
+    assert_int_equal(answer.status, 200);
+    assert_true(answer.whole);
+    assert_texts(&answer, "message", world->fakes.truth, 100000);
+    assert_texts(&answer, "full_response", world->fakes.truth, 100000);
+    answer_fini(&answer);
+    assert_int_equal(world->fakes.scripts[FAKE_READ].n, 2);
+    assert_int_equal(world->fakes.scripts[FAKE_REPLAY].n, 0);
+}
+
+static void
 a_stopped_answer_ends_with_done(void **state)
 {
     world_t *world = *state;
@@ -578,6 +597,7 @@ main(void)
         WORLD_TEST(each_framing_is_exact),
         WORLD_TEST_UNSTARTED(the_bare_framing_is_for_those_who_want_no_other),
         WORLD_TEST(an_empty_answer_is_an_answer),
+        WORLD_TEST(an_answer_streams_from_its_journal_alone),
         WORLD_TEST(a_stopped_answer_ends_with_done),
         WORLD_TEST(one_connection_asks_twice),
         WORLD_TEST(two_clients_get_two_answers),
