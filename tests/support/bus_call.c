@@ -14,48 +14,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "proto/proto.h"
 #include "proto/utf8.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_text.h"
 #include "svc/svc_time.h"
+#include "tests/support/operations.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define HELLO_ID           1
 #define CALL_ID            2
-
-typedef struct {
-    const char *op;            /* name */
-    const proto_schema_t *req; /* of the body */
-    const proto_schema_t *rep; /* of the replies; NULL: never answered */
-} row_t;
-
-// clang-format off
-static const row_t rows[] = {
-    {OP_SVC_HELLO,     &hello_schema,            &hello_schema},
-    {OP_SVC_PING,      &empty_schema,            &ping_rep_schema},
-    {OP_SVC_STATS,     &empty_schema,            &stats_rep_schema},
-    {OP_AUTH_REGISTER, &register_req_schema,     &register_rep_schema},
-    {OP_AUTH_LOGIN,    &login_req_schema,        &login_rep_schema},
-    {OP_AUTH_VERIFY,   &verify_req_schema,       &verify_rep_schema},
-    {OP_CONVO_CREATE,  &create_req_schema,       &create_rep_schema},
-    {OP_CONVO_LIST,    &list_req_schema,         &list_rep_schema},
-    {OP_CONVO_HISTORY, &history_req_schema,      &history_rep_schema},
-    {OP_CONVO_DELETE,  &conversation_req_schema, &empty_schema},
-    {OP_CONVO_ASK,     &ask_req_schema,          &status_rep_schema},
-    {OP_CONVO_WATCH,   &watch_req_schema,        &status_rep_schema},
-    {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema},
-    {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema},
-    {OP_CONVO_STOP,    &conversation_req_schema, &status_rep_schema},
-    {OP_LLM_GENERATE,  &generate_req_schema,     &journal_rep_schema},
-    {OP_LLM_ATTACH,    &attach_req_schema,       &journal_rep_schema},
-    {OP_LLM_ACK,       &ack_req_schema,          NULL},
-    {OP_LLM_STOP,      &llm_stop_req_schema,     &empty_schema},
-    {OP_LLM_REPLAY,    &replay_req_schema,       &replay_rep_schema},
-    {OP_LLM_MODELS,    &empty_schema,            &models_rep_schema},
-};
-// clang-format on
 
 typedef struct {
     void *socket;         /* DEALER */
@@ -221,7 +189,7 @@ print_reply(const caller_t *self, const proto_schema_t *schema, proto_kind kind,
 /* --- the wire ----------------------------------------------------------------------------------------- */
 
 static void
-send_request(const caller_t *self, uint64_t id, const row_t *row, const void *req)
+send_request(const caller_t *self, uint64_t id, const operation_t *row, const void *req)
 {
     uint8_t trace[PROTO_TRACE_BYTES];
     const uint64_t now = svc_mono_ms();
@@ -276,12 +244,12 @@ await_end(const caller_t *self, uint64_t id, const proto_schema_t *schema,
     return (proto_kind)kind;
 }
 
-static const row_t *
+static const operation_t *
 find_row(const char *op)
 {
-    for (size_t i = 0; i < SVC_COUNT(rows); i++)
-        if (strcmp(rows[i].op, op) == 0)
-            return &rows[i];
+    for (size_t i = 0; i < SVC_COUNT(all_operations); i++)
+        if (strcmp(all_operations[i].op, op) == 0)
+            return &all_operations[i];
     fail("no such operation: ", op);
     return NULL;
 }
@@ -298,7 +266,7 @@ flush_and_close(caller_t *self, void *zmq)
 }
 
 static int
-run(const char *endpoint, const row_t *row, const void *req, uint64_t timeout_ms)
+run(const char *endpoint, const operation_t *row, const void *req, uint64_t timeout_ms)
 {
     const hello_t hello = {.service = SVC_LIT("tool"),
                            .instance = svc_random_u64(),
@@ -338,7 +306,7 @@ main(int argc, char **argv)
     }
     if (n < 2)
         fail("usage: bus_call ENDPOINT OP ['{\"key\":value,...}'] [--timeout-ms N]", "");
-    const row_t *row = find_row(words[1]);
+    const operation_t *row = find_row(words[1]);
     json_object *json = json_tokener_parse(words[2]);
     void *req = svc_alloc(row->req->size);
     from_json(row->req, json, req);
