@@ -212,7 +212,7 @@ route_models(llm_t *self, char **error)
                 return false;
             }
     }
-    self->echo = provider_echo_new(self->ctx->loop);
+    self->echo = provider_echo_new(self->ctx->loop, PROVIDER_ECHO_STEP_MS);
     return model_router_add(self->router, PROVIDER_ECHO_MODEL, self->echo) == RC_OK;
 }
 

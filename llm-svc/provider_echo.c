@@ -29,6 +29,7 @@ struct provider_job {
 struct echo {
     provider_t base;      /* first: a provider_t * is one of these */
     svc_loop_t *loop;     /* kept */
+    uint64_t step_ms;     /* between two pieces */
     provider_job_t *jobs; /* owned */
 };
 
@@ -88,8 +89,7 @@ say_next(void *arg, short events)
         job->at = end;
         job->pieces++;
         /* Set before the text is given: the sink may cancel the job. */
-        job->timer = svc_loop_after(job->echo->loop, PROVIDER_ECHO_STEP_MS, say_next,
-                                    job);
+        job->timer = svc_loop_after(job->echo->loop, job->echo->step_ms, say_next, job);
         job->sink->text(job->arg, piece);
         return;
     }
@@ -157,7 +157,7 @@ destroy(provider_t **self_p)
 }
 
 provider_t *
-provider_echo_new(svc_loop_t *loop)
+provider_echo_new(svc_loop_t *loop, uint64_t step_ms)
 {
     echo_t *self = svc_alloc(sizeof(*self));
 
@@ -166,5 +166,6 @@ provider_echo_new(svc_loop_t *loop)
                               .cancel = free_job,
                               .destroy = destroy};
     self->loop = loop;
+    self->step_ms = step_ms;
     return &self->base;
 }

@@ -11,10 +11,10 @@
 #include "svc/svc_loop.h"
 
 #define PROVIDER_ECHO_MODEL     "echo"
-#define PROVIDER_ECHO_STEP_MS   15  /* between two pieces */
+#define PROVIDER_ECHO_STEP_MS   15  /* what llm-svc takes between two pieces */
 #define PROVIDER_ECHO_STEPS_MAX 200 /* pieces of one answer: 3 s, or longer pieces */
 
-/* Gives the provider. Keeps `loop`. */
-provider_t *provider_echo_new(svc_loop_t *loop);
+/* Gives the provider, which takes `step_ms` between two pieces. Keeps `loop`. */
+provider_t *provider_echo_new(svc_loop_t *loop, uint64_t step_ms);
 
 #endif

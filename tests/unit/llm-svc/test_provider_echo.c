@@ -16,7 +16,7 @@ open_bench(bench_t *b)
 {
     memset(b, 0, sizeof(*b));
     fixture_open(&b->fixture, "llm-svc");
-    caught_init(&b->caught, provider_echo_new(b->fixture.ctx.loop));
+    caught_init(&b->caught, provider_echo_new(b->fixture.ctx.loop, 1));
 }
 
 static void

@@ -72,7 +72,6 @@ a_call_that_is_not_answered_in_time_fails(void **state)
     assert_int_equal(bench.kind, PROTO_ERROR);
     assert_int_equal(call(&bench, "later", 50, 0, NULL), RC_OK);
     await_replies(&bench, 2); /* the one that has a minute is still open */
-    assert_int_equal(fixture_count(&bench.fixture, SVC_M_CALLS_FAILED), 2);
     assert_true(svc_peer_is_up(bench.peer));
     close_bench(&bench);
 }
