@@ -409,7 +409,10 @@ setup_with(void **state, bool with_llm)
     char endpoint[64];
     char *error = NULL;
 
+    static const svc_config_t config; /* no test switch is on */
+
     fixture_open(&service->fixture, "convo-svc");
+    service->fixture.ctx.config = &config;
     folder_open(&service->folder);
     service->port = service_free_port();
     service->llm.port = service_free_port();
