@@ -58,4 +58,8 @@ convo_cache_t *convo_cache_memory_new(uint64_t max_bytes, svc_metrics_t *metrics
 convo_cache_t *convo_cache_redis_new(svc_ctx_t *ctx, convo_cache_fn *on_got, void *arg,
                                      char **error);
 
+/* The body inside a value that Redis gave, "<version>\n<body>"; *out is a view of it. False, and *out untouched: it is of another
+ * version, too long, or anything else. (Whatever shares that Redis may have written it.) Any thread. */
+bool convo_cache_redis_body(svc_str value, uint64_t version, svc_str *out);
+
 #endif

@@ -132,18 +132,17 @@ connect_redis(redis_worker_t *self)
            greet(self, redisCommand(self->redis, "SELECT %u", config->redis_db));
 }
 
-/* The body inside a value, if it is of this version. */
-static bool
-split_value(const redisReply *reply, uint64_t version, svc_str *body)
+bool
+convo_cache_redis_body(svc_str value, uint64_t version, svc_str *out)
 {
     char head[VERSION_MAX_BYTES];
     size_t n = (size_t)snprintf(head, sizeof(head), "%" PRIu64 "\n", version);
 
-    if (reply->type != REDIS_REPLY_STRING || (size_t)reply->len < n ||
-        memcmp(reply->str, head, n) != 0)
+    if (value.n < n || value.n - n > PROTO_JSON_PAGE_MAX_BYTES ||
+        memcmp(value.p, head, n) != 0)
         return false;
-    *body = (svc_str){reply->str + n, (size_t)reply->len - n};
-    return body->n <= PROTO_JSON_PAGE_MAX_BYTES;
+    *out = (svc_str){value.p + n, value.n - n};
+    return true;
 }
 
 static void
@@ -155,7 +154,9 @@ run_get(redis_worker_t *self, svc_job_t *job, const cache_job_t *arg)
 
     if (reply == NULL)
         svc_job_done(job, RC_UNAVAILABLE, body);
-    else if (!split_value(reply, arg->version, &body))
+    else if (reply->type != REDIS_REPLY_STRING ||
+             !convo_cache_redis_body((svc_str){reply->str, (size_t)reply->len},
+                                     arg->version, &body))
         svc_job_done(job, RC_NOT_FOUND, body);
     else
         svc_job_done(job, RC_OK, body);

@@ -54,7 +54,8 @@ seal_open(const seal_t *self, svc_str sealed, svc_buf_t *out)
 
     if (sealed.n == 0)
         return RC_OK;
-    if (sealed.n < HEAD_BYTES + crypto_secretbox_MACBYTES || p[0] != FORM ||
+    /* An empty text is never sealed: nothing inside is not ours. */
+    if (sealed.n <= HEAD_BYTES + crypto_secretbox_MACBYTES || p[0] != FORM ||
         memcmp(p + 1, self->id, SEAL_ID_BYTES) != 0)
         return RC_INVALID;
     n = sealed.n - HEAD_BYTES - crypto_secretbox_MACBYTES;

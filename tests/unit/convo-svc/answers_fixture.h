@@ -414,6 +414,9 @@ setup_with(void **state, bool with_llm)
     fixture_open(&service->fixture, "convo-svc");
     service->fixture.ctx.config = &config;
     folder_open(&service->folder);
+    service->config = svc_config_parse(SVC_LIT(""), "test", false, &error);
+    assert_non_null(service->config);
+    service->fixture.ctx.config = service->config;
     service->port = service_free_port();
     service->llm.port = service_free_port();
     service->llm.answer = RC_LATER;

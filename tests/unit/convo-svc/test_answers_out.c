@@ -269,6 +269,25 @@ a_prompt_that_cannot_be_made_ends_the_answer_with_its_reason(void **state)
 }
 
 static void
+a_prompt_that_came_with_the_question_goes_out_without_a_reader(void **state)
+{
+    test_t *self = *state;
+    answer_t *answer = add_answer(self, 1, ANSWER_WAITING, 0, true);
+    prompt_job_t job = {stream_of(self->room, 1), 101};
+    svc_buf_t prompt;
+
+    svc_buf_init(&prompt, 4096);
+    played_prompt(&job, &prompt);
+    answers_begin(self->answers, answer, NOTHING, svc_buf_str(&prompt));
+    svc_buf_fini(&prompt); /* it was borrowed for the call only */
+    run_until(self, llm_was_asked);
+    assert_int_equal(self->service.llm.generates, 1);
+    assert_int_equal(self->service.llm.fence, 101);
+    assert_string_equal(self->service.llm.last, "hello");
+    assert_int_equal(played_count(&self->reader, READ_PROMPT), 0);
+}
+
+static void
 a_prompt_of_a_row_that_has_moved_on_is_given_up(void **state)
 {
     test_t *self = *state;
@@ -395,6 +414,7 @@ main(void)
         TEST(a_full_queue_takes_the_piece_when_it_comes_again),
         TEST(a_row_that_has_moved_on_is_given_up_and_its_watchers_told_so),
         TEST(a_prompt_that_cannot_be_made_ends_the_answer_with_its_reason),
+        TEST(a_prompt_that_came_with_the_question_goes_out_without_a_reader),
         TEST(a_prompt_of_a_row_that_has_moved_on_is_given_up),
         TEST(a_stop_that_comes_while_the_prompt_is_made_keeps_it_from_being_sent),
         TEST(the_generate_call_has_the_trace_of_its_question),

@@ -3,6 +3,8 @@
  * What was sealed opens again with its key, and with nothing else. */
 #include "convo_fixture.h"
 
+#include <sodium.h>
+
 typedef struct {
     seal_t seal, other;
     svc_buf_t sealed, text;
@@ -62,6 +64,22 @@ an_empty_text_stays_empty(void **state)
     assert_int_equal(seal_open(&self->seal, svc_buf_str(&self->sealed), &self->text),
                      RC_OK);
     assert_int_equal(self->text.n, 0);
+}
+
+static void
+a_seal_around_nothing_is_not_ours(void **state)
+{
+    test_t *self = *state;
+    unsigned char *p;
+    size_t head = 1 + SEAL_ID_BYTES + crypto_secretbox_NONCEBYTES;
+
+    assert_int_equal(seal_close(&self->seal, SVC_LIT("x"), &self->sealed), RC_OK);
+    p = (unsigned char *)self->sealed.p;
+    assert_int_equal(
+        crypto_secretbox_easy(p + head, p, 0, p + 1 + SEAL_ID_BYTES, self->seal.key), 0);
+    assert_int_equal(seal_open(&self->seal, (svc_str){self->sealed.p, self->sealed.n - 1},
+                               &self->text),
+                     RC_INVALID);
 }
 
 static void
@@ -141,6 +159,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(opens_what_it_closed),
         TEST(an_empty_text_stays_empty),
+        TEST(a_seal_around_nothing_is_not_ours),
         TEST(never_seals_the_same_text_alike_and_never_shows_it),
         TEST(refuses_another_key_and_every_change_of_a_byte_or_of_the_length),
         TEST(a_full_buffer_is_refused),
