@@ -80,7 +80,7 @@ count_line_ends(const char *bytes, size_t n)
 gate_verdict
 gate_judge(gate_t *self, const char *bytes, size_t n)
 {
-    size_t begin = self->is_later ? count_line_ends(bytes, n) : 0;
+    size_t begin = count_line_ends(bytes, n);
 
     if (self->is_later && !begins_request_line(bytes + begin, n - begin))
         return GATE_NO_HTTP;

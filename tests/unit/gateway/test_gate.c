@@ -97,9 +97,9 @@ static void
 a_first_line_that_is_no_request_line_is_no_http(void **state)
 {
     static const char *const lines[] = {
-        "\r\n",           "hello\r\n",         "GET\r\n",         "GET /\r\n",
-        "GET / HTTP\r\n", "GET  HTTP/1.1\r\n", " / HTTP/1.1\r\n", "get / HTTP/1.1\r\n",
-        "\x16\x03\x01\n"};
+        "\r\n?\n",         "hello\r\n",          "GET\r\n",
+        "GET /\r\n",       "GET / HTTP\r\n",     "GET  HTTP/1.1\r\n",
+        " / HTTP/1.1\r\n", "get / HTTP/1.1\r\n", "\x16\x03\x01\n"};
 
     (void)state;
     for (size_t i = 0; i < SVC_COUNT(lines); i++)
