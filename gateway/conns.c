@@ -94,8 +94,12 @@ link_conn(conn_t *conn, conn_phase phase)
 void
 conn_enter(conn_t *self, conn_phase phase)
 {
+    if (self->half_closed && phase == CONN_IDLE)
+        phase = CONN_LAST;
+    else if (self->half_closed && (phase == CONN_HEADERS || phase == CONN_BODY))
+        phase = CONN_HALF;
     unlink_conn(self);
-    link_conn(self, phase == CONN_IDLE && self->half_closed ? CONN_LAST : phase);
+    link_conn(self, phase);
 }
 
 void
@@ -494,6 +498,8 @@ take_event(conn_t *conn, uint32_t events)
     }
     bool is_news = is_gone || (is_closed && !conn->half_closed);
     conn->half_closed |= is_closed;
+    if (is_closed && (conn->phase == CONN_HEADERS || conn->phase == CONN_BODY))
+        conn_enter(conn, CONN_HALF);
     if (is_news && conn->request != NULL)
         hooks->gone(hooks->arg, conn->request, !is_gone);
     if (!is_gone && conn->wants_out && (events & EPOLLOUT) != 0 &&
@@ -523,19 +529,27 @@ conns_look(conns_t *self)
         on_events(self, 0);
 }
 
+/* Ends those whose client sends no more, when the server has read all and waits for more. */
+static void
+settle(conns_t *self, conn_phase phase, uint64_t after_ms)
+{
+    uint64_t now = svc_loop_now_ms(self->ctx->loop);
+    size_t n;
+
+    for (conn_t *conn = self->lists[phase].first, *next; conn != NULL; conn = next) {
+        next = conn->next;
+        if (now - conn->since_ms < after_ms || (peek(conn, &n) && n > 0))
+            continue;
+        /* the server may miss the end: it reads on an edge and stops at a short read */
+        conn_cut(conn);
+        conn_enter(conn, CONN_BUSY);
+    }
+}
+
 void
 conns_settle(conns_t *self)
 {
-    size_t n;
-
-    for (conn_t *conn = self->lists[CONN_LAST].first, *next; conn != NULL; conn = next) {
-        next = conn->next;
-        if (peek(conn, &n) && n > 0)
-            continue; /* the server has not read all yet */
-        conn_cut(
-            conn); /* the server may miss it: it reads on an edge and stops at a short read */
-        conn_enter(conn, CONN_BUSY);
-    }
+    settle(self, CONN_LAST, 0);
 }
 
 static void
@@ -546,6 +560,9 @@ on_sweep(void *arg, short events)
 
     (void)events;
     conns_settle(self);
+    settle(
+        self, CONN_HALF,
+        SWEEP_MS); /* the server may be about to refuse it: that takes it a turn more */
     for (conn_phase phase = CONN_GATE; phase < CONN_PHASES; phase++) {
         uint64_t timeout_ms = self->timeout_ms[phase];
         conn_t *conn = self->lists[phase].first;
@@ -583,7 +600,8 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     SVC_ASSERT(self->epoll_fd >= 0);
     self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HELD] =
         self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
-    self->timeout_ms[CONN_BODY] = 1000ull * config->server_body_timeout_s;
+    self->timeout_ms[CONN_BODY] = self->timeout_ms[CONN_HALF] =
+        1000ull * config->server_body_timeout_s;
     self->timeout_ms[CONN_IDLE] = self->timeout_ms[CONN_BLOCKED] =
         1000ull * config->server_idle_timeout_s;
     self->timeout_ms[CONN_LINGER] = LINGER_MS;

@@ -6,7 +6,8 @@
  * It is in one phase, and phases in which the client has to act have a deadline:
  *
  *   GATE -> HEADERS -> (BODY ->) BUSY -> IDLE -> (HELD ->) HEADERS -> ...
- *   GATE, IDLE, HELD -> LINGER -> closed        IDLE, if the client sends no more: LAST
+ *   GATE, IDLE, HELD -> LINGER -> closed
+ *   of a client that sends no more: IDLE is LAST, HEADERS and BODY are HALF
  *
  * Deadlines are absolute for the phase, so dripping bytes does not prolong them. While
  * a request is suspended libmicrohttpd does not see its client go; conn_watch does. A
@@ -30,6 +31,7 @@ typedef enum {
     CONN_HELD,
     CONN_HEADERS,
     CONN_BODY,
+    CONN_HALF,
     CONN_BUSY,
     CONN_BLOCKED,
     CONN_PHASES

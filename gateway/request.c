@@ -548,6 +548,7 @@ request_on_http(void *cls, struct MHD_Connection *mhd, const char *url,
         admit(self, method, url, version);
         return after_headers(self);
     }
+    request_ask_first(self, false);
     if (self->gone || self->at == AT_ANSWER)
         return MHD_NO;
     if (self->at == AT_HEADERS)

@@ -34,6 +34,7 @@ struct request {
     uint64_t body_seen;         /* bytes, dropped ones too */
     stage at;                   /* see there */
     bool suspended;             /* its connection is */
+    bool asked_first;           /* see request_ask_first */
     bool gone;                  /* the client has closed */
     bool doubted;               /* it has closed its sending side, maybe more */
     bool cut;                   /* its stream must end badly */
@@ -59,6 +60,9 @@ response_context_t request_context(const request_t *self);
 
 /* Takes the response (NULL: no memory for one) as the answer, unless there is one. */
 void request_answer_with(request_t *self, int status, struct MHD_Response *response);
+
+/* Whether libmicrohttpd asks it for its answer as soon as it is resumed, before it reads. */
+void request_ask_first(request_t *self, bool first);
 
 /* Suspends its connection until request_wake. Only inside a call of libmicrohttpd. */
 void request_suspend(request_t *self);

@@ -11,11 +11,25 @@
 
 /* --- waiting ------------------------------------------------------------------------------ */
 
+/* libmicrohttpd 0.9.75 reads from a resumed connection before it asks for the answer, and takes the
+ * end of what the client sends for the end of the client. Connections with a time-out of their own
+ * (0: none) are asked first. */
+void
+request_ask_first(request_t *self, bool first)
+{
+    unsigned timeout_s = first ? 0 : self->reactor->ctx.config->server_idle_timeout_s;
+
+    if (self->asked_first != first)
+        MHD_set_connection_option(self->mhd, MHD_CONNECTION_OPTION_TIMEOUT, timeout_s);
+    self->asked_first = first;
+}
+
 void
 request_suspend(request_t *self)
 {
     MHD_suspend_connection(self->mhd);
     self->suspended = true;
+    request_ask_first(self, self->at != AT_ANSWER);
     if (self->route != NULL && self->route->streams)
         conn_watch(self->conn, self);
 }

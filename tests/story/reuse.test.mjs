@@ -200,6 +200,68 @@ story('a client that stops sending after its last request gets all answers, then
     }
 });
 
+story('clients that stop sending while a service is asked get their answers, too', async () => {
+    const user = await s.user();
+    const list = `GET /api/conversations/list HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\n\r\n`;
+    const body = '{"username":"","password":"12345678"}';
+    const register = `POST /api/users/register HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    for (const requests of [list, register, list + list, register + list, GET + list, list + GET.slice(0, 10)]) {
+        await Promise.all(Array.from({ length: 20 }, async () => {
+            const connection = new RawConnection(s.port);
+            connection.send(requests.slice(0, 30));
+            await turn();
+            connection.send(requests.slice(30));
+            connection.socket.end();
+            const text = await connection.untilClosed();
+            assert.equal(count(text, 'HTTP/1.1 '), count(requests, '\r\n\r\n'), `${requests} -> ${text}`);
+            connection.destroy();
+        }));
+    }
+});
+
+/** Numbers that are the same in every run. */
+function dice(seed) {
+    let x = seed;
+    return (n) => {
+        x ^= x << 13;
+        x ^= x >>> 17;
+        x ^= x << 5;
+        return (x >>> 0) % n;
+    };
+}
+
+story('requests are answered in order, however many there are and wherever they are cut', async () => {
+    const user = await s.user();
+    const auth = `Host: x\r\nAuthorization: Bearer ${user.token}\r\n`;
+    const kinds = [[GET, 200], [`\r\n${GET}`, 200], [`GET /api/conversations/list HTTP/1.1\r\n${auth}\r\n`, 200],
+        [`GET /nothing HTTP/1.1\r\n${auth}X-Pad: ${'p'.repeat(5000)}\r\n\r\n`, 404],
+        [`POST /api/users/login HTTP/1.1\r\n${auth}Content-Length: 2000\r\n\r\n${' '.repeat(2000)}`, 400],
+        ['POST /api/users/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n', 400],
+        [`POST /api/users/register HTTP/1.1\r\n${auth}Content-Length: 37\r\n\r\n{"username":"","password":"12345678"}`, 400]];
+    const talk = async (seed) => {
+        const roll = dice(seed);
+        const chosen = Array.from({ length: 1 + roll(8) }, () => kinds[roll(kinds.length)]);
+        const isBad = roll(4) === 0;    /* the last one is refused at the gate, or by libmicrohttpd if it came with others */
+        const bytes = chosen.map(([text]) => text).join('') + (isBad ? 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n' : '');
+        const connection = new RawConnection(s.port);
+        for (let at = 0, n; at < bytes.length; at += n) {
+            n = 1 + roll(roll(2) ? 10 : 4000);
+            connection.send(bytes.slice(at, at + n));
+            for (let turns = roll(3); turns > 0; turns--)
+                await turn();
+        }
+        if (roll(2))
+            connection.socket.end();
+        const want = chosen.map(([, status]) => status).concat(isBad ? [400] : []);
+        const statuses = () => [...connection.text.matchAll(/HTTP\/1\.1 (\d+) /g)].map((m) => Number(m[1]));
+        await connection.when(20_000, () => connection.closed || statuses().length >= want.length, `the answers to ${seed}`);
+        assert.deepEqual(statuses().slice(0, want.length), want, `seed ${seed}`);    /* libmicrohttpd's own 400 has two heads */
+        connection.destroy();
+    };
+    for (let seed = 1; seed <= 400; seed += 20)
+        await Promise.all(Array.from({ length: 20 }, (_, i) => talk(seed + i)));
+});
+
 story('a client that leaves in the middle of its next request is let go', async () => {
     for (const head of ['G', 'GET /healthz HTTP/1.1\r\nHost: x\r\n', 'hello']) {
         const connection = await reused();

@@ -104,6 +104,11 @@ story('a client that leaves before the first piece is noticed at once, not when 
 story('a client that only stops sending before the first piece hears the whole answer', async () => {
     const user = await s.user();
     const hold = provider.hold('fake:listens');
+    const others = Array.from({ length: 4 }, () => new RawConnection(s.port));    /* older than the asker, and idle */
+    for (const other of others) {
+        other.send('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+        await other.until('200 OK');
+    }
     for (const when of ['before', 'after']) {
         const id = await user.create('fake:listens');
         const connection = question(user, id, 'tell me');
@@ -123,6 +128,8 @@ story('a client that only stops sending before the first piece hears the whole a
         assert.ok(text.endsWith('\r\n0\r\n\r\n'), text.slice(-100));
         await complete(user, id);
     }
+    for (const other of others)
+        other.destroy();
 });
 
 story('a client that resets its connection finds its answer, too', async () => {
