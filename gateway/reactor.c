@@ -3,8 +3,8 @@
  * libmicrohttpd runs with external epoll and no socket of its own to accept on:
  * conns.c hands it connections. It is run once at the end of every turn, after all
  * that resumes connections, since its time-out does not know of resumed ones.
- * Everything is made, used and closed on the reactor's own thread; the main thread
- * waits until it stands. */
+ * Everything is made, used and closed on the reactor's own thread, but that the main
+ * thread frees the loop when it has joined; it waits until all of it stands. */
 #include "reactor.h"
 #include "request.h"
 
@@ -393,7 +393,6 @@ tear_down(reactor_thread_t *self)
     svc_buf_fini(&reactor->scratch);
     if (self->listen_fd >= 0)
         close(self->listen_fd);
-    svc_loop_destroy(&reactor->ctx.loop);
 }
 
 static void *
@@ -413,9 +412,12 @@ thread_main(void *arg)
     return NULL;
 }
 
+/* The thread is joined. Its loop has to live until here: whoever has stopped it may still be on the
+ * way to wake it when it has already ended. */
 static void
 free_thread(reactor_thread_t *self)
 {
+    svc_loop_destroy(&self->reactor.ctx.loop);
     sem_destroy(&self->ready);
     close(self->drain_fd);
     free(self);

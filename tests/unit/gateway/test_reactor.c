@@ -299,6 +299,30 @@ whoever_asks_while_it_drains_is_told_that_it_is_not_ready(void **state)
 
 /* --- stop --------------------------------------------------------------------------------- */
 
+static void
+stops_whatever_it_is_doing(void **state)
+{
+    world_t *world = *state;
+    client_t client;
+    char *error = NULL;
+
+    for (int i = 0; i < 40; i++) { /* awake or asleep, with a request or before it */
+        uint16_t port;
+        int fd = -1;
+        assert_int_equal(listener_open("127.0.0.1", 0, &fd, 1, &port, &error), RC_OK);
+        reactor_thread_t *reactor = reactor_start(&world->setup, fd, &error);
+        assert_non_null(reactor);
+        uint16_t first = world->port;
+        world->port = port;
+        client_open(&client, world, 0);
+        world->port = first;
+        client_ask(&client, "GET", "/healthz", "", NULL);
+        reactor_stop(&reactor);
+        client_await(&client, NULL);
+        client_close(&client);
+    }
+}
+
 /* Opens a client whose request waits until `op` is answered. */
 static void
 open_waiting(client_t *client, world_t *world, const char *method, const char *path,
@@ -454,6 +478,7 @@ main(void)
         WORLD_TEST(a_drain_without_requests_is_done_at_once),
         WORLD_TEST(a_drain_waits_for_requests_and_streams),
         WORLD_TEST(whoever_asks_while_it_drains_is_told_that_it_is_not_ready),
+        WORLD_TEST(stops_whatever_it_is_doing),
         WORLD_TEST(a_stop_ends_whatever_waits),
         WORLD_TEST(a_stop_ends_a_stream_between_two_events),
         WORLD_TEST(a_stop_cuts_half_a_document),
