@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define DRAIN_LOOK_MS 20
+#define LISTS_SHARE   4 /* one part of the cache is for lists, the others for histories */
 #define SEAL_KEY_FILE "seal.key"
 
 /* --- parts ------------------------------------------------------------------------------------ */
@@ -88,18 +89,26 @@ start_workers(convo_t *self, char **error)
     self->writer = svc_pool_new(self->ctx, &writer, &self->workers, error);
     if (self->writer != NULL)
         self->reader = svc_pool_new(self->ctx, &reader, &self->workers, error);
-    return self->reader != NULL;
+    reader.name = "lookup";
+    reader.threads = 1;
+    reader.max_batch = CONVO_LOOKUP_BATCH;
+    if (self->reader != NULL)
+        self->lookup = svc_pool_new(self->ctx, &reader, &self->workers, error);
+    return self->lookup != NULL;
 }
 
 static bool
 open_cache(convo_t *self, char **error)
 {
     const svc_config_t *config = self->ctx->config;
+    uint64_t max_bytes = (uint64_t)config->convo_cache_mb << 20;
 
+    self->lists = convo_cache_memory_new(max_bytes / LISTS_SHARE, self->ctx->metrics,
+                                         convo_on_list_cache, self);
     if (config->redis_address[0] != '\0')
         self->cache = convo_cache_redis_new(self->ctx, convo_on_cache, self, error);
     else
-        self->cache = convo_cache_memory_new((uint64_t)config->convo_cache_mb << 20,
+        self->cache = convo_cache_memory_new(max_bytes - max_bytes / LISTS_SHARE,
                                              self->ctx->metrics, convo_on_cache, self);
     return self->cache != NULL;
 }
@@ -194,6 +203,8 @@ convo_destroy(convo_t **self_p)
     svc_peer_destroy(&self->llm);
     svc_server_destroy(&self->server);
     convo_cache_destroy(&self->cache);
+    convo_cache_destroy(&self->lists);
+    svc_pool_destroy(&self->lookup);
     svc_pool_destroy(&self->reader);
     svc_pool_destroy(&self->writer);
     convo_drop_lookups(self);

@@ -13,11 +13,12 @@
 #include "convo_jobs.h"
 #include "svc/svc_table.h"
 
-#define CONVO_WRITES_MAX  8192 /* jobs that wait for the writer; one more is RC_BUSY */
-#define CONVO_READS_MAX   4096 /* jobs that wait for the readers; likewise */
-#define CONVO_READERS_MAX 4    /* threads */
-#define CONVO_HELD_MS     2000 /* a question waits this long for an llm-svc that is away */
-#define CONVO_HELD_MAX    256  /* such questions; one more is refused at once */
+#define CONVO_WRITES_MAX   8192 /* jobs that wait for the writer; one more is RC_BUSY */
+#define CONVO_READS_MAX    4096 /* jobs that wait for the readers; likewise */
+#define CONVO_READERS_MAX  4    /* threads */
+#define CONVO_LOOKUP_BATCH 64   /* heads read in one go */
+#define CONVO_HELD_MS      2000 /* a question waits this long for an llm-svc that is away */
+#define CONVO_HELD_MAX     256 /* such questions; one more is refused at once */
 #define CONVO_HELD_MAX_BYTES \
     (16u << 20) /* of all of them: two of the longest, or 256 of 64 KB */
 
@@ -31,19 +32,22 @@ typedef struct convo {
     convo_workers_t workers; /* what writer and readers are given */
     svc_pool_t *writer;      /* owned: one thread */
     svc_pool_t *reader;      /* owned */
-    convo_cache_t *cache;    /* owned */
-    svc_server_t *server;    /* owned */
-    svc_peer_t *llm;         /* owned */
-    answers_t *answers;      /* owned */
-    proto_arena_t *arena;    /* of results */
-    svc_table_t lookups;     /* owns the histories that the cache is asked for, by call */
-    size_t n_asking;         /* questions on their way to the database */
-    convo_held_t *held;      /* owned; questions that wait for an llm-svc, oldest first */
-    size_t n_held;           /* in it, at most CONVO_HELD_MAX */
-    size_t held_bytes;       /* of their bodies, at most CONVO_HELD_MAX_BYTES */
-    uint64_t held_timer;     /* looks at them; 0: there are none */
-    bool is_draining;        /* no new questions */
-    uint64_t drain_timer;    /* looks whether all is done; 0: none */
+    svc_pool_t *lookup;      /* owned: one thread, for the heads */
+    convo_cache_t *cache;    /* owned; of histories */
+    convo_cache_t *
+        lists; /* owned; of lists, always in memory: another process would be slower than the database */
+    svc_server_t *server; /* owned */
+    svc_peer_t *llm;      /* owned */
+    answers_t *answers;   /* owned */
+    proto_arena_t *arena; /* of results */
+    svc_table_t lookups;  /* owns the histories that the cache is asked for, by call */
+    size_t n_asking;      /* questions on their way to the database */
+    convo_held_t *held;   /* owned; questions that wait for an llm-svc, oldest first */
+    size_t n_held;        /* in it, at most CONVO_HELD_MAX */
+    size_t held_bytes;    /* of their bodies, at most CONVO_HELD_MAX_BYTES */
+    uint64_t held_timer;  /* looks at them; 0: there are none */
+    bool is_draining;     /* no new questions */
+    uint64_t drain_timer; /* looks whether all is done; 0: none */
 } convo_t;
 
 /* Builds the service on ctx->loop: locks and opens the database, takes up unfinished answers, binds, connects.
@@ -79,7 +83,8 @@ void convo_drop_held(convo_t *self);
 /* Frees the histories that the cache is still asked for. */
 void convo_drop_lookups(convo_t *self);
 
-/* convo_cache_fn of the service. */
+/* convo_cache_fn of the service, for histories and for lists. */
 void convo_on_cache(void *arg, uint64_t tag, bool hit, svc_str body);
+void convo_on_list_cache(void *arg, uint64_t tag, bool hit, svc_str body);
 
 #endif

@@ -80,6 +80,27 @@ static const proto_field_t restart_job_fields[] = {
 const proto_schema_t restart_job_schema = {
     "restart_job", restart_job_fields, SVC_COUNT(restart_job_fields), sizeof(restart_job_t)};
 
+static const proto_field_t list_head_job_fields[] = {
+    /* key           type       must  min max           where sub */
+    {"list_of",      PROTO_U64, true, 0,  PROTO_ID_MAX, offsetof(list_head_job_t, user), NULL},
+    {"list_version", PROTO_U64, true, 0,  UINT64_MAX,   offsetof(list_head_job_t, version), NULL},
+};
+
+const proto_schema_t list_head_job_schema = {
+    "list_head_job", list_head_job_fields, SVC_COUNT(list_head_job_fields), sizeof(list_head_job_t)};
+
+static const proto_field_t list_job_fields[] = {
+    /* key      type        must   min max                        where sub */
+    {"json",    PROTO_BIN,  true,  0,  PROTO_JSON_PAGE_MAX_BYTES, offsetof(list_job_t, page.json), NULL},
+    {"next",    PROTO_U64,  false, 0,  PROTO_ID_MAX,              offsetof(list_job_t, page.next), NULL},
+    {"user",    PROTO_U64,  true,  0,  PROTO_ID_MAX,              offsetof(list_job_t, user), NULL},
+    {"version", PROTO_U64,  true,  0,  UINT64_MAX,                offsetof(list_job_t, version), NULL},
+    {"whole",   PROTO_BOOL, false, 0,  0,                         offsetof(list_job_t, whole), NULL},
+};
+
+const proto_schema_t list_job_schema = {
+    "list_job", list_job_fields, SVC_COUNT(list_job_fields), sizeof(list_job_t)};
+
 static const proto_field_t head_job_fields[] = {
     /* key           type        must   min max           where sub */
     {"conversation", PROTO_U64,  true,  0,  PROTO_ID_MAX, offsetof(head_job_t, conversation), NULL},

@@ -4,12 +4,15 @@
  * the rest has schemas of its own here. Nothing but these bytes crosses a thread.
  *
  *   writer job       payload               result            reader job      payload       result
- *   WRITE_CREATE     create_req            create_rep        READ_LIST       list_req      list_rep
+ *   WRITE_CREATE     create_req            create_rep        READ_LIST       list_req      list_job
  *   WRITE_DELETE     conversation_req      its id            READ_HEAD       history_req   head_job
  *   WRITE_ASK        ask_req               answer_row        READ_HISTORY    history_req   history_job
  *   WRITE_STOP       conversation_req      answer_row        READ_TEXT       read_req      read_rep
  *   WRITE_STEP       answer_step           -                 READ_STATUS     watch_req     answer_row
- *   WRITE_RESTART    restart_job           -                 READ_PROMPT     prompt_job    generate_req */
+ *   WRITE_RESTART    restart_job           -                 READ_PROMPT     prompt_job    generate_req
+ *                                                            READ_LIST_HEAD  list_req      list_head_job
+ *
+ * The two heads are short: they have a thread of their own, which does all that wait in one go. */
 #ifndef CONVO_JOBS_H
 #define CONVO_JOBS_H
 
@@ -21,7 +24,15 @@
 #define CONVO_READY_PROMPT_MAX_BYTES 16384
 
 enum { WRITE_CREATE, WRITE_DELETE, WRITE_ASK, WRITE_STOP, WRITE_STEP, WRITE_RESTART };
-enum { READ_LIST, READ_HEAD, READ_HISTORY, READ_TEXT, READ_STATUS, READ_PROMPT };
+enum {
+    READ_LIST,
+    READ_HEAD,
+    READ_HISTORY,
+    READ_TEXT,
+    READ_STATUS,
+    READ_PROMPT,
+    READ_LIST_HEAD
+};
 
 /* A new generation of a waiting answer. */
 typedef struct {
@@ -30,6 +41,20 @@ typedef struct {
     uint64_t new_fence;   /* from now on */
     uint64_t attempt;     /* its number */
 } restart_job_t;
+
+/* What decides whether a cached list may be used. */
+typedef struct {
+    uint64_t user;    /* as asked */
+    uint64_t version; /* of the list; 0: no conversation yet */
+} list_head_job_t;
+
+/* A page of a list and what the cache needs to know about it. */
+typedef struct {
+    list_rep_t page;  /* as for the caller */
+    uint64_t user;    /* as asked */
+    uint64_t version; /* of the list at that moment */
+    bool whole;       /* the page is all of it */
+} list_job_t;
 
 /* What decides whether a cached history may be used. */
 typedef struct {
@@ -53,7 +78,8 @@ typedef struct {
 } prompt_job_t;
 
 extern const proto_schema_t answer_row_schema, answer_step_schema, restart_job_schema,
-    head_job_schema, history_job_schema, prompt_job_schema;
+    list_head_job_schema, list_job_schema, head_job_schema, history_job_schema,
+    prompt_job_schema;
 
 /* What each worker is given. Outlives the pools; read-only. */
 typedef struct {

@@ -1,8 +1,8 @@
 /* convo_ops.c - the table of operations, and the handlers of conversations.
  *
- * A history asks the database for owner and version first; with these the cache may have it
- * ready. It is not asked while an answer is being written, whose text grows without a new version.
- * Only a history that fits one page is cached: it is what is asked for again and again. */
+ * A history asks the database for owner and version first, a list for the version; with these the
+ * cache may have it ready. For a history it is not asked while an answer is being written, whose text grows without a new version.
+ * Only what fits one page is cached: it is what is asked for again and again. */
 #include "convo.h"
 
 #include <stdlib.h>
@@ -62,14 +62,72 @@ on_create(void *arg, svc_call_t *call, const void *req, void *rep)
     return convo_pass_on(self, self->writer, WRITE_CREATE, call, on_answered);
 }
 
-static svc_rc
-on_list(void *arg, svc_call_t *call, const void *req, void *rep)
+static void
+on_list_page(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
     convo_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+    list_job_t job;
 
-    (void)req;
+    if (rc == RC_OK)
+        rc = proto_decode(&list_job_schema, result, self->arena, &job);
+    if (rc == RC_OK && job.whole && job.version != 0)
+        self->lists->api->put(self->lists, job.user, job.version, job.page.json);
+    if (call != NULL)
+        svc_call_finish(call, rc, rc == RC_OK ? &job.page : NULL);
+}
+
+/* The cache has answered. On a miss its caller goes on: it is on the stack. */
+void
+convo_on_list_cache(void *arg, uint64_t tag, bool hit, svc_str body)
+{
+    convo_t *self = arg;
+    svc_call_t *call = svc_server_call(self->server, tag);
+    list_rep_t page = {.json = body};
+
+    if (hit && call != NULL)
+        svc_call_finish(call, RC_OK, &page);
+}
+
+static void
+on_list_head(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    convo_t *self = arg;
+    list_req_t req = {0};
+    list_head_job_t head;
+    svc_call_t *call;
+    svc_buf_t body;
+
+    if (rc == RC_OK)
+        rc = proto_decode(&list_head_job_schema, result, self->arena, &head);
+    if (rc == RC_OK)
+        self->lists->api->get(self->lists, head.user, head.version, tag);
+    call = svc_server_call(self->server, tag);
+    if (call == NULL)
+        return; /* answered from the cache, or gone */
+    svc_buf_init(&body, 256);
+    if (rc == RC_OK) {
+        req.user = head.user;
+        rc = proto_encode(&list_req_schema, &req, &body);
+    }
+    if (rc == RC_OK)
+        rc = svc_pool_submit(self->reader, READ_LIST, svc_buf_str(&body), on_list_page,
+                             self, tag);
+    svc_buf_fini(&body);
+    if (rc != RC_OK)
+        svc_call_finish(call, rc, NULL);
+}
+
+static svc_rc
+on_list(void *arg, svc_call_t *call, const void *arg_req, void *rep)
+{
+    convo_t *self = arg;
+    const list_req_t *req = arg_req;
+
     (void)rep;
-    return convo_pass_on(self, self->reader, READ_LIST, call, on_answered);
+    if (req->cursor != 0 || self->ctx->config->test_plain_paths)
+        return convo_pass_on(self, self->reader, READ_LIST, call, on_list_page);
+    return convo_pass_on(self, self->lookup, READ_LIST_HEAD, call, on_list_head);
 }
 
 static void
@@ -210,5 +268,5 @@ on_history(void *arg, svc_call_t *call, const void *arg_req, void *rep)
     (void)rep;
     if (req->message != 0)
         return convo_pass_on(self, self->reader, READ_HISTORY, call, on_history_page);
-    return convo_pass_on(self, self->reader, READ_HEAD, call, on_head);
+    return convo_pass_on(self, self->lookup, READ_HEAD, call, on_head);
 }

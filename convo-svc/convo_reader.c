@@ -1,8 +1,8 @@
 /* convo_reader.c - the threads that read the database: list, history, text, status, prompts.
  *
  * One handler per kind of job, in a table; what needs more than a page of code stands in files of
- * its own (history_json.c, prompt.c). A result's buffer is given back after each job, since one
- * prompt may have had 48 MB. */
+ * its own (history_json.c, prompt.c). A batch is one transaction, so it sees one moment. The buffer
+ * of results is given back after a large one, since one prompt may have had 48 MB. */
 #include "convo_reader.h"
 
 #include "history_json.h"
@@ -12,27 +12,43 @@
 
 #include <stdlib.h>
 
+#define OUT_KEEP_BYTES (64u << 10)
+
 typedef struct {
     const convo_workers_t *workers; /* borrowed */
     convo_store_t *store; /* owned, only reads; NULL while it cannot be opened */
     proto_arena_t *arena; /* owned */
+    svc_buf_t out;        /* of the job at hand */
     uint64_t opened_ms;   /* monotonic, of the connection */
 } reader_t;
 
 /* --- list, history ---------------------------------------------------------------------------- */
 
 static svc_rc
-on_list(reader_t *self, const void *req, svc_buf_t *out)
+on_list_head(reader_t *self, const void *arg, svc_buf_t *out)
 {
-    list_rep_t rep = {.next = 0};
+    const list_req_t *req = arg;
+    list_head_job_t head = {.user = req->user};
+    svc_rc rc = self->store->api->list_version(self->store, req->user, &head.version);
+
+    return rc == RC_OK ? proto_encode(&list_head_job_schema, &head, out) : rc;
+}
+
+static svc_rc
+on_list(reader_t *self, const void *arg, svc_buf_t *out)
+{
+    const list_req_t *req = arg;
+    list_job_t job = {.user = req->user};
     svc_buf_t json;
-    svc_rc rc;
+    svc_rc rc = self->store->api->list_version(self->store, req->user, &job.version);
 
     svc_buf_init(&json, PROTO_JSON_PAGE_MAX_BYTES);
-    rc = history_json_list(self->store, req, &json, &rep.next);
-    rep.json = svc_buf_str(&json);
     if (rc == RC_OK)
-        rc = proto_encode(&list_rep_schema, &rep, out);
+        rc = history_json_list(self->store, req, &json, &job.page.next);
+    job.page.json = svc_buf_str(&json);
+    job.whole = req->cursor == 0 && job.page.next == 0;
+    if (rc == RC_OK)
+        rc = proto_encode(&list_job_schema, &job, out);
     svc_buf_fini(&json);
     return rc;
 }
@@ -191,12 +207,13 @@ typedef struct {
 
 // clang-format off
 static const read_kind_t kinds[] = {
-    [READ_LIST]    = {&list_req_schema,    on_list},
-    [READ_HEAD]    = {&history_req_schema, on_head},
-    [READ_HISTORY] = {&history_req_schema, on_history},
-    [READ_TEXT]    = {&read_req_schema,    on_text},
-    [READ_STATUS]  = {&watch_req_schema,   on_status},
-    [READ_PROMPT]  = {&prompt_job_schema,  on_prompt},
+    [READ_LIST]      = {&list_req_schema,    on_list},
+    [READ_HEAD]      = {&history_req_schema, on_head},
+    [READ_HISTORY]   = {&history_req_schema, on_history},
+    [READ_TEXT]      = {&read_req_schema,    on_text},
+    [READ_STATUS]    = {&watch_req_schema,   on_status},
+    [READ_PROMPT]    = {&prompt_job_schema,  on_prompt},
+    [READ_LIST_HEAD] = {&list_req_schema,    on_list_head},
 };
 // clang-format on
 
@@ -236,31 +253,31 @@ run_job(reader_t *self, const svc_job_t *job, svc_buf_t *out)
     if (kind >= SVC_COUNT(kinds))
         return RC_INVALID;
     rc = proto_decode(kinds[kind].schema, svc_job_payload(job), self->arena, &arg);
-    if (rc == RC_OK)
-        rc = refresh(self);
-    if (rc == RC_OK)
-        rc = self->store->api->begin(self->store, false);
-    if (rc != RC_OK)
-        return rc;
-    rc = kinds[kind].handle(self, &arg, out);
-    self->store->api->rollback(self->store); /* it only read */
-    return rc;
+    return rc == RC_OK ? kinds[kind].handle(self, &arg, out) : rc;
 }
 
 void
 convo_reader_work(void *state, svc_job_t *const *jobs, size_t n)
 {
     reader_t *self = state;
+    svc_rc begun = refresh(self);
 
+    if (begun == RC_OK)
+        begun = self->store->api->begin(self->store, false);
     for (size_t i = 0; i < n; i++) {
-        svc_buf_t out;
+        svc_buf_t *out = &self->out;
         svc_rc rc;
 
-        svc_buf_init(&out, PROTO_MESSAGE_MAX_BYTES);
-        rc = run_job(self, jobs[i], &out);
-        svc_job_done(jobs[i], rc, rc == RC_OK ? svc_buf_str(&out) : (svc_str){NULL, 0});
-        svc_buf_fini(&out);
+        svc_buf_clear(out);
+        rc = begun == RC_OK ? run_job(self, jobs[i], out) : begun;
+        svc_job_done(jobs[i], rc, rc == RC_OK ? svc_buf_str(out) : (svc_str){NULL, 0});
+        if (out->cap > OUT_KEEP_BYTES) {
+            svc_buf_fini(out);
+            svc_buf_init(out, PROTO_MESSAGE_MAX_BYTES);
+        }
     }
+    if (begun == RC_OK)
+        self->store->api->rollback(self->store); /* it only read */
 }
 
 void *
@@ -270,6 +287,7 @@ convo_reader_open(void *arg, char **error)
 
     self->workers = arg;
     self->arena = proto_arena_new();
+    svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
     self->opened_ms = svc_mono_ms();
     self->store = convo_store_sqlite_open(self->workers->path, false, self->workers->log,
                                           error);
@@ -287,5 +305,6 @@ convo_reader_close(void *state)
 
     convo_store_destroy(&self->store);
     proto_arena_destroy(&self->arena);
+    svc_buf_fini(&self->out);
     free(self);
 }

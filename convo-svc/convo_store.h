@@ -116,6 +116,9 @@ typedef struct {
     /* Removes it with all that hangs on it. RC_NOT_FOUND. */
     svc_rc (*conversation_remove)(convo_store_t *self, uint64_t id);
 
+    /* The version of a user's list, which every conversation added or removed raises; 0: there never was one. */
+    svc_rc (*list_version)(convo_store_t *self, uint64_t user, uint64_t *out);
+
     /* All of a user, newest first; `after`: seq of the last one already seen (it may be gone meanwhile), 0: from the newest.
      * fn ends it by RC_LATER, which is returned. */
     svc_rc (*conversation_list)(convo_store_t *self, uint64_t user, uint64_t after,

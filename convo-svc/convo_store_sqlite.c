@@ -6,7 +6,7 @@
  * set for the moments in which SQLite's own checkpoint holds a lock.
  *
  *   conversation --< message (questions)      answer --< chunk (text, in order of offset)
- *               \--< answer (even message_ids)
+ *               \--< answer (even message_ids)      list (the version of each user's)
  *
  * A failure of the disk is logged here once a second at most: it is the only place that knows
  * SQLite's words for it. */
@@ -40,6 +40,7 @@ static const char *const migrations[SCHEMA_VERSION] = {
     "  turns INTEGER NOT NULL DEFAULT 0,"
     "  turn_bytes INTEGER NOT NULL DEFAULT 0);"
     "CREATE INDEX conversation_of_user ON conversation (user, created_s, seq);"
+    "CREATE TABLE list (user INTEGER PRIMARY KEY, version INTEGER NOT NULL);"
     "CREATE TABLE message ("
     "  conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,"
     "  message_id INTEGER NOT NULL,"
@@ -338,6 +339,7 @@ static const convo_store_api_t sqlite_api = {
     .conversation_add = store_conversation_add,
     .conversation_get = store_conversation_get,
     .conversation_remove = store_conversation_remove,
+    .list_version = store_list_version,
     .conversation_list = store_conversation_list,
     .question_add = store_question_add,
     .question_text = store_question_text,

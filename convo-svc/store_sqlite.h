@@ -23,6 +23,8 @@ typedef enum {
     ST_CONVERSATION_ADD,
     ST_CONVERSATION_GET,
     ST_CONVERSATION_REMOVE,
+    ST_LIST_RAISE,
+    ST_LIST_VERSION,
     ST_CONVERSATION_LIST,
     ST_CONVERSATION_LIST_AFTER,
     ST_CONVERSATION_ASKED,
@@ -82,6 +84,7 @@ svc_rc store_conversation_add(convo_store_t *base, const conversation_row_t *row
 svc_rc store_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *fn,
                               void *arg);
 svc_rc store_conversation_remove(convo_store_t *base, uint64_t id);
+svc_rc store_list_version(convo_store_t *base, uint64_t user, uint64_t *out);
 svc_rc store_conversation_list(convo_store_t *base, uint64_t user, uint64_t after,
                                convo_conversation_fn *fn, void *arg);
 svc_rc store_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,

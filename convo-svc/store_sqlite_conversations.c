@@ -5,6 +5,8 @@
  * together, in the writer's transaction: message_ids have no gaps and no doubles. */
 #include "store_sqlite.h"
 
+#include "svc/svc_secret.h"
+
 /* Columns of a conversation, in the order of fill_conversation. */
 #define CONVERSATION_COLUMNS                                                              \
     "c.id, c.seq, c.user, c.created_s, c.version, c.last_message, c.turns, c.turn_bytes," \
@@ -30,6 +32,35 @@ fill_conversation(sqlite3_stmt *q)
     };
 }
 
+/* Gives a user's list a version that it never had, not even in a database that was restored from a backup meanwhile. */
+static svc_rc
+raise_list(store_sqlite_t *self, uint64_t user)
+{
+    sqlite3_stmt *q = store_stmt(
+        self, ST_LIST_RAISE,
+        "INSERT INTO list (user, version) VALUES (?1, ?2)"
+        " ON CONFLICT (user) DO UPDATE SET version = version + excluded.version");
+
+    store_bind_u64(q, 1, user);
+    store_bind_u64(q, 2, 1 + (svc_random_u64() & 0xfffff));
+    return store_run(self, q);
+}
+
+svc_rc
+store_list_version(convo_store_t *base, uint64_t user, uint64_t *out)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+    sqlite3_stmt *q = store_stmt(self, ST_LIST_VERSION,
+                                 "SELECT version FROM list WHERE user = ?");
+    svc_rc rc;
+
+    store_bind_u64(q, 1, user);
+    rc = store_step(self, q);
+    *out = rc == RC_OK ? store_u64(q, 0) : 0;
+    store_done(q);
+    return rc == RC_NOT_FOUND ? RC_OK : rc;
+}
+
 svc_rc
 store_conversation_add(convo_store_t *base, const conversation_row_t *row)
 {
@@ -39,6 +70,7 @@ store_conversation_add(convo_store_t *base, const conversation_row_t *row)
         "INSERT INTO conversation"
         " (id, user, title, model, sealed_key, created_s, version)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)");
+    svc_rc rc;
 
     store_bind_u64(q, 1, row->id);
     store_bind_u64(q, 2, row->user);
@@ -47,7 +79,8 @@ store_conversation_add(convo_store_t *base, const conversation_row_t *row)
     store_bind_bytes(q, 5, row->sealed_key);
     store_bind_u64(q, 6, row->created_s);
     store_bind_u64(q, 7, row->version);
-    return store_run(self, q);
+    rc = store_run(self, q);
+    return rc == RC_OK ? raise_list(self, row->user) : rc;
 }
 
 svc_rc
@@ -76,12 +109,16 @@ store_conversation_remove(convo_store_t *base, uint64_t id)
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
     sqlite3_stmt *q = store_stmt(self, ST_CONVERSATION_REMOVE,
-                                 "DELETE FROM conversation WHERE id = ?");
+                                 "DELETE FROM conversation WHERE id = ? RETURNING user");
+    uint64_t user = 0;
     svc_rc rc;
 
     store_bind_u64(q, 1, id);
-    rc = store_run(self, q);
-    return rc == RC_OK && store_changes(self) == 0 ? RC_NOT_FOUND : rc;
+    rc = store_step(self, q);
+    if (rc == RC_OK)
+        user = store_u64(q, 0);
+    store_done(q);
+    return rc == RC_OK ? raise_list(self, user) : rc;
 }
 
 /* Where a page begins: behind the conversation with seq `after`, or, when it was deleted meanwhile, behind the place where

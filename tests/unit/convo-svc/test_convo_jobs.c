@@ -7,8 +7,8 @@
 #define MSG_MAX_BYTES 512
 
 static const proto_schema_t *const schemas[] = {
-    &answer_row_schema, &answer_step_schema, &restart_job_schema,
-    &head_job_schema,   &history_job_schema, &prompt_job_schema,
+    &answer_row_schema,  &answer_step_schema, &restart_job_schema, &head_job_schema,
+    &history_job_schema, &prompt_job_schema,  &list_job_schema,    &list_head_job_schema,
 };
 
 typedef struct {

@@ -342,6 +342,44 @@ a_history_is_cached_until_its_version_changes(void **state)
     free(first);
 }
 
+static const char *
+list_of(test_t *self, uint64_t user)
+{
+    list_req_t req = {.user = user};
+
+    return service_call(&self->service, OP_CONVO_LIST, &list_req_schema, &req,
+                        &list_rep_schema, &self->c)
+        ->json;
+}
+
+static void
+a_list_is_cached_until_a_conversation_comes_or_goes(void **state)
+{
+    test_t *self = *state;
+    fixture_t *fixture = &self->service.fixture;
+    uint64_t first, second;
+    char *before;
+
+    assert_string_equal(list_of(self, USER), "[]");
+    assert_string_equal(list_of(self, USER), "[]");
+    first = create(self, "first");
+    before = svc_str_dup(svc_str_c(list_of(self, USER)));
+    assert_non_null(strstr(before, "\"first\""));
+    assert_int_equal(fixture_count(fixture, SVC_M_CACHE_HITS), 0);
+    assert_string_equal(list_of(self, USER), before);
+    assert_int_equal(fixture_count(fixture, SVC_M_CACHE_HITS), 1);
+    assert_string_equal(list_of(self, STRANGER), "[]");
+    second = create(self, "second");
+    assert_non_null(strstr(list_of(self, USER), "\"second\""));
+    assert_int_equal(on_conversation(self, OP_CONVO_DELETE, USER, second)->rc, RC_OK);
+    assert_string_equal(list_of(self, USER), before);
+    assert_int_equal(fixture_count(fixture, SVC_M_CACHE_HITS), 1);
+    assert_int_equal(on_conversation(self, OP_CONVO_DELETE, USER, first)->rc, RC_OK);
+    for (int i = 0; i < 2; i++)
+        assert_string_equal(list_of(self, USER), "[]");
+    free(before);
+}
+
 static void
 redis_that_is_away_changes_no_answer(void **state)
 {
@@ -598,6 +636,7 @@ main(void)
         TEST(what_is_deleted_for_a_caller_that_has_gone_is_gone_for_all),
         TEST(a_long_history_comes_in_pages),
         TEST(a_history_is_cached_until_its_version_changes),
+        TEST(a_list_is_cached_until_a_conversation_comes_or_goes),
         TEST_DEAD_REDIS(redis_that_is_away_changes_no_answer),
         TEST(what_is_put_is_what_was_told_under_the_version_that_was_asked_for),
         TEST(a_hit_goes_out_as_it_is_and_only_to_the_owner),
