@@ -235,7 +235,7 @@ feed_hub_new(svc_ctx_t *ctx, svc_peer_t *convo, svc_peer_t *llm, char **error)
     feed_hub_t *self = svc_alloc(sizeof *self);
 
     self->ctx = ctx;
-    self->bus = (live_bus_t){ctx, convo, llm};
+    self->bus = (live_bus_t){ctx, convo, llm, LIVE_RENEW_MS};
     if (!open_socket(self, error)) {
         feed_hub_destroy(&self);
         return NULL;

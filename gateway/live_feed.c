@@ -541,7 +541,7 @@ is_out_of_patience(const live_feed_t *self, uint64_t now)
     if (is_over(self))
         return self->starving_ms > 0 && now - self->starving_ms >= reattach_ms(self);
     return (self->detached_ms > 0 && now - self->detached_ms >= reattach_ms(self)) ||
-           now - self->heard_ms >= LIVE_RENEW_MS + reattach_ms(self);
+           now - self->heard_ms >= self->bus->renew_ms + reattach_ms(self);
 }
 
 void
@@ -550,7 +550,8 @@ live_feed_tick(live_feed_t *self)
     uint64_t now = now_ms(self);
     bool is_open = feed_status(self->feed)->heard && !is_over(self);
 
-    if (is_open && (self->watch_call == 0 || now - self->renewed_ms >= LIVE_RENEW_MS) &&
+    if (is_open &&
+        (self->watch_call == 0 || now - self->renewed_ms >= self->bus->renew_ms) &&
         svc_peer_is_up(self->bus->convo) && now - self->renewed_ms >= LIVE_RETRY_MS)
         renew_watch(self);
     fetch_missing(self);

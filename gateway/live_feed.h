@@ -11,13 +11,14 @@
 #include "feed.h"
 #include "svc/svc_peer.h"
 
-#define LIVE_RENEW_MS 5000 /* between two watches; convo-svc holds one for 12 s */
+#define LIVE_RENEW_MS 5000 /* what a gateway takes; convo-svc holds a watch for 12 s */
 #define LIVE_RETRY_MS 250  /* after a fetch that brought nothing */
 
 /* What all feeds of a reactor share. */
 typedef struct {
     svc_ctx_t *ctx;          /* loop, log, metrics, config */
     svc_peer_t *convo, *llm; /* borrowed */
+    uint64_t renew_ms;       /* between two watches */
 } live_bus_t;
 
 typedef struct live_feed live_feed_t;

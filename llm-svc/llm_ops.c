@@ -224,7 +224,7 @@ llm_new(svc_ctx_t *ctx, char **error)
     *error = NULL;
     self->ctx = ctx;
     self->router = model_router_new();
-    self->relay = relay_new(ctx);
+    self->relay = relay_new(ctx, relay_usual_pauses_ms);
     self->pub = token_pub_new(ctx, error);
     if (self->pub == NULL || !route_models(self, error))
         goto fail;

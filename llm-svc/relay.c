@@ -20,10 +20,9 @@
 #include <zmq.h>
 
 #define RELAY_EVENTS       64    /* epoll events a turn */
-#define RELAY_RETRIES_MAX  2     /* after the first attempt */
 #define RELAY_BUFFER_BYTES 16384 /* libcurl's, per transfer */
 
-static const uint64_t retry_after_ms[RELAY_RETRIES_MAX] = {200, 1000};
+const uint64_t relay_usual_pauses_ms[RELAY_RETRIES_MAX] = {200, 1000};
 
 struct relay_transfer {
     relay_t *relay;                 /* whose it is */
@@ -48,6 +47,7 @@ struct relay_transfer {
 
 struct relay {
     svc_ctx_t *ctx;              /* borrowed */
+    const uint64_t *pauses_ms;   /* before each retry, borrowed */
     CURLM *multi;                /* owned */
     int epoll;                   /* libcurl's sockets, owned */
     uint64_t timer;              /* libcurl's; 0: none */
@@ -243,7 +243,7 @@ end_attempt(relay_transfer_t *t, CURLcode code)
     close_easy(t);
     if (may_retry(t, code, status)) {
         svc_metrics_add(ctx->metrics, SVC_M_UPSTREAM_RETRIES, 1);
-        t->retry_timer = svc_loop_after(ctx->loop, retry_after_ms[t->attempts - 1],
+        t->retry_timer = svc_loop_after(ctx->loop, t->relay->pauses_ms[t->attempts - 1],
                                         begin_attempt, t);
         return;
     }
@@ -393,12 +393,13 @@ set_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 /* --- life -------------------------------------------------------------------------- */
 
 relay_t *
-relay_new(svc_ctx_t *ctx)
+relay_new(svc_ctx_t *ctx, const uint64_t pauses_ms[RELAY_RETRIES_MAX])
 {
     relay_t *self = svc_alloc(sizeof(*self));
 
     SVC_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
     self->ctx = ctx;
+    self->pauses_ms = pauses_ms;
     self->multi = curl_multi_init();
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     SVC_ASSERT(self->multi != NULL && self->epoll >= 0);

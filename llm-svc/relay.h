@@ -57,8 +57,13 @@ typedef struct {
     void (*done)(void *arg, const relay_result_t *result);
 } relay_sink_t;
 
-/* Gives a relay on ctx's loop. Keeps ctx. */
-relay_t *relay_new(svc_ctx_t *ctx);
+#define RELAY_RETRIES_MAX 2 /* after the first attempt */
+
+/* What llm-svc waits before each of them. */
+extern const uint64_t relay_usual_pauses_ms[RELAY_RETRIES_MAX];
+
+/* Gives a relay on ctx's loop. Keeps ctx and `pauses_ms`, which it waits before retries. */
+relay_t *relay_new(svc_ctx_t *ctx, const uint64_t pauses_ms[RELAY_RETRIES_MAX]);
 
 /* Closes all connections; transfers end without a call. Sets *self_p to NULL. NULL-safe. */
 void relay_destroy(relay_t **self_p);

@@ -74,7 +74,7 @@ open_world(void **state)
     world->llm = svc_peer_new(&bus->ctx, "llm-svc", world->fakes.endpoints[FAKE_LLM],
                               on_peer, world, &error);
     fixture_run_until(bus, both_up, world);
-    world->bus = (live_bus_t){&bus->ctx, world->convo, world->llm};
+    world->bus = (live_bus_t){&bus->ctx, world->convo, world->llm, LIVE_RENEW_MS};
     svc_random(subject.stream, sizeof subject.stream);
     svc_random(subject.trace, sizeof subject.trace);
     world->feed = live_feed_new(&world->bus, &subject);

@@ -51,9 +51,10 @@ a_watch_that_holds_is_renewed_all_the_same(void **state)
     world_t *world = *state;
 
     world->fakes.config.gateway_reattach_s = 10;
+    world->bus.renew_ms = 300;
     ask(world, true);
     world->wanted = 1;
-    run_until(world, ticks_until_watched); /* after LIVE_RENEW_MS */
+    run_until(world, ticks_until_watched);
     tell(world, ANSWER_COMPLETE, 0);
     assert_true(feed_is_settled(feed_of(world)));
 }

@@ -32,7 +32,8 @@ open_bench(tiny_serve_fn *serve)
     memset(b, 0, sizeof(*b));
     fixture_open(&b->fixture, "llm-svc");
     tiny_open(&b->server, serve);
-    b->relay = relay_new(&b->fixture.ctx);
+    static const uint64_t pauses_ms[RELAY_RETRIES_MAX] = {5, 20};
+    b->relay = relay_new(&b->fixture.ctx, pauses_ms);
     b->config = (svc_provider_t){
         .name = (char *)(uintptr_t) "test",
         .base_url = b->server.url,

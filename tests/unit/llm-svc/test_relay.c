@@ -76,7 +76,8 @@ open_bench(bench_t *b, tiny_serve_fn *serve)
     fixture_open(&b->fixture, "llm-svc");
     tiny_open(&b->server, serve);
     svc_buf_init(&b->body, 10000000);
-    b->relay = relay_new(&b->fixture.ctx);
+    static const uint64_t pauses_ms[RELAY_RETRIES_MAX] = {5, 20};
+    b->relay = relay_new(&b->fixture.ctx, pauses_ms);
 }
 
 static void

@@ -94,7 +94,7 @@ on_verify(void *self, svc_call_t *call, const void *req, void *rep)
 static const svc_op_t ops[] = {
     {OP_AUTH_REGISTER, &register_req_schema, &register_rep_schema, on_register, SVC_ANYONE, 150},
     {OP_AUTH_LOGIN,    &login_req_schema,    &login_rep_schema,    on_login,    SVC_GATEWAY, 1000},
-    {OP_AUTH_VERIFY,   &verify_req_schema,   &verify_rep_schema,   on_verify,   SVC_TOOL | SVC_GATEWAY, 1000},
+    {OP_AUTH_VERIFY,   &verify_req_schema,   &verify_rep_schema,   on_verify,   SVC_TOOL | SVC_GATEWAY, 300},
     {NULL, NULL, NULL, NULL, 0, 0},
 };
 // clang-format on

@@ -136,7 +136,7 @@ a_call_with_a_hold_of_0_stays_until_it_is_finished(void **state)
     bench_t bench;
     open_bench(&bench, "gateway");
     ask(&bench, 2, OP_AUTH_VERIFY, &verify_req_schema, &good_verify);
-    fixture_run_for(&bench.fixture, 1200); /* its budget is 1000 */
+    fixture_run_for(&bench.fixture, 450); /* its budget is 300 */
     svc_call_t *call = svc_server_call(bench.server, bench.kept);
     assert_non_null(call);
     const verify_rep_t rep = {.user = 3, .expires_s = 3};
