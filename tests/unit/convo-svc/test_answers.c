@@ -30,8 +30,9 @@ who_is_there_already_is_given_instead_of_a_second_one(void **state)
 {
     test_t *self = *state;
     answer_t *one = add_answer(self, 1, ANSWER_WAITING, 0, true);
+    char room[PROTO_STREAM_BYTES];
     answer_row_t row = {
-        .stream = stream_of(self->room, 9), .conversation = 1, .state = ANSWER_WAITING};
+        .stream = stream_of(room, 9), .conversation = 1, .state = ANSWER_WAITING};
 
     assert_ptr_equal(add_answer(self, 1, ANSWER_WAITING, 0, true), one);
     assert_ptr_equal(answers_add(self->answers, &row, true),

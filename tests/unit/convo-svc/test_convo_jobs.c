@@ -179,6 +179,34 @@ one_past_each_bound_is_neither_written_nor_read(void **state)
 }
 
 static void
+the_bounds_are_those_that_the_workers_rely_on(void **state)
+{
+    static const struct {
+        const proto_schema_t *schema;
+        const char *key;
+        uint64_t max;
+    } bounds[] = {
+        {&answer_row_schema, "length", PROTO_ANSWER_MAX_BYTES},
+        {&answer_row_schema, "body_hash", 32},
+        {&answer_row_schema, "text", PROTO_ERROR_TEXT_MAX_BYTES},
+        {&answer_step_schema, "stream", PROTO_STREAM_BYTES},
+        {&answer_step_schema, "bytes", PROTO_PIECE_MAX_BYTES},
+        {&answer_step_schema, "finish", PROTO_WORD_MAX_BYTES},
+        {&history_job_schema, "json", PROTO_JSON_PAGE_MAX_BYTES},
+    };
+
+    (void)state;
+    for (size_t b = 0; b < SVC_COUNT(bounds); b++) {
+        uint64_t max = 0;
+
+        for (size_t i = 0; i < bounds[b].schema->n_fields; i++)
+            if (strcmp(bounds[b].schema->fields[i].key, bounds[b].key) == 0)
+                max = bounds[b].schema->fields[i].max;
+        assert_int_equal(max, bounds[b].max);
+    }
+}
+
+static void
 a_stream_that_is_too_short_is_neither_written_nor_read(void **state)
 {
     test_t *self = *state;
@@ -301,6 +329,7 @@ main(void)
         TEST(what_may_be_left_out_comes_back_as_zero),
         TEST(every_state_and_every_prefix_of_a_fence_comes_back),
         TEST(one_past_each_bound_is_neither_written_nor_read),
+        TEST(the_bounds_are_those_that_the_workers_rely_on),
         TEST(a_stream_that_is_too_short_is_neither_written_nor_read),
         TEST(a_state_that_does_not_exist_is_never_written),
         TEST(what_must_be_there_is_missed),

@@ -121,6 +121,12 @@ a_long_text_comes_in_pages_of_whole_characters(void **state)
                             page.bytes.n);
     } while (page.bytes.n > 0);
     assert_int_equal(read.from, 300000);
+    read.from = 1; /* inside a character: all of the page, so that the reader gets on */
+    assert_int_equal(
+        run_read(self, READ_TEXT, &read_req_schema, &read, &read_rep_schema, &page),
+        RC_OK);
+    assert_int_equal(page.bytes.n, PROTO_PAGE_MAX_BYTES);
+    assert_memory_equal(page.bytes.p, text + 1, page.bytes.n);
     free(text);
 }
 

@@ -178,6 +178,24 @@ a_cursor_before_everything_and_one_past_everything_are_harmless(void **state)
 }
 
 static void
+the_place_of_a_deleted_one_is_told_by_rows_of_its_user_only(void **state)
+{
+    test_t *self = *state;
+    ids_t ids = {.max = 16};
+
+    add_at(self->store, 1, USER, 10);
+    add_at(self->store, 2, STRANGER, 5); /* by a clock that was set back for a moment */
+    add_at(self->store, 3, USER, 20);
+    store_begin(self->store);
+    assert_int_equal(self->store->api->conversation_remove(self->store, 3), RC_OK);
+    store_commit(self->store);
+    assert_int_equal(
+        self->store->api->conversation_list(self->store, USER, 3, take_id, &ids), RC_OK);
+    assert_int_equal(ids.n, 1);
+    assert_int_equal(ids.ids[0], 1);
+}
+
+static void
 a_place_in_the_list_is_never_given_twice(void **state)
 {
     test_t *self = *state;
@@ -525,6 +543,7 @@ main(void)
         TEST(gives_back_what_the_receiver_of_a_row_says),
         TEST(lists_nothing_of_a_stranger_whatever_the_cursor),
         TEST(a_cursor_before_everything_and_one_past_everything_are_harmless),
+        TEST(the_place_of_a_deleted_one_is_told_by_rows_of_its_user_only),
         TEST(a_place_in_the_list_is_never_given_twice),
         TEST(numbers_questions_and_answers_without_gaps),
         TEST(refuses_a_second_unfinished_answer_and_a_stream_that_exists),
