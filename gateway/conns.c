@@ -41,6 +41,7 @@ struct conn {
     bool counted;     /* in the limit per address */
     bool half_closed; /* the client sends no more */
     bool wants_out;   /* somebody waits until it is writable */
+    bool is_prepared; /* for streams; it stays so */
     bool cut; /* shut down by us: a second time would be news to epoll, again and again */
 };
 
@@ -459,12 +460,14 @@ conn_writes(conn_t *self)
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s)
 {
-    int sndbuf = STREAM_SNDBUF_BYTES, on = 1, probes = 3;
+    int sndbuf = STREAM_SNDBUF_BYTES, probes = 3;
     int idle_s = silence_s / 2 > 0 ? (int)(silence_s / 2) : 1;
     int interval_s = silence_s / 6 > 0 ? (int)(silence_s / 6) : 1;
 
+    if (self->is_prepared)
+        return;
+    self->is_prepared = true;
     setsockopt(self->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
-    setsockopt(self->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
     setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);

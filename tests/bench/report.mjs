@@ -56,6 +56,16 @@ export function cpuTable(rounds) {
     return out;
 }
 
+/** KiB of each process per open stream, medians. */
+export function memoryTable(rounds) {
+    const out = {};
+    for (const where of ['ours', 'nginx']) {
+        for (const name of Object.keys(rounds[0].many[where].cpuUs))
+            out[name] = median(rounds.map((r) => r.many[where].openKbOf?.[name] ?? NaN));
+    }
+    return out;
+}
+
 export function machine() {
     const git = (() => {
         try {
@@ -97,6 +107,7 @@ export function markdown(all) {
     const names = Object.keys(all.cpu[loads[0]]);
     out.push('', 'CPU µs per token of each process:', '',
         table(['', ...loads], names.map((n) => [n, ...loads.map((l) => short(all.cpu[l][n]))])));
+    out.push('', 'Resident KiB of each process per open stream:', '', table(names, [names.map((n) => short(all.memory[n]))]));
     if (all.calls) {
         out.push('', 'System calls per token (under strace, which slows down and so merges more):', '',
             table(['', ...names], Object.entries(all.calls).map(([load, by]) =>

@@ -228,7 +228,10 @@ export class Stage {
                 load.stdin.end('go\n');
             } else if (said.open) {
                 await pause(OPEN_SETTLE_MS);
-                got.openKb = sum(minus(each(pids, residentKb), kbBefore)) / said.open;
+                got.openKbOf = minus(each(pids, residentKb), kbBefore);
+                for (const name of Object.keys(got.openKbOf))
+                    got.openKbOf[name] /= said.open;
+                got.openKb = sum(got.openKbOf);
             } else if (said.result) {
                 got.cpuUs = minus(each(pids, cpuUs), cpuBefore);
                 got.calls = strace ? await this.detach(tracers) : null;
