@@ -441,6 +441,29 @@ a_full_queue_refuses_and_nothing_is_counted(void **state)
 }
 
 static void
+a_name_whose_asker_has_gone_is_not_taken(void **state)
+{
+    bench_t bench;
+    outcome_t gone = {.rc = RC_LATER};
+    const register_req_t req = {SVC_LIT("ann"), SVC_LIT("correct horse")};
+    const svc_peer_request_t hasty = {.op = OP_AUTH_REGISTER,
+                                      .req_schema = &register_req_schema,
+                                      .req = &req,
+                                      .rep_schema = &register_rep_schema,
+                                      .timeout_ms = 50, /* a hash takes longer */
+                                      .on_reply = on_register_reply,
+                                      .arg = &gone};
+
+    (void)state;
+    open_bench(&bench, "auth.bcrypt_cost: 12\nauth.bcrypt_threads: 1");
+    assert_int_equal(svc_peer_call(bench.peer, &hasty, NULL), RC_OK);
+    assert_int_equal(finish(&bench, &gone).rc, RC_TIMEOUT);
+    /* Behind it in the queue: what became of the first has been told by then. */
+    assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_OK);
+    close_bench(&bench);
+}
+
+static void
 a_verify_does_not_wait_for_logins(void **state)
 {
     bench_t bench;
@@ -698,6 +721,7 @@ main(void)
         cmocka_unit_test(one_name_registered_many_times_at_once_has_one_winner),
         cmocka_unit_test(too_many_wrong_passwords_bring_a_pause_for_that_address),
         cmocka_unit_test(a_full_queue_refuses_and_nothing_is_counted),
+        cmocka_unit_test(a_name_whose_asker_has_gone_is_not_taken),
         cmocka_unit_test(a_verify_does_not_wait_for_logins),
         cmocka_unit_test(what_is_no_token_is_unauthorized),
         cmocka_unit_test(another_secret_makes_old_tokens_worthless),
