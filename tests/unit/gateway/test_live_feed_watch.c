@@ -319,6 +319,11 @@ viewers_come_and_go(void **state)
 
     ask(world, true);
     assert_int_equal(live_feed_join(world->feed, &second), 2);
+    live_viewer_t third = world->viewer;
+    assert_int_equal(live_feed_join(world->feed, &third), 3);
+    assert_int_equal(live_feed_leave(world->feed, &second), 2); /* from the middle */
+    assert_int_equal(live_feed_leave(world->feed, &third), 1);
+    assert_int_equal(live_feed_join(world->feed, &second), 2);
     unsigned changes = world->changes;
     frame(world, FAKE_FENCE, 0, 10);
     assert_int_equal(world->changes, changes + 2);
