@@ -49,12 +49,11 @@ struct generation {
     uint64_t spoke_ms;             /* last frame */
     bool marked;                   /* the last frame was a mark */
 
-    bool ended;                           /* no more text */
-    bool stored;                          /* the owner has committed the end */
-    bool end_told;                        /* the end frame went out */
-    ending_t ending;                      /* valid when ended; views into the two below */
-    char finish[ENDING_FINISH_MAX_BYTES]; /* copy */
-    char sentence[PROTO_ERROR_TEXT_MAX_BYTES]; /* copy */
+    bool ended;      /* no more text */
+    bool stored;     /* the owner has committed the end */
+    bool end_told;   /* the end frame went out */
+    ending_t ending; /* valid when ended; views into words */
+    char *words;     /* owned: copies of finish and sentence, one behind the other */
 };
 
 generation_t *
@@ -85,6 +84,7 @@ generation_destroy(generation_t **self_p)
     if (self == NULL)
         return;
     svc_buf_fini(&self->log);
+    free(self->words);
     free(self);
     *self_p = NULL;
 }
@@ -168,16 +168,15 @@ generation_append(generation_t *self, svc_str text, uint64_t now_ms)
         end_with(self, RC_OK, "length", "");
 }
 
+/* As much of whole characters as fits in `max`. */
 static svc_str
-copy_cut(char *to, size_t max, svc_str from)
+cut(svc_str text, size_t max)
 {
-    size_t n = from.n > max ? max : from.n;
+    size_t n = text.n > max ? max : text.n;
 
-    while (n < from.n && n > 0 && ((uint8_t)from.p[n] & 0xC0) == 0x80)
+    while (n < text.n && n > 0 && ((uint8_t)text.p[n] & 0xC0) == 0x80)
         n--;
-    if (n > 0)
-        memcpy(to, from.p, n);
-    return (svc_str){to, n};
+    return (svc_str){text.p, n};
 }
 
 void
@@ -185,10 +184,17 @@ generation_end(generation_t *self, const ending_t *ending)
 {
     if (self->ended)
         return;
+    const svc_str finish = cut(ending->finish, ENDING_FINISH_MAX_BYTES);
+    const svc_str text = cut(ending->text, PROTO_ERROR_TEXT_MAX_BYTES);
     self->ended = true;
     self->ending = *ending;
-    self->ending.finish = copy_cut(self->finish, sizeof(self->finish), ending->finish);
-    self->ending.text = copy_cut(self->sentence, sizeof(self->sentence), ending->text);
+    self->words = svc_alloc(finish.n + text.n + 1);
+    if (finish.n > 0)
+        memcpy(self->words, finish.p, finish.n);
+    if (text.n > 0)
+        memcpy(self->words + finish.n, text.p, text.n);
+    self->ending.finish = (svc_str){self->words, finish.n};
+    self->ending.text = (svc_str){self->words + finish.n, text.n};
 }
 
 /* --- from the owner ---------------------------------------------------------------- */

@@ -47,7 +47,6 @@ struct provider_job {
     chunk_memo_t memo;                        /* of its chunks */
     svc_buf_t whole;                          /* BODY_JSON */
     text_decoder_t decoder;                   /* of the answer's text */
-    svc_buf_t text;                           /* decoded, not yet given */
     char finish[ENDING_FINISH_MAX_BYTES + 1]; /* finish_reason, "" until it came */
     usage_t usage;                            /* as told so far */
     bool done;                                /* [DONE] came */
@@ -62,7 +61,9 @@ struct openai {
     const svc_provider_t *config; /* kept */
     bool plain;                   /* every chunk is parsed */
     char *url;                    /* owned */
-    provider_job_t *jobs;         /* owned */
+    svc_buf_t
+        text; /* of one job: decoded, not yet given; empty between two calls of the relay */
+    provider_job_t *jobs; /* owned */
 };
 
 static void
@@ -76,7 +77,6 @@ free_job(provider_job_t *job)
     sse_parser_destroy(&job->events);
     chunk_memo_fini(&job->memo);
     svc_buf_fini(&job->whole);
-    svc_buf_fini(&job->text);
     explicit_bzero(job->key, strlen(job->key));
     free(job->key);
     free(job);
@@ -87,12 +87,14 @@ free_job(provider_job_t *job)
 static void
 give_text(provider_job_t *job)
 {
-    if (job->text.n > 0 && !job->over)
-        job->sink->text(job->arg, svc_buf_str(&job->text));
-    if (job->text.cap > KEEP_BYTES)
-        svc_buf_fini(&job->text);
+    svc_buf_t *text = &job->openai->text;
+
+    if (text->n > 0 && !job->over)
+        job->sink->text(job->arg, svc_buf_str(text));
+    if (text->cap > KEEP_BYTES)
+        svc_buf_fini(text);
     else
-        svc_buf_clear(&job->text);
+        svc_buf_clear(text);
 }
 
 /* Tells the sink, once. What is unfinished in the text becomes U+FFFD. */
@@ -101,7 +103,7 @@ end_job(provider_job_t *job, const ending_t *ending)
 {
     if (job->over)
         return;
-    (void)!text_decoder_end(&job->decoder, &job->text);
+    (void)!text_decoder_end(&job->decoder, &job->openai->text);
     give_text(job);
     if (job->over) /* cancelled by the sink's text */
         return;
@@ -169,12 +171,12 @@ take_chunk(provider_job_t *job, const chunk_t *chunk)
         return false;
     }
     if (chunk->content.n > 0) {
-        if (chunk_text(chunk, &job->decoder, &job->text) != RC_OK) {
+        if (chunk_text(chunk, &job->decoder, &job->openai->text) != RC_OK) {
             end_badly(job, RC_UPSTREAM,
                       SVC_LIT("The provider sent a piece that is too long."), 0);
             return false;
         }
-        if (job->text.n >= TEXT_FLUSH_BYTES)
+        if (job->openai->text.n >= TEXT_FLUSH_BYTES)
             give_text(job);
     }
     if (chunk->has_usage)
@@ -405,7 +407,6 @@ start(provider_t *base, const generate_req_t *req, const provider_sink_t *sink, 
     svc_buf_init(&body, OPENAI_REQUEST_MAX_BYTES);
     chunk_memo_init(&job->memo);
     svc_buf_init(&job->whole, WHOLE_MAX_BYTES);
-    svc_buf_init(&job->text, TEXT_MAX_BYTES);
     svc_rc rc = openai_request_write(req, &body);
     if (rc == RC_OK) {
         start_transfer(job, &body);
@@ -437,6 +438,7 @@ destroy(provider_t **self_p)
     while (self->jobs != NULL)
         free_job(self->jobs);
     free(self->url);
+    svc_buf_fini(&self->text);
     free(self);
     *self_p = NULL;
 }
@@ -451,6 +453,7 @@ provider_openai_new(relay_t *relay, const svc_provider_t *config, bool plain)
     self->relay = relay;
     self->config = config;
     self->plain = plain;
+    svc_buf_init(&self->text, TEXT_MAX_BYTES);
     SVC_ASSERT(asprintf(&self->url, "%s/chat/completions", config->base_url) >= 0);
     return &self->base;
 }

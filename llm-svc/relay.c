@@ -1,8 +1,8 @@
 /* relay.c - libcurl's multi_socket interface, driven by the loop.
  *
- *   loop --epoll fd--> on_sockets --> curl_multi_socket_action --> on_body (inside
- * libcurl)
+ *   loop --epoll fd--> on_sockets --> curl_multi_socket_action --> on_body (inside libcurl)
  *   loop --timer-----> on_curl_timer ------^                       reap (outside of it)
+ *   loop --turn------> end_turn -----------^
  *
  * libcurl does not allow handles to be added or removed inside its callbacks: a transfer
  * that is
@@ -12,6 +12,8 @@
  * body, so they are ours. */
 #include "relay.h"
 
+#include "svc/svc_time.h"
+
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +21,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define RELAY_EVENTS       64    /* epoll events a turn */
+#define RELAY_EVENTS       256   /* epoll events a turn */
 #define RELAY_BUFFER_BYTES 16384 /* libcurl's, per transfer */
 
 const uint64_t relay_usual_pauses_ms[RELAY_RETRIES_MAX] = {200, 1000};
@@ -27,31 +29,36 @@ const uint64_t relay_usual_pauses_ms[RELAY_RETRIES_MAX] = {200, 1000};
 struct relay_transfer {
     relay_t *relay;                 /* whose it is */
     relay_transfer_t *next, **link; /* in relay's list */
-    const relay_sink_t *sink;       /* borrowed */
-    void *arg;                      /* for sink */
-    CURL *easy;                     /* owned; NULL between two attempts */
-    struct curl_slist *headers;     /* owned */
-    char *url, *ca_file;            /* owned */
-    svc_buf_t request;              /* body to send, needed until the end for retries */
-    svc_buf_t error_body;           /* of a response that is not 2xx */
-    uint64_t connect_ms, idle_ms;   /* see relay_request_t */
-    uint64_t deadline_ms;           /* monotonic: first byte, later idle */
-    uint64_t timer;                 /* at or before deadline_ms; 0: none */
-    uint64_t retry_timer;           /* of the next attempt; 0: none */
-    unsigned attempts;              /* begun */
-    bool has_body;                  /* a byte of a 2xx body has come: no retry any more */
-    bool drained;                   /* nobody wants the bytes */
-    bool dead;                      /* cancelled: free it as soon as libcurl allows */
-    char why[CURL_ERROR_SIZE];      /* of libcurl */
+    relay_transfer_t *next_ready,
+        **link_ready;             /* in its list of the ready; NULL: not there */
+    const relay_sink_t *sink;     /* borrowed */
+    void *arg;                    /* for sink */
+    CURL *easy;                   /* owned; NULL between two attempts */
+    struct curl_slist *headers;   /* owned */
+    char *url, *ca_file;          /* owned */
+    svc_buf_t request;            /* body to send, needed for retries: until has_body */
+    svc_buf_t error_body;         /* of a response that is not 2xx */
+    uint64_t connect_ms, idle_ms; /* see relay_request_t */
+    uint64_t deadline_ms;         /* monotonic: first byte, later idle */
+    uint64_t timer;               /* at or before deadline_ms; 0: none */
+    uint64_t retry_timer;         /* of the next attempt; 0: none */
+    unsigned attempts;            /* begun */
+    bool has_body;                /* a byte of a 2xx body has come: no retry any more */
+    bool drained;                 /* nobody wants the bytes */
+    bool dead;                    /* cancelled: free it as soon as libcurl allows */
+    char why[CURL_ERROR_SIZE];    /* of libcurl */
 };
 
 struct relay {
-    svc_ctx_t *ctx;              /* borrowed */
-    const uint64_t *pauses_ms;   /* before each retry, borrowed */
-    CURLM *multi;                /* owned */
-    int epoll;                   /* libcurl's sockets, owned */
-    uint64_t timer;              /* libcurl's; 0: none */
+    svc_ctx_t *ctx;            /* borrowed */
+    const uint64_t *pauses_ms; /* before each retry, borrowed */
+    CURLM *multi;              /* owned */
+    int epoll;                 /* libcurl's sockets, owned */
+    uint64_t due_ms;           /* monotonic: libcurl wants to be called; UINT64_MAX: no */
+    uint64_t timer;            /* for that; 0: none */
+    uint64_t timer_ms;         /* when it fires: at or before due_ms */
     relay_transfer_t *transfers; /* all, owned */
+    relay_transfer_t *ready;     /* their next attempt begins at the end of this turn */
     bool inside;                 /* libcurl is calling us */
     bool has_dead;               /* one was cancelled meanwhile */
 };
@@ -71,11 +78,36 @@ close_easy(relay_transfer_t *t)
     t->easy = NULL;
 }
 
+/* Puts it among those that begin at the end of this turn. */
+static void
+make_ready(relay_transfer_t *t)
+{
+    relay_t *relay = t->relay;
+
+    t->link_ready = &relay->ready;
+    t->next_ready = relay->ready;
+    if (t->next_ready != NULL)
+        t->next_ready->link_ready = &t->next_ready;
+    relay->ready = t;
+}
+
+static void
+unready(relay_transfer_t *t)
+{
+    if (t->link_ready == NULL)
+        return;
+    *t->link_ready = t->next_ready;
+    if (t->next_ready != NULL)
+        t->next_ready->link_ready = t->link_ready;
+    t->link_ready = NULL;
+}
+
 static void
 free_transfer(relay_transfer_t *t)
 {
     svc_loop_t *loop = t->relay->ctx->loop;
 
+    unready(t);
     *t->link = t->next;
     if (t->next != NULL)
         t->next->link = t->link;
@@ -99,6 +131,18 @@ is_good(relay_transfer_t *t)
     return status >= 200 && status < 300;
 }
 
+/* The answer has begun, so the request will not be repeated: its memory, megabytes of a long prompt, is given
+ * back, unless the answer has overtaken it. */
+static void
+forget_request(relay_transfer_t *t)
+{
+    curl_off_t sent = 0;
+
+    curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    if (sent == (curl_off_t)t->request.n)
+        svc_buf_fini(&t->request);
+}
+
 /* libcurl: bytes of a body. Whatever is not taken here would end the transfer. */
 static size_t
 on_body(char *bytes, size_t size, size_t n, void *arg)
@@ -117,12 +161,9 @@ on_body(char *bytes, size_t size, size_t n, void *arg)
     }
     t->deadline_ms = svc_loop_now_ms(t->relay->ctx->loop) + t->idle_ms;
     if (!t->has_body) {
-        /* the timer stands at the end of the wait for this byte, which may be too late
-         * now */
-        svc_loop_cancel(t->relay->ctx->loop, t->timer);
-        t->timer = svc_loop_after(t->relay->ctx->loop, t->idle_ms, on_deadline, t);
+        t->has_body = true;
+        forget_request(t);
     }
-    t->has_body = true;
     t->sink->body(t->arg, chunk);
     return chunk.n;
 }
@@ -171,12 +212,8 @@ set_options(relay_transfer_t *t, CURL *easy)
 }
 
 static void
-begin_attempt(void *arg, short events)
+begin_attempt(relay_transfer_t *t)
 {
-    relay_transfer_t *t = arg;
-    (void)events;
-
-    t->retry_timer = 0;
     t->attempts++;
     t->why[0] = '\0';
     svc_buf_clear(&t->error_body);
@@ -184,6 +221,16 @@ begin_attempt(void *arg, short events)
     SVC_ASSERT(t->easy != NULL);
     set_options(t, t->easy);
     SVC_ASSERT(curl_multi_add_handle(t->relay->multi, t->easy) == CURLM_OK);
+}
+
+static void
+on_retry_timer(void *arg, short events)
+{
+    relay_transfer_t *t = arg;
+    (void)events;
+
+    t->retry_timer = 0;
+    make_ready(t);
 }
 
 /* --- the end of a transfer --------------------------------------------------------- */
@@ -244,7 +291,7 @@ end_attempt(relay_transfer_t *t, CURLcode code)
     if (may_retry(t, code, status)) {
         svc_metrics_add(ctx->metrics, SVC_M_UPSTREAM_RETRIES, 1);
         t->retry_timer = svc_loop_after(ctx->loop, t->relay->pauses_ms[t->attempts - 1],
-                                        begin_attempt, t);
+                                        on_retry_timer, t);
         return;
     }
     if (code != CURLE_OK && status >= 300)
@@ -260,6 +307,14 @@ end_attempt(relay_transfer_t *t, CURLcode code)
     finish(t, &result);
 }
 
+/* Sets the timer to `ms`, but no later than the deadline that the next byte would make. */
+static void
+set_deadline_timer(relay_transfer_t *t, uint64_t ms)
+{
+    t->timer = svc_loop_after(t->relay->ctx->loop, ms < t->idle_ms ? ms : t->idle_ms,
+                              on_deadline, t);
+}
+
 static void
 on_deadline(void *arg, short events)
 {
@@ -269,8 +324,7 @@ on_deadline(void *arg, short events)
 
     t->timer = 0;
     if (now < t->deadline_ms) {
-        t->timer = svc_loop_after(t->relay->ctx->loop, t->deadline_ms - now, on_deadline,
-                                  t);
+        set_deadline_timer(t, t->deadline_ms - now);
         return;
     }
     relay_result_t result = {
@@ -341,6 +395,24 @@ on_sockets(void *arg, short events)
     reap(self);
 }
 
+static void on_curl_timer(void *arg, short events);
+
+/* Sets the timer, unless one is set that fires early enough. */
+static void
+set_timer(relay_t *self)
+{
+    const uint64_t now = svc_mono_ms();
+    svc_loop_t *loop = self->ctx->loop;
+
+    if (self->due_ms == UINT64_MAX ||
+        (self->timer != 0 && self->timer_ms <= self->due_ms))
+        return;
+    svc_loop_cancel(loop, self->timer);
+    self->timer_ms = self->due_ms;
+    self->timer = svc_loop_after(loop, self->due_ms > now ? self->due_ms - now : 0,
+                                 on_curl_timer, self);
+}
+
 static void
 on_curl_timer(void *arg, short events)
 {
@@ -348,22 +420,45 @@ on_curl_timer(void *arg, short events)
     (void)events;
 
     self->timer = 0;
-    act(self, CURL_SOCKET_TIMEOUT, 0);
-    reap(self);
+    if (self->due_ms <= svc_loop_now_ms(self->ctx->loop)) {
+        self->due_ms = UINT64_MAX;
+        act(self, CURL_SOCKET_TIMEOUT, 0);
+        reap(self);
+    }
+    set_timer(self);
 }
 
-/* libcurl: wants to be called after `ms`. */
+/* libcurl: wants to be called after `ms`. It tells so several times while a transfer begins, so here it is
+ * only written down. */
 static int
 set_curl_timer(CURLM *multi, long ms, void *arg)
 {
     relay_t *self = arg;
     (void)multi;
 
-    svc_loop_cancel(self->ctx->loop, self->timer);
-    self->timer = ms < 0 ? 0
-                         : svc_loop_after(self->ctx->loop, (uint64_t)ms, on_curl_timer,
-                                          self);
+    /* A millisecond more than asked for: libcurl that is called too early does not ask again. */
+    self->due_ms = ms < 0 ? UINT64_MAX : ms == 0 ? 0 : svc_mono_ms() + (uint64_t)ms + 1;
     return 0;
+}
+
+/* At the end of each turn: what is ready begins, without another turn in between. */
+static int
+end_turn(void *arg)
+{
+    relay_t *self = arg;
+
+    while (self->ready != NULL) {
+        relay_transfer_t *t = self->ready;
+        unready(t);
+        begin_attempt(t);
+    }
+    if (self->due_ms == 0) {
+        self->due_ms = UINT64_MAX;
+        act(self, CURL_SOCKET_TIMEOUT, 0);
+        reap(self);
+    }
+    set_timer(self);
+    return -1;
 }
 
 /* libcurl: wants a socket watched. */
@@ -400,6 +495,7 @@ relay_new(svc_ctx_t *ctx, const uint64_t pauses_ms[RELAY_RETRIES_MAX])
     SVC_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
     self->ctx = ctx;
     self->pauses_ms = pauses_ms;
+    self->due_ms = UINT64_MAX;
     self->multi = curl_multi_init();
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     SVC_ASSERT(self->multi != NULL && self->epoll >= 0);
@@ -409,6 +505,7 @@ relay_new(svc_ctx_t *ctx, const uint64_t pauses_ms[RELAY_RETRIES_MAX])
     curl_multi_setopt(self->multi, CURLMOPT_TIMERDATA, self);
     curl_multi_setopt(self->multi, CURLMOPT_MAXCONNECTS, (long)RELAY_CONNECTIONS_MAX);
     svc_loop_add_fd(ctx->loop, self->epoll, ZMQ_POLLIN, on_sockets, self);
+    svc_loop_on_turn(ctx->loop, end_turn, self);
     return self;
 }
 
@@ -477,8 +574,8 @@ relay_start(relay_t *self, const relay_request_t *request, const relay_sink_t *s
     t->connect_ms = request->connect_ms;
     t->idle_ms = request->idle_ms;
     t->deadline_ms = svc_loop_now_ms(self->ctx->loop) + request->first_byte_ms;
-    t->timer = svc_loop_after(self->ctx->loop, request->first_byte_ms, on_deadline, t);
-    t->retry_timer = svc_loop_after(self->ctx->loop, 0, begin_attempt, t);
+    set_deadline_timer(t, request->first_byte_ms);
+    make_ready(t);
     return t;
 }
 

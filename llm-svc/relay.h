@@ -46,7 +46,9 @@ typedef struct {
     svc_str body;           /* of an error response, cut */
     uint64_t retry_after_s; /* of an error response; 0: not told */
     const char *why;        /* one phrase for people; never NULL */
-    svc_buf_t *request; /* the body that was sent; done may take it for another request */
+    svc_buf_t *
+        request; /* the body that was sent, empty when the answer had begun; done may take it for another
+                           request */
 } relay_result_t;
 
 /* Who is told. */
@@ -62,7 +64,8 @@ typedef struct {
 /* What llm-svc waits before each of them. */
 extern const uint64_t relay_usual_pauses_ms[RELAY_RETRIES_MAX];
 
-/* Gives a relay on ctx's loop. Keeps ctx and `pauses_ms`, which it waits before retries. */
+/* Gives a relay on ctx's loop, which must not run any more once it is destroyed. Keeps ctx and `pauses_ms`, which
+ * it waits before retries. */
 relay_t *relay_new(svc_ctx_t *ctx, const uint64_t pauses_ms[RELAY_RETRIES_MAX]);
 
 /* Closes all connections; transfers end without a call. Sets *self_p to NULL. NULL-safe. */

@@ -9,7 +9,8 @@
 
 #include <stdlib.h>
 
-#define KEEP_BYTES (64u << 10) /* a buffer larger than this is freed when empty */
+#define KEEP_BYTES \
+    1024 /* a buffer larger than this is freed when empty: streams are many, and mostly idle */
 
 struct sse_parser {
     sse_event_fn *on_event; /* never NULL */
@@ -17,8 +18,9 @@ struct sse_parser {
     svc_buf_t line;         /* an unfinished line */
     svc_buf_t data;         /* data lines of the unfinished event, joined by LF */
     bool has_data;          /* at least one data line came, maybe an empty one */
-    bool skip_lf;  /* the last line ended in CR: a LF that follows belongs to it */
-    bool past_bom; /* the first line has been seen */
+    bool skip_lf; /* the last line ended in CR: a LF that follows belongs to it */
+    bool
+        past_bom; /* the first line has been seen; a byte order mark can only stand before it */
 };
 
 sse_parser_t *
@@ -138,7 +140,7 @@ complete_line(sse_parser_t *self, svc_str rest)
 /* Gives an event that is one data line and lies whole at the start of `bytes`, without copying it. `line` is
  * its first line. Gives how many bytes that took, 0: it is no such event. */
 static size_t
-give_in_place(const sse_parser_t *self, svc_str bytes, svc_str line)
+give_in_place(sse_parser_t *self, svc_str bytes, svc_str line)
 {
     const char *after = line.p + line.n;
     const size_t left = bytes.n - line.n;
@@ -151,9 +153,10 @@ give_in_place(const sse_parser_t *self, svc_str bytes, svc_str line)
         ends = 4;
     else
         return 0;
-    if (!self->past_bom || self->line.n > 0 || self->has_data ||
-        line.n > SSE_PARSER_MAX_BYTES || !data_of_line(line, &value))
+    if (self->line.n > 0 || self->has_data || line.n > SSE_PARSER_MAX_BYTES ||
+        !data_of_line(line, &value))
         return 0;
+    self->past_bom = true; /* it begins with "data" */
     if (value.n > 0)
         self->on_event(self->arg, value);
     return line.n + ends;
