@@ -333,7 +333,8 @@ check_next(conn_t *conn, bool is_closed)
     if (!is_held)
         conn->gate = (gate_t){.is_later = true};
     gate_verdict verdict = gate_judge(&conn->gate, conn->conns->peeked, n);
-    if (verdict == GATE_TOO_BIG || verdict == GATE_BAD_LENGTH) {
+    if (verdict == GATE_TOO_BIG || verdict == GATE_BAD_HEADER ||
+        verdict == GATE_BAD_LENGTH) {
         refuse(conn, verdict);
     } else if (verdict == GATE_MORE) {
         if (!is_held)

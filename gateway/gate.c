@@ -38,32 +38,46 @@ begins_request_line(const char *bytes, size_t n)
     return at > 0 && (at == n || bytes[at] == ' ');
 }
 
-/* False when a Content-Length is no number that a body can have: libmicrohttpd's own answer to that is a page of
- * HTML with two heads. */
+/* True for the value (and line end) of a Content-Length that a body can have: libmicrohttpd's own answer to another
+ * is a page of HTML with two heads. */
 static bool
-has_good_length(const char *bytes, size_t n)
+is_length(const char *at, const char *end)
 {
-    static const char name[] = "content-length:";
-    const char *line = bytes, *end = bytes + n;
+    size_t digits = 0;
 
-    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL) {
-        line++;
-        if ((size_t)(end - line) < sizeof name - 1 ||
-            strncasecmp(line, name, sizeof name - 1) != 0)
-            continue;
-        const char *at = line + sizeof name - 1;
-        while (at < end && (*at == ' ' || *at == '\t'))
-            at++;
-        size_t digits = 0;
-        while (at + digits < end && at[digits] >= '0' && at[digits] <= '9')
-            digits++;
-        at += digits;
-        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
-            at++;
-        if (digits == 0 || digits > LENGTH_MAX_DIGITS || at == end || *at != '\n')
-            return false;
+    while (at < end && (*at == ' ' || *at == '\t'))
+        at++;
+    while (at + digits < end && at[digits] >= '0' && at[digits] <= '9')
+        digits++;
+    at += digits;
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+        at++;
+    return digits > 0 && digits <= LENGTH_MAX_DIGITS && at == end;
+}
+
+/* Judges the lines behind the first one. A name with a blank behind it, or a value that goes on in the next line, is
+ * read in one way by us and in another by a proxy: the standard wants both refused. */
+static gate_verdict
+judge_lines(const char *bytes, size_t n)
+{
+    static const char length[] = "content-length";
+    const char *line = memchr(bytes, '\n', n), *end = bytes + n, *next;
+
+    for (line++; line < end && (next = memchr(line, '\n', (size_t)(end - line))) != NULL;
+         line = next + 1) {
+        if (line == next || (line + 1 == next && *line == '\r'))
+            break;
+        const char *colon = line;
+        while (colon<next && * colon> ' ' && *colon < 0x7f && *colon != ':')
+            colon++;
+        if (colon == line || *colon != ':')
+            return GATE_BAD_HEADER;
+        if ((size_t)(colon - line) == sizeof length - 1 &&
+            strncasecmp(line, length, sizeof length - 1) == 0 &&
+            !is_length(colon + 1, next))
+            return GATE_BAD_LENGTH;
     }
-    return true;
+    return GATE_PASS;
 }
 
 /* Bytes of line ends before the request: some clients end a body with one. */
@@ -89,9 +103,9 @@ gate_judge(gate_t *self, const char *bytes, size_t n)
             continue;
         if ((i >= 1 && bytes[i - 1] == '\n') ||
             (i >= 2 && bytes[i - 1] == '\r' && bytes[i - 2] == '\n'))
-            return self->lines > GATE_HEADER_LINES_MAX ? GATE_TOO_BIG
-                   : has_good_length(bytes, i + 1)     ? GATE_PASS
-                                                       : GATE_BAD_LENGTH;
+            return self->lines > GATE_HEADER_LINES_MAX
+                       ? GATE_TOO_BIG
+                       : judge_lines(bytes + begin, i + 1 - begin);
         if (self->lines++ == 0 && !is_request_line(bytes + begin, i - begin))
             return GATE_NO_HTTP;
     }
@@ -105,6 +119,7 @@ gate_refusal(gate_verdict why, char out[GATE_REFUSAL_BYTES])
     // clang-format off
     static const struct { svc_rc rc; const char *reason, *sentence; } words[] = {
         [GATE_NO_HTTP]    = {RC_INVALID,         "Bad Request",                     "This is no HTTP request"},
+        [GATE_BAD_HEADER] = {RC_INVALID,         "Bad Request",                     "A header line must be a name without blanks, a colon and a value"},
         [GATE_TOO_BIG]    = {RC_HEADERS_TOO_BIG, "Request Header Fields Too Large", "The request headers are too large"},
         [GATE_BAD_LENGTH] = {RC_INVALID,         "Bad Request",                     "The Content-Length is no length"},
         [GATE_FULL]       = {RC_BUSY,            "Service Unavailable",             "Too many connections, try again"},

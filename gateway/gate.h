@@ -1,8 +1,8 @@
 /* gate.h - what the first bytes of a request say, before anybody serves it.
  *
  * Pure: bytes in, a verdict out, and the words of a refusal. Headers are judged by their
- * size, their first line, and Content-Length, since these are what libmicrohttpd answers
- * with a page of its own. The first request of a connection begins with its first byte. A
+ * size, their form, and Content-Length, since these are what libmicrohttpd answers with a
+ * page of its own, or overlooks. The first request of a connection begins with its first byte. A
  * later one may not: its beginning may have come with the request before it and stand in
  * libmicrohttpd's buffer. So of a later one only what is surely wrong is refused, and what
  * does not begin like a request is nobody's business here. Reentrant. */
@@ -22,6 +22,7 @@ typedef enum {
     GATE_PASS,       /* they are here and can be served */
     GATE_NO_HTTP,    /* this is no request line; of a later request: not to be judged */
     GATE_TOO_BIG,    /* too many bytes or lines */
+    GATE_BAD_HEADER, /* a line is no header, or could be read in two ways */
     GATE_BAD_LENGTH, /* Content-Length is no length */
     GATE_FULL,       /* never a verdict on bytes: there are too many connections */
 } gate_verdict;
@@ -37,7 +38,7 @@ typedef struct {
  * GATE_HEADERS_MAX_BYTES. */
 gate_verdict gate_judge(gate_t *self, const char *bytes, size_t n);
 
-/* Writes the answer to one of the last four verdicts; gives its bytes. The connection is
+/* Writes the answer to one of the last five verdicts; gives its bytes. The connection is
  * to be closed behind it. */
 size_t gate_refusal(gate_verdict why, char out[GATE_REFUSAL_BYTES]);
 

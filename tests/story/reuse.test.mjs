@@ -61,7 +61,7 @@ async function expectRefusal(connection, status, code) {
     connection.destroy();
 }
 
-const usedBefore = { 'a short answer': () => reused(), 'a stream': async () => streamed(await s.user()) };
+const usedBefore = { 'nothing': () => new RawConnection(s.port), 'a short answer': () => reused(), 'a stream': async () => streamed(await s.user()) };
 
 for (const [what, open] of Object.entries(usedBefore)) {
     story(`headers too large are 431 in JSON after ${what}, too`, async () => {
@@ -77,6 +77,14 @@ for (const [what, open] of Object.entries(usedBefore)) {
         for (const length of ['x', '-5', '', '5 5', '99999999999999999999999']) {
             const connection = await open();
             connection.send(`POST /api/users/login HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n${GET}`);
+            await expectRefusal(connection, 400, 'invalid');
+        }
+    });
+
+    story(`a header line that proxies may read in another way is 400 in JSON after ${what}, too`, async () => {
+        for (const line of ['no colon', 'Content-Length : 60', 'Content-Length: 6\r\n 0', ' X: y']) {
+            const connection = await open();
+            connection.send(`POST /api/users/login HTTP/1.1\r\nHost: x\r\n${line}\r\n\r\n${GET}`);
             await expectRefusal(connection, 400, 'invalid');
         }
     });
@@ -100,6 +108,16 @@ for (const [what, open] of Object.entries(usedBefore)) {
         connection.destroy();
     });
 }
+
+story('a length that proxies may read in another way is refused behind another request, too', async () => {
+    const connection = new RawConnection(s.port);
+    connection.send(`${GET}POST /api/users/login HTTP/1.1\r\nHost: x\r\nContent-Length : ${GET.length}\r\n\r\n${GET}`);
+    const text = await connection.untilClosed();
+    assert.equal(count(text, 'HTTP/1.1 '), 2, text);
+    assert.equal(count(text, 'HTTP/1.1 400 '), 1, text);
+    assert.equal(count(text, '"code":"invalid"'), 1, text);
+    connection.destroy();
+});
 
 story('a large refused request is read to its end, so that its client can read the refusal', async () => {
     const connection = await reused();

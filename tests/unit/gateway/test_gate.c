@@ -94,6 +94,29 @@ a_length_that_is_none_is_bad(void **state)
 }
 
 static void
+a_header_line_that_can_be_read_in_two_ways_is_bad(void **state)
+{
+    static const char *const lines[] = {
+        "no colon",           ": no name",       " : x",
+        "Name : x",           "Name\t: x",       "Na me: x",
+        "Content-Length : 5", "X: y\r\n folded", "X: y\r\n\tfolded",
+        "X\x01: y",           "X\x7f: y",        "N\xc3\xa4me: x"};
+    char text[200];
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(lines); i++) {
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nA: b\r\n%s\r\nC: d\r\n\r\n",
+                 lines[i]);
+        assert_int_equal(judge_text(false, text), GATE_BAD_HEADER);
+        assert_int_equal(judge_text(true, text), GATE_BAD_HEADER);
+    }
+    assert_int_equal(judge(false, "GET / HTTP/1.1\r\nA\0: b\r\n\r\n", 25),
+                     GATE_BAD_HEADER);
+    assert_int_equal(judge_text(false, "GET / HTTP/1.1\r\nEmpty:\r\nA:b:c\r\n\r\n"),
+                     GATE_PASS);
+}
+
+static void
 a_first_line_that_is_no_request_line_is_no_http(void **state)
 {
     static const char *const lines[] = {
@@ -161,6 +184,7 @@ a_refusal_is_json_of_the_length_it_says(void **state)
         const char *code;   /* in it */
     } cases[] = {{GATE_NO_HTTP, "HTTP/1.1 400 Bad Request\r\n", "invalid"},
                  {GATE_TOO_BIG, "HTTP/1.1 431 ", "headers_too_big"},
+                 {GATE_BAD_HEADER, "HTTP/1.1 400 ", "invalid"},
                  {GATE_BAD_LENGTH, "HTTP/1.1 400 ", "invalid"},
                  {GATE_FULL, "HTTP/1.1 503 ", "busy"}};
     char text[GATE_REFUSAL_BYTES], part[64];
@@ -189,6 +213,7 @@ main(void)
         cmocka_unit_test(headers_are_complete_at_their_empty_line),
         cmocka_unit_test(what_follows_the_headers_is_not_judged),
         cmocka_unit_test(a_length_that_is_none_is_bad),
+        cmocka_unit_test(a_header_line_that_can_be_read_in_two_ways_is_bad),
         cmocka_unit_test(a_first_line_that_is_no_request_line_is_no_http),
         cmocka_unit_test(of_a_later_request_that_is_not_whole_nothing_is_said),
         cmocka_unit_test(too_many_bytes_or_lines_are_too_big),
