@@ -55,11 +55,12 @@ entry_of(const feed_hub_t *self, svc_str stream)
 static void
 fill_spare(feed_hub_t *self)
 {
-    while (self->n_spare < FEED_HUB_SPARE_IDS) {
-        uint8_t *id = self->spare[self->n_spare++];
-        svc_random(id, PROTO_STREAM_BYTES);
-        zmq_setsockopt(self->sub, ZMQ_SUBSCRIBE, id, PROTO_STREAM_BYTES);
-    }
+    size_t n = FEED_HUB_SPARE_IDS - self->n_spare;
+
+    svc_random(self->spare[self->n_spare], n * PROTO_STREAM_BYTES);
+    for (; n > 0; n--)
+        zmq_setsockopt(self->sub, ZMQ_SUBSCRIBE, self->spare[self->n_spare++],
+                       PROTO_STREAM_BYTES);
 }
 
 /* Takes the id that has been subscribed for longest. */
@@ -69,7 +70,8 @@ take_id(feed_hub_t *self, uint8_t out[PROTO_STREAM_BYTES])
     memcpy(out, self->spare[0], PROTO_STREAM_BYTES);
     self->n_spare--;
     memmove(self->spare[0], self->spare[1], self->n_spare * PROTO_STREAM_BYTES);
-    fill_spare(self);
+    if (self->n_spare <= FEED_HUB_SPARE_IDS / 2) /* random bytes are a system call */
+        fill_spare(self);
 }
 
 /* --- token frames ------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "conns.h"
 #include "feed_hub.h"
 #include "models.h"
+#include "svc/svc_secret.h"
 #include "verdicts.h"
 #include <microhttpd.h>
 #include <stdatomic.h>
@@ -41,6 +42,7 @@ typedef struct reactor {
     struct request *requests;           /* list of all that live; kept by request.c */
     struct request *woken, *last_woken; /* those to write to; kept by request.c */
     svc_buf_t scratch;                  /* owned; what is being written */
+    svc_ids_t traces;                   /* of requests */
     size_t n_requests;                  /* in it; kept by request.c */
     size_t body_bytes; /* of bodies that are being read; kept by request.c */
     bool

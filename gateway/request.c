@@ -432,7 +432,7 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
     self->began_us = svc_mono_us();
     self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +
                         1000ull * config->gateway_request_timeout_s;
-    svc_random(self->trace, sizeof self->trace);
+    svc_ids_next(&reactor->traces, self->trace);
     svc_buf_init(&self->body, (size_t)config->server_max_body_bytes);
     self->language = text_language_of(request_header(self, "Accept-Language"));
     self->next = reactor->requests;

@@ -7,7 +7,6 @@
 #include "svc/svc_peer_call.h"
 
 #include "svc/svc_msg.h"
-#include "svc/svc_secret.h"
 #include "svc/svc_time.h"
 
 #include <stdlib.h>
@@ -50,7 +49,7 @@ svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
     uint8_t fresh[PROTO_TRACE_BYTES];
     proto_envelope_t head = *envelope;
     if (head.trace.n != PROTO_TRACE_BYTES) {
-        svc_random(fresh, sizeof(fresh));
+        svc_ids_next(&self->traces, fresh);
         head.trace = (svc_str){(const char *)fresh, sizeof(fresh)};
     }
     svc_buf_clear(&self->out);

@@ -8,6 +8,7 @@
 
 #include "svc/svc_heap.h"
 #include "svc/svc_peer.h"
+#include "svc/svc_secret.h"
 #include "svc/svc_table.h"
 
 typedef enum {
@@ -45,6 +46,7 @@ struct svc_peer {
     svc_table_t calls;      /* owns the outstanding calls */
     svc_heap_t deadlines;   /* of them */
     uint64_t ids;           /* source of call ids */
+    svc_ids_t traces;       /* of requests that come with none */
     uint64_t call_timer;    /* fires at call_timer_ms or later; 0: none */
     uint64_t call_timer_ms; /* monotonic */
 };

@@ -70,6 +70,16 @@ svc_random_u64(void)
     return value;
 }
 
+void
+svc_ids_next(svc_ids_t *self, uint8_t out[SVC_IDS_BYTES])
+{
+    if (self->random == 0)
+        self->random = svc_random_u64();
+    self->count++;
+    memcpy(out, &self->random, sizeof(self->random));
+    memcpy(out + sizeof(self->random), &self->count, sizeof(self->count));
+}
+
 /* --- files ------------------------------------------------------------------------------- */
 
 svc_rc

@@ -16,6 +16,19 @@ void svc_random(void *out, size_t n);
 /* A random number, never 0. */
 uint64_t svc_random_u64(void);
 
+#define SVC_IDS_BYTES 16
+
+/* A source of ids that never come twice but are no secret: who has seen one can guess the next.
+ * For what is made with every message, where random bytes would be a system call each. Zeroed:
+ * it has given none yet. */
+typedef struct {
+    uint64_t random; /* of this source; 0: not drawn yet */
+    uint64_t count;  /* ids given */
+} svc_ids_t;
+
+/* Gives the next id. */
+void svc_ids_next(svc_ids_t *self, uint8_t out[SVC_IDS_BYTES]);
+
 /* Reads SVC_SECRET_BYTES from `path` (hex in one line), or makes them and writes the file (0600, atomically, fsynced, directory
  * made when missing). RC_INTERNAL with *error (free() it): one line that says why. */
 svc_rc svc_secret_load_or_make(const char *path, uint8_t out[SVC_SECRET_BYTES],

@@ -202,6 +202,21 @@ random_numbers_differ_and_are_never_zero(void **state)
     }
 }
 
+static void
+ids_of_one_source_and_of_two_never_come_twice(void **state)
+{
+    svc_ids_t one = {0}, other = {0};
+    uint8_t ids[4][SVC_IDS_BYTES];
+    (void)state;
+    svc_ids_next(&one, ids[0]);
+    svc_ids_next(&one, ids[1]);
+    svc_ids_next(&other, ids[2]);
+    svc_ids_next(&other, ids[3]);
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++)
+            assert_memory_not_equal(ids[i], ids[k], SVC_IDS_BYTES);
+}
+
 int
 main(void)
 {
@@ -213,6 +228,7 @@ main(void)
         cmocka_unit_test(decodes_hex_and_base64_of_32_bytes_only),
         cmocka_unit_test(finds_the_path_beside_another),
         cmocka_unit_test(random_numbers_differ_and_are_never_zero),
+        cmocka_unit_test(ids_of_one_source_and_of_two_never_come_twice),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
