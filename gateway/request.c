@@ -572,6 +572,8 @@ log_request(const request_t *self)
     char status[12];
     char client[CLIENT_ADDR_TEXT_BYTES];
 
+    if (self->reactor->ctx.config->log_level > SVC_LOG_INFO)
+        return; /* before a line is put together for nobody */
     snprintf(op, sizeof op, "%s %s", self->method,
              self->route != NULL ? self->route->path : "(no route)");
     snprintf(status, sizeof status, "%d", self->status != 0 ? self->status : 499);
