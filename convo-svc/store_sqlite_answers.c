@@ -5,6 +5,12 @@
  * The end of an answer counts its turn into the conversation, so that the next prompt's size is known. */
 #include "store_sqlite.h"
 
+/* The place of a chunk is its answer's id and its offset. */
+#define PLACE_SHIFT  24
+#define PLACE_OFFSET ((1u << PLACE_SHIFT) - 1)
+
+_Static_assert(PROTO_ANSWER_MAX_BYTES <= 1u << PLACE_SHIFT, "every offset has a place");
+
 /* Columns of an answer, in the order of fill_answer. */
 #define ANSWER_COLUMNS                                                                              \
     "a.stream, c.user, a.conversation, a.message_id, a.state, a.term, a.fence, a.attempt, a.owner," \
@@ -99,21 +105,43 @@ store_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *arg)
     return rc == RC_NOT_FOUND ? RC_OK : rc;
 }
 
+/* Finds where the text of an answer begins. */
+static svc_rc
+find_place(store_sqlite_t *self, svc_str stream, uint64_t *out)
+{
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_PLACE,
+                                 "SELECT id FROM answer WHERE stream = ?");
+    svc_rc rc;
+
+    store_bind_bytes(q, 1, stream);
+    rc = store_step(self, q);
+    if (rc == RC_OK)
+        *out = store_u64(q, 0) << PLACE_SHIFT;
+    store_done(q);
+    return rc;
+}
+
 svc_rc
 store_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn *fn,
                   void *arg)
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
-    sqlite3_stmt *q = store_stmt(
-        self, ST_ANSWER_TEXT,
-        "SELECT offset, bytes FROM chunk WHERE stream = ?1 AND offset >= coalesce((SELECT"
-        " max(offset) FROM chunk WHERE stream = ?1 AND offset <= ?2), 0) ORDER BY offset");
-    svc_rc rc;
+    uint64_t first = 0; /* place of the answer's first byte */
+    sqlite3_stmt *q;
+    svc_rc rc = find_place(self, stream, &first);
 
-    store_bind_bytes(q, 1, stream);
-    store_bind_u64(q, 2, from);
+    if (rc != RC_OK)
+        return rc == RC_NOT_FOUND ? RC_OK : rc;
+    q = store_stmt(
+        self, ST_ANSWER_TEXT,
+        "SELECT place, bytes FROM chunk WHERE place >= coalesce((SELECT max(place)"
+        " FROM chunk WHERE place BETWEEN ?1 AND ?2), ?1) AND place <= ?3"
+        " ORDER BY place");
+    store_bind_u64(q, 1, first);
+    store_bind_u64(q, 2, first + (from < PLACE_OFFSET ? from : PLACE_OFFSET));
+    store_bind_u64(q, 3, first + PLACE_OFFSET);
     while ((rc = store_step(self, q)) == RC_OK) {
-        uint64_t offset = store_u64(q, 0);
+        uint64_t offset = store_u64(q, 0) - first;
         svc_str bytes = store_str(q, 1);
         uint64_t skip = from > offset ? from - offset : 0;
 
@@ -128,79 +156,111 @@ store_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
-/* Binds the row that a step wants and what every step writes. */
-static void
-bind_step(sqlite3_stmt *q, const answer_step_t *step)
+/* What of the row a step goes on with. */
+typedef struct {
+    uint64_t id, conversation, question_bytes;
+} stepped_t;
+
+/* Looks whether the row is as the step says. Inside the writer's transaction this and what follows are one. */
+static svc_rc
+look_as_it_was(store_sqlite_t *self, const answer_step_t *step, stepped_t *out)
 {
+    sqlite3_stmt *q = store_stmt(
+        self, ST_ANSWER_AS_IT_WAS,
+        "SELECT id, conversation, question_bytes FROM answer"
+        " WHERE stream = ?1 AND term = ?2 AND fence = ?3 AND state = ?4 AND length = ?5");
+    svc_rc rc;
+
     store_bind_bytes(q, 1, step->stream);
     store_bind_u64(q, 2, step->term);
     store_bind_u64(q, 3, step->fence);
     store_bind_u64(q, 4, (uint64_t)step->state);
     store_bind_u64(q, 5, step->length);
-    store_bind_u64(q, 6, (uint64_t)step->next_state);
-    store_bind_u64(q, 7, step->length + step->bytes.n);
-    store_bind_u64(q, 8, step->llm);
+    rc = store_step(self, q);
+    if (rc == RC_OK)
+        *out = (stepped_t){store_u64(q, 0), store_u64(q, 1), store_u64(q, 2)};
+    store_done(q);
+    return rc == RC_NOT_FOUND ? RC_STALE : rc;
 }
 
 static svc_rc
-add_chunk(store_sqlite_t *self, const answer_step_t *step)
+add_chunk(store_sqlite_t *self, const answer_step_t *step, uint64_t id)
 {
-    sqlite3_stmt *q = store_stmt(
-        self, ST_ANSWER_CHUNK,
-        "INSERT INTO chunk (stream, offset, bytes) VALUES (?, ?, ?)");
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_CHUNK,
+                                 "INSERT INTO chunk (place, bytes) VALUES (?, ?)");
 
-    store_bind_bytes(q, 1, step->stream);
-    store_bind_u64(q, 2, step->length);
-    store_bind_text(q, 3, step->bytes);
+    store_bind_u64(q, 1, (id << PLACE_SHIFT) + step->length);
+    store_bind_text(q, 2, step->bytes);
     return store_run(self, q);
 }
 
-/* The conversation after one of its answers has ended. */
+/* The conversation after one of its answers, now `length` bytes long, has ended. */
 static svc_rc
-count_turn(store_sqlite_t *self, svc_str stream, uint64_t raise)
+count_turn(store_sqlite_t *self, const stepped_t *row, uint64_t length, uint64_t raise)
 {
     sqlite3_stmt *q = store_stmt(
         self, ST_CONVERSATION_ANSWERED,
-        "UPDATE conversation SET version = version + ?2, turns = turns + (a.length > 0), turn_bytes ="
-        " turn_bytes + CASE WHEN a.length > 0 THEN a.length + a.question_bytes ELSE 0 END"
-        " FROM answer a WHERE a.stream = ?1 AND conversation.id = a.conversation");
+        "UPDATE conversation SET version = version + ?2, turns = turns + ?3,"
+        " turn_bytes = turn_bytes + ?4 WHERE id = ?1");
 
-    store_bind_bytes(q, 1, stream);
+    store_bind_u64(q, 1, row->conversation);
     store_bind_u64(q, 2, raise);
+    store_bind_u64(q, 3, length > 0 ? 1 : 0);
+    store_bind_u64(q, 4, length > 0 ? length + row->question_bytes : 0);
     return store_run(self, q);
+}
+
+/* Binds what every step writes. */
+static void
+bind_step(sqlite3_stmt *q, const answer_step_t *step, uint64_t id)
+{
+    store_bind_u64(q, 1, id);
+    store_bind_u64(q, 2, step->length + step->bytes.n);
+    store_bind_u64(q, 3, step->llm);
 }
 
 /* The step that ends an answer. */
 static sqlite3_stmt *
-end_stmt(store_sqlite_t *self, const answer_step_t *step)
+end_stmt(store_sqlite_t *self, const answer_step_t *step, uint64_t id)
 {
     sqlite3_stmt *q = store_stmt(
         self, ST_ANSWER_END,
-        "UPDATE answer SET state = ?6, length = ?7, llm = ?8, finish = ?9, prompt_tokens = ?10,"
-        " completion_tokens = ?11, total_tokens = ?12, reason = ?13, text = ?14,"
-        " retry_after_s = ?15"
-        " WHERE stream = ?1 AND term = ?2 AND fence = ?3 AND state = ?4 AND length = ?5");
+        "UPDATE answer SET length = ?2, llm = ?3, state = ?4, finish = ?5, prompt_tokens = ?6,"
+        " completion_tokens = ?7, total_tokens = ?8, reason = ?9, text = ?10,"
+        " retry_after_s = ?11 WHERE id = ?1");
 
-    bind_step(q, step);
-    store_bind_text(q, 9, step->finish);
-    store_bind_u64(q, 10, step->usage.prompt);
-    store_bind_u64(q, 11, step->usage.completion);
-    store_bind_u64(q, 12, step->usage.total);
-    store_bind_text(q, 13, step->reason);
-    store_bind_text(q, 14, step->text);
-    store_bind_u64(q, 15, step->retry_after_s);
+    bind_step(q, step, id);
+    store_bind_u64(q, 4, (uint64_t)step->next_state);
+    store_bind_text(q, 5, step->finish);
+    store_bind_u64(q, 6, step->usage.prompt);
+    store_bind_u64(q, 7, step->usage.completion);
+    store_bind_u64(q, 8, step->usage.total);
+    store_bind_text(q, 9, step->reason);
+    store_bind_text(q, 10, step->text);
+    store_bind_u64(q, 11, step->retry_after_s);
+    return q;
+}
+
+/* One more piece: naming the state, though it stays, would have SQLite write the index of unfinished answers anew. */
+static sqlite3_stmt *
+grow_stmt(store_sqlite_t *self, const answer_step_t *step, uint64_t id)
+{
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_GROW,
+                                 "UPDATE answer SET length = ?2, llm = ?3 WHERE id = ?1");
+
+    bind_step(q, step, id);
     return q;
 }
 
 static sqlite3_stmt *
-append_stmt(store_sqlite_t *self, const answer_step_t *step)
+step_stmt(store_sqlite_t *self, const answer_step_t *step, uint64_t id)
 {
     sqlite3_stmt *q = store_stmt(
         self, ST_ANSWER_STEP,
-        "UPDATE answer SET state = ?6, length = ?7, llm = ?8"
-        " WHERE stream = ?1 AND term = ?2 AND fence = ?3 AND state = ?4 AND length = ?5");
+        "UPDATE answer SET length = ?2, llm = ?3, state = ?4 WHERE id = ?1");
 
-    bind_step(q, step);
+    bind_step(q, step, id);
+    store_bind_u64(q, 4, (uint64_t)step->next_state);
     return q;
 }
 
@@ -209,14 +269,21 @@ store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
     bool ends = answer_state_is_terminal(step->next_state);
-    svc_rc rc = store_run(self, ends ? end_stmt(self, step) : append_stmt(self, step));
+    stepped_t row;
+    svc_rc rc = look_as_it_was(self, step, &row);
 
-    if (rc == RC_OK && store_changes(self) == 0)
-        return RC_STALE;
+    if (rc != RC_OK)
+        return rc;
+    if (ends)
+        rc = store_run(self, end_stmt(self, step, row.id));
+    else if (step->next_state == step->state)
+        rc = store_run(self, grow_stmt(self, step, row.id));
+    else
+        rc = store_run(self, step_stmt(self, step, row.id));
     if (rc == RC_OK && step->bytes.n > 0)
-        rc = add_chunk(self, step);
+        rc = add_chunk(self, step, row.id);
     if (rc == RC_OK && ends)
-        rc = count_turn(self, step->stream, raise);
+        rc = count_turn(self, &row, step->length + step->bytes.n, raise);
     return rc;
 }
 

@@ -207,24 +207,40 @@ add_question(store_sqlite_t *self, uint64_t conversation, uint64_t message, svc_
     return store_run(self, q);
 }
 
+static svc_rc
+last_message(store_sqlite_t *self, uint64_t conversation, uint64_t *out)
+{
+    sqlite3_stmt *q = store_stmt(self, ST_CONVERSATION_LAST,
+                                 "SELECT last_message FROM conversation WHERE id = ?");
+    svc_rc rc;
+
+    store_bind_u64(q, 1, conversation);
+    rc = store_step(self, q);
+    if (rc == RC_OK)
+        *out = store_u64(q, 0);
+    store_done(q);
+    return rc;
+}
+
 svc_rc
 store_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
                    uint64_t version, uint64_t *message_out)
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
-    sqlite3_stmt *q = store_stmt(
-        self, ST_CONVERSATION_ASKED,
-        "UPDATE conversation SET last_message = last_message + 2, version = ?2"
-        " WHERE id = ?1 RETURNING last_message");
     uint64_t last = 0;
-    svc_rc rc;
+    sqlite3_stmt *q;
+    svc_rc rc = last_message(self, row->conversation, &last);
 
-    store_bind_u64(q, 1, row->conversation);
-    store_bind_u64(q, 2, version);
-    rc = store_step(self, q);
-    if (rc == RC_OK)
-        last = store_u64(q, 0);
-    store_done(q);
+    last += 2;
+    if (rc == RC_OK) {
+        q = store_stmt(self, ST_CONVERSATION_ASKED,
+                       "UPDATE conversation SET last_message = ?2, version = ?3"
+                       " WHERE id = ?1");
+        store_bind_u64(q, 1, row->conversation);
+        store_bind_u64(q, 2, last);
+        store_bind_u64(q, 3, version);
+        rc = store_run(self, q);
+    }
     if (rc == RC_OK)
         rc = add_question(self, row->conversation, last - 1, question);
     if (rc == RC_OK)
