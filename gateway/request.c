@@ -424,10 +424,8 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
     self->mhd = mhd;
     self->conn =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-    snprintf(self->method, sizeof self->method, "%s", method);
-    for (char *c = self->method; *c != '\0'; c++)
-        if (!isupper((unsigned char)*c))
-            *c = '?';
+    for (size_t i = 0; i + 1 < sizeof self->method && method[i] != '\0'; i++)
+        self->method[i] = isupper((unsigned char)method[i]) ? method[i] : '?';
     self->is_http11 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     self->began_us = svc_mono_us();
     self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +

@@ -74,16 +74,16 @@ routes_match(const char *method, svc_str path, route_match_t *out)
 
     *out = (route_match_t){.route = NULL};
     for (size_t i = 0; i < SVC_COUNT(routes); i++) {
-        svc_str id;
-        if (!fits(routes[i].path, path, &id))
+        if (!fits(routes[i].path, path, &out->id))
             continue;
         out->path_known = true;
-        allow(out, routes[i].method);
         if (strcmp(routes[i].method, wanted) == 0) {
             out->route = &routes[i];
-            out->id = id;
+            return;
         }
+        allow(out, routes[i].method);
     }
+    out->id = (svc_str){NULL, 0};
     if (out->path_known) {
         size_t n = strlen(out->allow);
         snprintf(out->allow + n, sizeof out->allow - n, "OPTIONS");

@@ -25,8 +25,8 @@ typedef struct route {
 typedef struct {
     const route_t *route; /* NULL: none */
     svc_str id;           /* the ":id" segment, a view into the path; empty without one */
-    bool path_known;      /* no route, but other methods have one here: 405 */
-    char allow[64];       /* those, "GET, HEAD, OPTIONS" */
+    bool path_known;      /* without a route: other methods have one here: 405 */
+    char allow[64];       /* those, "GET, HEAD, OPTIONS"; not made with a route */
 } route_match_t;
 
 /* Finds the route of a method and a path without its query. */
