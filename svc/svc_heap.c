@@ -2,8 +2,11 @@
  *
  * For the timers of a loop and the deadlines of calls; svc_heap.h is the manual. The
  * array doubles when full and never shrinks. Thread: the owner's. Place 0 means "in no
- * heap", so that a zeroed node can be removed safely; nodes[place - 1] is the node
- * itself. */
+ * heap", so that a zeroed node can be removed safely; slots[place - 1] is the node's.
+ *
+ * Deadlines are put off far more often than they pass: with every part of an answer. So
+ * a node that moves to a later key stays where it is, with the earlier key in its slot,
+ * and is moved only when that slot comes first. */
 #include "svc/svc_heap.h"
 
 #include <stdlib.h>
@@ -11,63 +14,64 @@
 #define HEAP_FIRST_CAP 64
 
 static bool
-is_before(const svc_heap_node_t *a, const svc_heap_node_t *b)
+is_before(const svc_heap_slot_t *a, const svc_heap_slot_t *b)
 {
     return a->key != b->key ? a->key < b->key : a->order < b->order;
 }
 
 static void
-set(svc_heap_t *self, size_t i, svc_heap_node_t *node)
+set(svc_heap_t *self, size_t i, const svc_heap_slot_t *slot)
 {
-    self->nodes[i] = node;
-    node->place = i + 1;
+    self->slots[i] = *slot;
+    slot->node->place = i + 1;
 }
 
 static void
 sift_up(svc_heap_t *self, size_t i)
 {
-    svc_heap_node_t *node = self->nodes[i];
-    while (i > 0 && is_before(node, self->nodes[(i - 1) / 2])) {
-        set(self, i, self->nodes[(i - 1) / 2]);
+    const svc_heap_slot_t slot = self->slots[i];
+    while (i > 0 && is_before(&slot, &self->slots[(i - 1) / 2])) {
+        set(self, i, &self->slots[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
-    set(self, i, node);
+    set(self, i, &slot);
 }
 
 static void
 sift_down(svc_heap_t *self, size_t i)
 {
-    svc_heap_node_t *node = self->nodes[i];
+    const svc_heap_slot_t slot = self->slots[i];
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= self->n)
             break;
-        if (child + 1 < self->n && is_before(self->nodes[child + 1], self->nodes[child]))
+        if (child + 1 < self->n &&
+            is_before(&self->slots[child + 1], &self->slots[child]))
             child++;
-        if (!is_before(self->nodes[child], node))
+        if (!is_before(&self->slots[child], &slot))
             break;
-        set(self, i, self->nodes[child]);
+        set(self, i, &self->slots[child]);
         i = child;
     }
-    set(self, i, node);
+    set(self, i, &slot);
 }
 
 static void
 grow(svc_heap_t *self)
 {
     size_t cap = self->cap == 0 ? HEAP_FIRST_CAP : self->cap * 2;
-    svc_heap_node_t **nodes = svc_alloc(cap * sizeof(*nodes));
+    svc_heap_slot_t *slots = svc_alloc(cap * sizeof(*slots));
     if (self->n > 0)
-        memcpy(nodes, self->nodes, self->n * sizeof(*nodes));
-    free(self->nodes);
-    self->nodes = nodes;
+        memcpy(slots, self->slots, self->n * sizeof(*slots));
+    free(self->slots);
+    self->slots = slots;
     self->cap = cap;
 }
 
 void
 svc_heap_fini(svc_heap_t *self)
 {
-    free(self->nodes);
+    free(self->slots);
     *self = (svc_heap_t){0};
 }
 
@@ -76,13 +80,15 @@ svc_heap_put(svc_heap_t *self, svc_heap_node_t *node, uint64_t key)
 {
     node->key = key;
     node->order = ++self->puts;
+    if (node->place != 0 && self->slots[node->place - 1].key <= key)
+        return;
     if (node->place == 0) {
         if (self->n == self->cap)
             grow(self);
-        set(self, self->n++, node);
+        node->place = ++self->n;
     }
+    self->slots[node->place - 1] = (svc_heap_slot_t){key, node->order, node};
     sift_up(self, node->place - 1);
-    sift_down(self, node->place - 1);
 }
 
 void
@@ -90,18 +96,27 @@ svc_heap_remove(svc_heap_t *self, svc_heap_node_t *node)
 {
     if (node->place == 0)
         return;
-    size_t i = node->place - 1;
-    svc_heap_node_t *last = self->nodes[--self->n];
+    const size_t i = node->place - 1;
+    const svc_heap_slot_t last = self->slots[--self->n];
     node->place = 0;
-    if (last == node)
+    if (last.node == node)
         return;
-    set(self, i, last);
+    set(self, i, &last);
     sift_up(self, i);
-    sift_down(self, last->place - 1);
+    sift_down(self, last.node->place - 1);
 }
 
 svc_heap_node_t *
-svc_heap_first(const svc_heap_t *self)
+svc_heap_first(svc_heap_t *self)
 {
-    return self->n == 0 ? NULL : self->nodes[0];
+    while (self->n > 0) {
+        svc_heap_slot_t *slot = &self->slots[0];
+        svc_heap_node_t *node = slot->node;
+        if (slot->order == node->order)
+            return node;
+        slot->key = node->key;
+        slot->order = node->order;
+        sift_down(self, 0);
+    }
+    return NULL;
 }
