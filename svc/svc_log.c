@@ -7,16 +7,15 @@
 #include "svc_log.h"
 #include "svc_config.h"
 #include "svc_text.h"
+#include "svc_time.h"
 
 #include "proto/proto.h"
 #include "proto/utf8.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #define EVENT_MAX_BYTES 2048
@@ -95,34 +94,57 @@ spell(unsigned char c, bool json, char out[8])
     return (size_t)snprintf(out, 8, json ? "\\u%04x" : "\\x%02x", c);
 }
 
+/* How many bytes from i on are plain ASCII, which is nearly always all. */
+static size_t
+count_plain(svc_str text, size_t i, bool quoted)
+{
+    size_t n = 0;
+
+    for (; i + n < text.n; n++) {
+        unsigned char c = (unsigned char)text.p[i + n];
+
+        if (c < 0x20 || c >= 0x7f || (quoted && (c == '"' || c == '\\')))
+            break;
+    }
+    return n;
+}
+
+/* Appends what does not go as it is: a character of several bytes, or a byte that is spelt. Gives the bytes it stands for. */
+static size_t
+add_special(line_t *line, svc_str text, size_t i, bool json)
+{
+    unsigned char c = (unsigned char)text.p[i];
+    size_t left = text.n - i;
+    char out[8];
+
+    if (c >= 0x80 && svc_utf8_valid(text.p + i, left < 4 ? left : 4) > 0) {
+        /* of the up to four bytes that were checked, the first character */
+        size_t whole = 1;
+
+        while (whole < left && ((unsigned char)text.p[i + whole] & 0xc0) == 0x80)
+            whole++;
+        add(line, text.p + i, whole);
+        return whole;
+    }
+    add(line, out, spell(c, json, out));
+    return 1;
+}
+
 /* Appends a value, escaped. In text lines only control characters and, inside quotes, quote and backslash are. */
 static void
 add_value(line_t *line, svc_str text, bool json, bool quoted)
 {
-    for (size_t i = 0; i < text.n && line->n < sizeof(line->bytes) - TAIL_BYTES;) {
-        unsigned char c = (unsigned char)text.p[i];
-        size_t whole = c < 0x80
-                           ? 1
-                           : svc_utf8_valid(text.p + i, text.n - i < 4 ? text.n - i : 4);
-        bool plain = c >= 0x20 && c != 0x7f && (c < 0x80 || whole > 0) &&
-                     !(quoted && (c == '"' || c == '\\'));
-        char out[8];
+    const size_t max = sizeof(line->bytes) - TAIL_BYTES;
 
-        if (plain &&
-            c >=
-                0x80) /* of the up to four bytes that were checked, the first character */
-            for (whole = 1;
-                 i + whole < text.n && ((unsigned char)text.p[i + whole] & 0xc0) == 0x80;)
-                whole++;
-        if (plain) {
-            add(line, text.p + i, whole);
-            i += whole;
-        } else {
-            size_t n = spell(c, json, out);
+    for (size_t i = 0; i < text.n && line->n < max;) {
+        size_t n = count_plain(text, i, quoted);
 
-            add(line, out, n);
-            i++;
+        if (n == 0) {
+            i += add_special(line, text, i, json);
+            continue;
         }
+        add(line, text.p + i, n < max - line->n ? n : max - line->n);
+        i += n;
     }
 }
 
@@ -143,26 +165,36 @@ add_pair(const svc_log_t *self, line_t *line, const char *key, svc_str value)
     add_c(line, quoted ? "\"" : "");
 }
 
+/* Appends a number. */
+static void
+add_number(line_t *line, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    do
+        digits[--at] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    add(line, digits + at, sizeof(digits) - at);
+}
+
 /* Begins a line: when, how bad, who, what. */
 static void
 begin(const svc_log_t *self, line_t *line, svc_log_level level, svc_str what)
 {
-    char head[256];
-    struct timespec now = {0, 0};
-    struct tm tm;
-    char when[32];
+    static const char *const padded[] = {"debug ", "info  ", "warn  ", "error "};
     bool json = self->format == SVC_LOG_JSON;
+    char when[SVC_TIME_TEXT_BYTES];
 
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)gmtime_r(&now.tv_sec, &tm);
-    (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-    (void)snprintf(head, sizeof(head),
-                   json ? "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"service\":\"%s\","
-                          "\"message\":\""
-                        : "%s.%03dZ %-5s %s ",
-                   when, (int)(now.tv_nsec / 1000000), level_names[level], self->service);
     line->n = 0;
-    add_c(line, head);
+    add_c(line, json ? "{\"time\":\"" : "");
+    svc_time_text(svc_unix_ms(), when);
+    add(line, when, sizeof(when));
+    add_c(line, json ? "\",\"level\":\"" : " ");
+    add_c(line, json ? level_names[level] : padded[level]);
+    add_c(line, json ? "\",\"service\":\"" : "");
+    add_c(line, self->service);
+    add_c(line, json ? "\",\"message\":\"" : " ");
     add_value(line, what, json, json);
     add_c(line, json ? "\"" : "");
 }
@@ -204,7 +236,6 @@ void
 svc_log_request(svc_log_t *self, const svc_log_request_t *request)
 {
     char trace[2 * PROTO_TRACE_BYTES + 1] = "";
-    char us[32];
     line_t line;
 
     if (self == NULL || self->level > SVC_LOG_INFO)
@@ -215,10 +246,8 @@ svc_log_request(svc_log_t *self, const svc_log_request_t *request)
     add_pair(self, &line, "trace", svc_str_c(trace));
     add_pair(self, &line, "op", svc_str_c(request->op));
     add_pair(self, &line, "status", svc_str_c(request->status));
-    (void)snprintf(us, sizeof(us),
-                   self->format == SVC_LOG_JSON ? ",\"us\":%" PRIu64 : " us=%" PRIu64,
-                   request->us);
-    add_c(&line, us);
+    add_c(&line, self->format == SVC_LOG_JSON ? ",\"us\":" : " us=");
+    add_number(&line, request->us);
     if (request->peer != NULL)
         add_pair(self, &line, "peer", svc_str_c(request->peer));
     finish(self, &line);

@@ -15,4 +15,9 @@ uint64_t svc_unix_ms(void);
 uint64_t svc_mono_ms(void);
 uint64_t svc_mono_us(void);
 
+#define SVC_TIME_TEXT_BYTES 24
+
+/* Writes milliseconds since 1970 as 2026-01-31T23:59:59.999Z (UTC, not terminated), up to year 9999. */
+void svc_time_text(uint64_t unix_ms, char out[SVC_TIME_TEXT_BYTES]);
+
 #endif

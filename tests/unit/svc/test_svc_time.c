@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 
 static void
 the_wall_clock_is_the_systems(void **state)
@@ -37,12 +38,30 @@ the_monotonic_clock_never_goes_back(void **state)
     assert_true(svc_mono_ms() - last_us / 1000 < 60000);
 }
 
+/* From 1970 to 9999, each day at another time of it. */
+static void
+a_time_is_written_as_the_calendar_has_it(void **state)
+{
+    (void)state;
+    for (uint64_t ms = 0; ms < 253402300800000; ms += 86389017) {
+        char got[SVC_TIME_TEXT_BYTES + 1] = "", want[32];
+        const time_t s = (time_t)(ms / 1000);
+        struct tm tm;
+        assert_non_null(gmtime_r(&s, &tm));
+        const size_t n = strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(want + n, sizeof(want) - n, ".%03dZ", (int)(ms % 1000));
+        svc_time_text(ms, got);
+        assert_string_equal(got, want);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_wall_clock_is_the_systems),
         cmocka_unit_test(the_monotonic_clock_never_goes_back),
+        cmocka_unit_test(a_time_is_written_as_the_calendar_has_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
