@@ -389,7 +389,7 @@ prepare(sqlite3 *db, const char *path, bool write, char **error)
 {
     static const char writer[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                                  "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
-                                 "PRAGMA cache_size = -8192;"; /* KiB */
+                                 "PRAGMA cache_size = -4096;"; /* KiB */
     int version = 0;
     bool ok = sqlite3_busy_timeout(db, BUSY_MS) == SQLITE_OK &&
               read_version(db, &version);

@@ -15,8 +15,8 @@
 #define RESULT_MAX_BYTES \
     (8192 + CONVO_READY_PROMPT_MAX_BYTES) /* of one job: an answer's row and its prompt */
 #define HASH_BYTES 32
-#define READY_TURNS_MAX \
-    8 /* turns before a question whose prompt is made here: some pages are read for each */
+#define READY_MESSAGES_MAX \
+    16 /* before a question whose prompt is made here: some pages are read for each */
 #define ID_TRIES \
     8 /* of a random conversation id; one is enough but for a broken generator */
 
@@ -74,6 +74,8 @@ typedef struct {
     uint64_t user; /* who asks; another owner: RC_NOT_FOUND */
     uint64_t version, last_message, turns, turn_bytes; /* of the row */
     bool answering;
+    char model[PROTO_MODEL_MAX_BYTES], sealed[SEAL_MAX_BYTES]; /* copies */
+    size_t model_n, sealed_n;
 } owned_t;
 
 static svc_rc
@@ -88,13 +90,22 @@ check_owner(void *arg, const conversation_row_t *row)
     own->turns = row->turns;
     own->turn_bytes = row->turn_bytes;
     own->answering = row->answering;
+    if (row->model.n > sizeof(own->model) || row->sealed_key.n > sizeof(own->sealed))
+        return RC_INTERNAL;
+    own->model_n = row->model.n;
+    if (row->model.n > 0)
+        memcpy(own->model, row->model.p, row->model.n);
+    own->sealed_n = row->sealed_key.n;
+    if (row->sealed_key.n > 0)
+        memcpy(own->sealed, row->sealed_key.p, row->sealed_key.n);
     return RC_OK;
 }
 
-/* Reads a conversation of own->user. */
+/* Reads a conversation of `user`. */
 static svc_rc
-get_owned(writer_t *self, uint64_t conversation, owned_t *own)
+get_owned(writer_t *self, uint64_t conversation, uint64_t user, owned_t *own)
 {
+    own->user = user;
     return self->store->api->conversation_get(self->store, conversation, check_owner,
                                               own);
 }
@@ -103,8 +114,8 @@ static svc_rc
 on_delete(writer_t *self, const void *arg, svc_buf_t *out)
 {
     const conversation_req_t *req = arg;
-    owned_t own = {.user = req->user};
-    svc_rc rc = get_owned(self, req->conversation, &own);
+    owned_t own;
+    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
 
     if (rc == RC_OK)
         rc = self->store->api->conversation_remove(self->store, req->conversation);
@@ -147,20 +158,33 @@ fits_prompt(const writer_t *self, const owned_t *own, size_t question)
                PROTO_PROMPT_MAX_BYTES;
 }
 
-/* Tells of an answer that was just added. Its prompt goes with it, unless reading the turns before it would keep the other
- * jobs waiting. */
+/* Makes the prompt of a question that was just added. RC_TOO_BIG: reading the turns before it would keep the other jobs
+ * waiting (turns whose answer stayed empty are looked at, too, so messages are counted). */
 static svc_rc
-tell_fresh(writer_t *self, answer_row_t *row, const owned_t *own, svc_buf_t *out)
+make_prompt(writer_t *self, const answer_row_t *row, const owned_t *own, svc_str question)
 {
     prompt_job_t job = {row->stream, row->fence};
-    svc_rc rc = RC_TOO_BIG;
+
+    svc_buf_clear(&self->prompt);
+    if (self->workers->plain_paths || own->last_message > READY_MESSAGES_MAX ||
+        own->turn_bytes + question.n + self->workers->system_prompt.n >
+            CONVO_READY_PROMPT_MAX_BYTES / 2)
+        return RC_TOO_BIG;
+    if (own->last_message == 0)
+        return prompt_build_first(self->workers, row, (svc_str){own->model, own->model_n},
+                                  (svc_str){own->sealed, own->sealed_n}, question,
+                                  &self->prompt);
+    return prompt_build(self->store, self->workers, &job, &self->prompt);
+}
+
+/* Tells of an answer that was just added; its prompt goes with it when it is short. */
+static svc_rc
+tell_fresh(writer_t *self, answer_row_t *row, const owned_t *own, svc_str question,
+           svc_buf_t *out)
+{
+    svc_rc rc = make_prompt(self, row, own, question);
 
     row->fresh = true;
-    svc_buf_clear(&self->prompt);
-    if (!self->workers->plain_paths && own->turns <= READY_TURNS_MAX &&
-        own->turn_bytes + row->question_bytes + self->workers->system_prompt.n <=
-            CONVO_READY_PROMPT_MAX_BYTES / 2)
-        rc = prompt_build(self->store, self->workers, &job, &self->prompt);
     if (rc == RC_UNAVAILABLE)
         return rc;
     row->prompt = rc == RC_OK ? svc_buf_str(&self->prompt) : (svc_str){NULL, 0};
@@ -174,7 +198,7 @@ static svc_rc
 add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
 {
     convo_store_t *store = self->store;
-    owned_t own = {.user = req->user};
+    owned_t own;
     answer_row_t row = {.stream = req->stream,
                         .conversation = req->conversation,
                         .term = 1,
@@ -184,7 +208,7 @@ add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
                         .asked_ms = svc_unix_ms(),
                         .question_bytes = req->text.n,
                         .body_hash = hash};
-    svc_rc rc = get_owned(self, req->conversation, &own);
+    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
 
     if (rc != RC_OK)
         return rc;
@@ -195,7 +219,7 @@ add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
     row.user = req->user;
     rc = store->api->question_add(store, &row, req->text, next_version(own.version),
                                   &row.message);
-    return rc == RC_OK ? tell_fresh(self, &row, &own, out) : rc;
+    return rc == RC_OK ? tell_fresh(self, &row, &own, req->text, out) : rc;
 }
 
 static svc_rc
@@ -226,9 +250,9 @@ on_stop(writer_t *self, const void *arg, svc_buf_t *out)
 {
     const conversation_req_t *req = arg;
     convo_store_t *store = self->store;
-    owned_t own = {.user = req->user};
+    owned_t own;
     char stream[PROTO_STREAM_BYTES];
-    svc_rc rc = get_owned(self, req->conversation, &own);
+    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
 
     if (rc == RC_OK && own.answering) {
         rc = store->api->answer_at(store, req->conversation, own.last_message,

@@ -183,3 +183,31 @@ prompt_build(convo_store_t *store, const convo_workers_t *workers,
     free(self.items);
     return rc == RC_NOT_FOUND ? RC_STALE : rc;
 }
+
+svc_rc
+prompt_build_first(const convo_workers_t *workers, const answer_row_t *row, svc_str model,
+                   svc_str sealed_key, svc_str question, svc_buf_t *out)
+{
+    prompt_message_t items[1 + CONVO_SYSTEM_MESSAGE];
+    generate_req_t req = {.stream = row->stream,
+                          .fence = row->fence,
+                          .term = row->term,
+                          .model = model,
+                          .messages = {items, 0}};
+    svc_buf_t key;
+    svc_rc rc;
+
+    svc_buf_init(&key, SEAL_MAX_BYTES);
+    rc = seal_open(workers->seal, sealed_key, &key);
+    if (workers->system_prompt.n > 0)
+        items[req.messages.n++] = (prompt_message_t){.role = ROLE_SYSTEM,
+                                                     .text = workers->system_prompt};
+    items[req.messages.n++] = (prompt_message_t){.role = ROLE_USER, .text = question};
+    req.key = svc_buf_str(&key);
+    if (rc == RC_OK)
+        rc = proto_encode(&generate_req_schema, &req, out);
+    if (key.p != NULL)
+        explicit_bzero(key.p, key.cap);
+    svc_buf_fini(&key);
+    return rc;
+}

@@ -3,7 +3,7 @@
  * Turns whose answer stayed empty are left out together with their question. Comes from the
  * database alone, never from a cache. Called inside a read transaction.
  *
- * Thread: a reader's. */
+ * Thread: a reader's, or the writer's for what is short. */
 #ifndef PROMPT_H
 #define PROMPT_H
 
@@ -13,5 +13,10 @@
  * RC_TOO_BIG: longer than a prompt may be; RC_INVALID: its api key was sealed with another key. */
 svc_rc prompt_build(convo_store_t *store, const convo_workers_t *workers,
                     const prompt_job_t *job, svc_buf_t *out) SVC_MUST_CHECK;
+
+/* The same for the first question of a conversation, without the database: `row` is its answer's. Borrows all. */
+svc_rc prompt_build_first(const convo_workers_t *workers, const answer_row_t *row,
+                          svc_str model, svc_str sealed_key, svc_str question,
+                          svc_buf_t *out) SVC_MUST_CHECK;
 
 #endif
