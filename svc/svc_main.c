@@ -192,13 +192,16 @@ raise_descriptor_limit(void)
 /* A thread that wakes then lets the one that runs finish its turn, instead of interrupting it for each
  * message: on cores that are busy, half as many switches and larger batches (measured: a fifth to a half more of
  * everything). On idle ones it changes nothing. Threads inherit it. Not for a service that computes for long:
- * those who wait behind it could not interrupt it. */
+ * those who wait behind it could not interrupt it. Whoever started us with a policy or a nice value of their own
+ * (chrt, nice, systemd) has decided: beside programs that compute all the time, waiting for one's turn costs
+ * milliseconds a message. */
 static void
 prefer_batches(void)
 {
     const struct sched_param none = {0};
 
-    (void)sched_setscheduler(0, SCHED_BATCH, &none);
+    if (sched_getscheduler(0) == SCHED_OTHER && getpriority(PRIO_PROCESS, 0) == 0)
+        (void)sched_setscheduler(0, SCHED_BATCH, &none);
 }
 
 static bool
