@@ -246,9 +246,7 @@ export async function prepare({ config = {}, provider = null, providers = null, 
     if (httpPort !== 0)
         ports[0] = httpPort;
     const entries = providers ?? (provider ? [providerEntry(provider)] : []);
-    /* LLMB_STORY_PLAIN: the same stories without any of the special fast paths */
-    const paths = process.env.LLMB_STORY_PLAIN ? { test: { plain_paths: true } } : {};
-    const stack = new Stack(dir, ports, merge(merge(defaultConfig(dir, ports, entries), paths), config), env);
+    const stack = new Stack(dir, ports, merge(defaultConfig(dir, ports, entries), config), env);
     stack.host = host;
     stack.writeConfig();
     return stack;
