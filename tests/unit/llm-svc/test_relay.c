@@ -349,6 +349,46 @@ limits_the_wait_for_the_first_byte_and_between_bytes(void **state)
     close_bench(&b);
 }
 
+static int starting_gun[2]; /* a pipe: what is written there lets the server go on */
+
+static void
+fire(void *arg, short events)
+{
+    (void)arg;
+    (void)events;
+    assert_int_equal(write(starting_gun[1], "!", 1), 1);
+}
+
+static bool
+serve_late_then_silence(tiny_server_t *self, int fd, int nth)
+{
+    char byte;
+    (void)nth;
+
+    if (read(starting_gun[0], &byte, 1) == 1)
+        tiny_write_stream(fd, "data: a\n\n");
+    tiny_wait_for_close(self, fd);
+    return false;
+}
+
+static void
+counts_the_idle_time_from_a_first_byte_that_came_later_than_that(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    assert_int_equal(pipe(starting_gun), 0);
+    open_bench(&b, serve_late_then_silence);
+    start(&b, b.server.url, 600000, 50);
+    svc_loop_after(b.fixture.ctx.loop, 170, fire, NULL);
+    fixture_run_until(&b.fixture, is_done, &b);
+    assert_int_equal(b.outcome, RELAY_TIMEOUT);
+    assert_true(svc_str_eq(svc_buf_str(&b.body), SVC_LIT("data: a\n\n")));
+    close_bench(&b);
+    close(starting_gun[0]);
+    close(starting_gun[1]);
+}
+
 /* --- cancel and drain -------------------------------------------------------------- */
 
 static bool
@@ -431,6 +471,8 @@ main(void)
         cmocka_unit_test(says_that_nobody_can_be_reached),
         cmocka_unit_test(tells_a_broken_body_from_a_whole_one),
         cmocka_unit_test(limits_the_wait_for_the_first_byte_and_between_bytes),
+        cmocka_unit_test(
+            counts_the_idle_time_from_a_first_byte_that_came_later_than_that),
         cmocka_unit_test(closes_the_connection_when_cancelled),
         cmocka_unit_test(may_be_cancelled_inside_its_own_callback),
         cmocka_unit_test(drains_for_a_bounded_time),
