@@ -125,7 +125,8 @@ on_list(void *arg, svc_call_t *call, const void *arg_req, void *rep)
     const list_req_t *req = arg_req;
 
     (void)rep;
-    if (req->cursor != 0 || self->ctx->config->test_plain_paths)
+    if (req->cursor != 0 || self->ctx->config->convo_cache_mb == 0 ||
+        self->ctx->config->test_plain_paths)
         return convo_pass_on(self, self->reader, READ_LIST, call, on_list_page);
     return convo_pass_on(self, self->lookup, READ_LIST_HEAD, call, on_list_head);
 }

@@ -65,7 +65,7 @@ const config_key_t svc_config_keys[] = {
 
     {"convo.system_prompt", CONFIG_TEXT, "You are a helpful assistant.", 0, PROMPT_MAX, "", "first message of every conversation; never shown", AT(convo_system_prompt), NULL},
     {"convo.seal_key", CONFIG_SECRET, "", 0, TEXT_MAX, "", "encrypts stored api keys: 32 bytes as hex or base64; empty: made at first start", AT(convo_seal_key), NULL},
-    {"convo.cache_mb", CONFIG_U32, "32", 0, 65536, "MiB", "cache in memory when there is no Redis; 0: none", AT(convo_cache_mb), NULL},
+    {"convo.cache_mb", CONFIG_U32, "32", 0, 65536, "MiB", "cache in memory: a quarter for lists, the rest for histories when there is no Redis; 0: none", AT(convo_cache_mb), NULL},
 
     {"llm.max_answer_bytes", CONFIG_U64, "16777216", 1, PROTO_ANSWER_MAX_BYTES, "bytes", "a longer answer ends there, with finish reason length", AT(llm_max_answer_bytes), NULL},
 
