@@ -9,6 +9,7 @@
 #include "request.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -21,7 +22,10 @@
 #define RUNS_PER_TURN   8 /* of libmicrohttpd, while its handlers resume connections */
 #define MODELS_RETRY_MS 1000
 #define LOOK_MS         60000 /* a turn at least so often */
-#define STOP_MS         1000  /* for the last responses to leave */
+#define EBB_MS          5000 /* how often a reactor looks whether many clients have left */
+#define EBB_CONNECTIONS \
+    500 /* so many at least, else it is not worth the walk through the heap */
+#define STOP_MS 1000 /* for the last responses to leave */
 
 const char *const reactor_peer_names[REACTOR_PEERS] = {"auth-svc", "convo-svc",
                                                        "llm-svc"};
@@ -41,6 +45,7 @@ struct reactor_thread {
     char *error;           /* why it failed; owned until handed to the caller */
     bool failed;           /* it did */
     bool told_drained;     /* setup.drained was called */
+    size_t flood;          /* most connections seen since the last ebb */
     uint64_t mhd_due_ms;   /* loop time when it wants to run for its time-outs */
     bool is_ready[REACTOR_PEERS];       /* counted in setup.readiness */
     peer_place_t places[REACTOR_PEERS]; /* for events */
@@ -310,6 +315,23 @@ on_turn(void *arg)
     return left_ms < LOOK_MS ? (int)left_ms : LOOK_MS;
 }
 
+/* Most clients have left: gives the system back what they needed. The heap itself would keep it, 30 KB for each
+ * connection that was served twice. */
+static void
+on_ebb(void *arg, short events)
+{
+    reactor_thread_t *self = arg;
+    size_t n = conns_count(self->reactor.conns);
+
+    (void)events;
+    if (n > self->flood)
+        self->flood = n;
+    if (self->flood < EBB_CONNECTIONS || n > self->flood / 4)
+        return;
+    self->flood = n;
+    malloc_trim(0);
+}
+
 static void
 on_drain(void *arg, short events)
 {
@@ -346,6 +368,7 @@ build(reactor_thread_t *self)
         return false;
     svc_loop_add_fd(reactor->ctx.loop, self->drain_fd, ZMQ_POLLIN, on_drain, self);
     svc_loop_on_turn(reactor->ctx.loop, on_turn, self);
+    svc_loop_every(reactor->ctx.loop, EBB_MS, on_ebb, self);
     return true;
 }
 
