@@ -1,13 +1,16 @@
 /* ports.mjs - free TCP ports on loopback, for stacks that run side by side.
  *
  * Ports are drawn at random below the kernel's ephemeral range, so that no outgoing connection
- * of a parallel test can take one between the check and its use.
+ * of a parallel test can take one between the check and its use, and from the share of this story's
+ * slot, so that no story beside this one takes the port of a service that has just been killed.
  */
 import net from 'node:net';
 import { randomInt } from 'node:crypto';
 
-const LOW = 10000;
-const HIGH = 31000;
+const [SLOT, SLOTS] = (process.env.LLMB_STORY_SLOT ?? '0/1').split('/').map(Number);
+const SHARE = Math.floor((31000 - 10000) / SLOTS);
+const LOW = 10000 + SLOT * SHARE;
+const HIGH = LOW + SHARE;
 const given = new Set();
 
 function canBind(port) {

@@ -48,11 +48,12 @@ function count(output, word) {
     return found.length > 0 ? Number(found.at(-1)[1]) : 0;
 }
 
-function runFile(file) {
+/** slot: which of the JOBS side by side, for ports of its own. */
+function runFile(file, slot) {
     const began = Date.now();
     return new Promise((resolve) => {
         const child = spawn(process.execPath, ['--test', '--test-reporter=tap', file],
-            { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+            { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...process.env, LLMB_STORY_SLOT: `${slot}/${JOBS}` } });
         running.add(child);
         let output = '';
         let late = false;
@@ -102,9 +103,9 @@ async function main(args) {
     const queue = filesOf(args);
     let passed = 0;
     let failed = 0;
-    const worker = async () => {
+    const worker = async (_, slot) => {
         for (let file; (file = queue.shift()) !== undefined;) {
-            const result = await runFile(file);
+            const result = await runFile(file, slot);
             passed += result.passed;
             failed += result.failed;
             const name = path.basename(file);
