@@ -382,10 +382,10 @@ end_requests(reactor_t *reactor)
     reactor->stopping = true;
     reactor->draining = true;
     for (int waited_ms = 0;
-         waited_ms < STOP_MS && (reactor->n_requests > 0 || waited_ms == 0);
+         waited_ms <= STOP_MS && (reactor->n_requests > 0 || waited_ms == 0);
          waited_ms += 10) {
         struct pollfd wait = {.fd = epoll_fd, .events = POLLIN};
-        request_end_all(reactor);
+        request_end_all(reactor, waited_ms == STOP_MS);
         MHD_run(reactor->mhd);
         MHD_run(reactor->mhd); /* what the first one has resumed */
         if (reactor->n_requests > 0)

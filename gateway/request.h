@@ -130,7 +130,8 @@ void request_on_writable(void *cls, void *request);
  * comes in one turn is one write. Before libmicrohttpd runs: it ends them. */
 void request_write_woken(reactor_t *reactor);
 
-/* The reactor stops: wakes every request, so that each can end. */
-void request_end_all(reactor_t *reactor);
+/* The reactor stops: wakes every request, so that each can end. A stream whose client is behind may still get
+ * the rest of its chunk, unless this is the last call. */
+void request_end_all(reactor_t *reactor, bool is_last);
 
 #endif

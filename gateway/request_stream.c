@@ -152,11 +152,17 @@ request_on_doubt(request_t *self, void (*told)(void *data))
 }
 
 void
-request_end_all(reactor_t *reactor)
+request_end_all(reactor_t *reactor, bool is_last)
 {
     request_write_woken(reactor);
-    for (request_t *self = reactor->requests; self != NULL; self = self->next)
-        request_wake(self);
+    for (request_t *self = reactor->requests; self != NULL; self = self->next) {
+        if (self->is_blocked && !self->gone && !is_last) {
+            self->is_blocked = false;
+            write_stream(self); /* a client that reads on gets whole events */
+        } else {
+            request_wake(self);
+        }
+    }
 }
 
 void

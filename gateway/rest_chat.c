@@ -96,8 +96,8 @@ fill_stream(void *arg, svc_buf_t *out, size_t enough)
         return STREAM_END;
     if (self->viewer.starved)
         return STREAM_CUT;
-    if (request_is_over(self->request))
-        return is_between ? STREAM_END : STREAM_CUT;
+    if (request_is_over(self->request) && is_between)
+        return STREAM_END;
     if (request_is_doubted(self->request))
         self->comment = true;
     if (self->comment && is_between && sse_stream_comment(self->sse, out) != RC_OK)
@@ -105,7 +105,9 @@ fill_stream(void *arg, svc_buf_t *out, size_t enough)
     if (!add_events(self, out, enough))
         return STREAM_CUT;
     if (out->n == before)
-        return self->ended ? STREAM_END : STREAM_WAIT;
+        return self->ended                      ? STREAM_END
+               : request_is_over(self->request) ? STREAM_CUT
+                                                : STREAM_WAIT;
     self->sent_ms = svc_loop_now_ms(loop_of(self));
     self->comment = false;
     return STREAM_MORE;

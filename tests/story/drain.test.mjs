@@ -7,6 +7,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer } from '../support/expect.mjs';
 import { openAnswer } from '../support/held.mjs';
+import { RawConnection } from '../support/raw.mjs';
 import { pause, until } from '../support/deadline.mjs';
 
 let provider;
@@ -80,6 +81,44 @@ story('the gateway gets SIGTERM: a stream ends after a whole event, the answer g
     await s.ready();
     const m = await last(user, id);
     assert.deepEqual([m.content, m.state], ['begun, and ended', 'complete']);
+}, { deadline: 60_000 });
+
+story('the gateway gets SIGTERM: a client that is behind, but reads on, gets whole events, too', async () => {
+    const behind = [];
+    for (const [model, size, ends] of [['fake:behind', 2_000_000, false], ['fake:behind-full', 180_000, true]]) {
+        const user = await s.user();
+        const hold = provider.hold(model);
+        const id = await user.create(model);
+        const connection = new RawConnection(s.port);
+        connection.send(`POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\nContent-Length: 15\r\n\r\n{"message":"x"}`);
+        const answer = await hold.next();
+        await answer.piece('begun');
+        await connection.until('begun');
+        connection.socket.pause();
+        for (let n = 0; n < size; n += 20_000)
+            await answer.piece('x'.repeat(20_000));
+        if (ends)
+            await answer.finish();
+        behind.push({ connection, answer, ends });
+        await until(20_000, async () => (await user.messages(id)).at(-1).content.length > size, 'all of it is stored');
+    }
+    const logged = s.logs('gateway').length;
+    const ending = s.kill('gateway', 'SIGTERM');
+    await until(20_000, () => s.logs('gateway').slice(logged).includes('not finished within server.drain_s'), 'it stops');
+    for (const { connection } of behind)
+        connection.socket.resume();
+    assert.deepEqual(await ending, { code: 0, signal: null });
+    for (const { connection, answer, ends } of behind) {
+        const text = await connection.untilClosed();
+        assert.ok(text.endsWith('}\n\n\r\n0\r\n\r\n'), JSON.stringify(text.slice(-100)));
+        if (text.includes('"event":"done"'))
+            assert.ok(text.includes('"event":"full_response"'), 'the end of it is missing');
+        connection.destroy();
+        if (!ends)
+            await answer.finish();
+    }
+    s.start('gateway');
+    await s.ready();
 }, { deadline: 60_000 });
 
 story('a second SIGTERM ends every service at once', async () => {
