@@ -458,7 +458,8 @@ end_turn(void *arg)
         reap(self);
     }
     set_timer(self);
-    return -1;
+    return self->ready != NULL ? 0
+                               : -1; /* one that has just ended may have begun another */
 }
 
 /* libcurl: wants a socket watched. */

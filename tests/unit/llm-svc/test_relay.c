@@ -6,6 +6,8 @@
 #include "llm-svc/relay.h"
 #include "tiny_server.h"
 
+#define LATE_MS 900 /* a loop that nobody wakes blocks for a second */
+
 typedef struct {
     fixture_t fixture;          /* loop and counters */
     tiny_server_t server;       /* the provider */
@@ -20,7 +22,18 @@ typedef struct {
     char why[300];              /* of it */
     bool cancel_in_body;        /* cancels when the first byte comes */
     bool drain_in_body;         /* drains then */
+    bool again_in_done;         /* the first result begins another transfer */
+    bool is_late;               /* it was not begun at once */
 } bench_t;
+
+static void start(bench_t *b, const char *url, uint64_t first_byte_ms, uint64_t idle_ms);
+
+static void
+note_late(void *arg, short events)
+{
+    (void)events;
+    ((bench_t *)arg)->is_late = true;
+}
 
 static void
 on_body(void *arg, svc_str bytes)
@@ -47,6 +60,11 @@ on_done(void *arg, const relay_result_t *result)
     snprintf(b->error, sizeof(b->error), "%.*s", (int)result->body.n,
              result->body.n == 0 ? "" : result->body.p);
     snprintf(b->why, sizeof(b->why), "%s", result->why);
+    if (!b->again_in_done)
+        return;
+    b->again_in_done = false;
+    (void)svc_loop_after(b->fixture.ctx.loop, LATE_MS, note_late, b);
+    start(b, b->server.url, 600000, 600000);
 }
 
 static const relay_sink_t sink = {.body = on_body, .done = on_done};
@@ -143,6 +161,21 @@ posts_and_streams_and_uses_a_connection_again(void **state)
     fixture_run_until(&b.fixture, is_done, &b);
     assert_true(svc_str_eq(svc_buf_str(&b.body), SVC_LIT("data: two\n\n")));
     assert_int_equal(atomic_load(&b.server.connections), 1);
+    close_bench(&b);
+}
+
+static void
+one_that_ends_at_the_end_of_a_turn_may_begin_another(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    open_bench(&b, serve_two_and_keep);
+    b.again_in_done = true;
+    start(&b, "ftp://127.0.0.1/", 600000, 600000); /* refused as soon as it begins */
+    fixture_run_until(&b.fixture, is_done, &b);
+    assert_int_equal(b.outcome, RELAY_DONE);
+    assert_false(b.is_late);
     close_bench(&b);
 }
 
@@ -464,6 +497,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(posts_and_streams_and_uses_a_connection_again),
+        cmocka_unit_test(one_that_ends_at_the_end_of_a_turn_may_begin_another),
         cmocka_unit_test(tries_again_twice_before_the_first_byte),
         cmocka_unit_test(gives_up_after_three_attempts),
         cmocka_unit_test(never_repeats_what_was_refused_and_tells_retry_after),
