@@ -636,8 +636,11 @@ conns_stop_accepting(conns_t *self)
         if (conn->server != NULL) /* the server waits for it */
             end_at_gate(conn);
     }
-    for (conn_t *conn = self->lists[CONN_IDLE].first; conn != NULL; conn = conn->next)
-        conn_cut(conn);
+    for (conn_t *conn = self->lists[CONN_IDLE].first; conn != NULL; conn = conn->next) {
+        size_t n;
+        if (!peek(conn, &n) || n == 0) /* else its request came before we stopped */
+            conn_cut(conn);
+    }
 }
 
 void

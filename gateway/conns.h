@@ -65,8 +65,8 @@ conns_t *conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *li
  * Sets *self_p to NULL. NULL-safe. */
 void conns_destroy(conns_t **self_p);
 
-/* Closes the listening socket and every connection that waits for a request; none is held
- * afterwards. */
+/* Closes the listening socket and every connection that waits for a request, but not those that the server has and
+ * whose next request has come; the server shall read that. None is held afterwards. */
 void conns_stop_accepting(conns_t *self);
 
 /* Looks at what has come for connections that wait for a request, before the server does. */

@@ -10,8 +10,17 @@
 
 #define LENGTH_MAX_DIGITS 18 /* fits 64 bits with ease */
 
+/* True for what ends a line, or the value, for some who read it: a CR alone, or a NUL. */
+static bool
+has_odd_bytes(const char *at, const char *end)
+{
+    const char *cr = memchr(at, '\r', (size_t)(end - at));
+
+    return (cr != NULL && cr + 1 < end) || memchr(at, '\0', (size_t)(end - at)) != NULL;
+}
+
 /* "METHOD target HTTP/1.1": on anything else libmicrohttpd waits for more until the
- * time is over. */
+ * time is over, or answers another version with a page of its own. */
 static bool
 is_request_line(const char *bytes, size_t line)
 {
@@ -19,12 +28,14 @@ is_request_line(const char *bytes, size_t line)
 
     while (at < line && bytes[at] >= 'A' && bytes[at] <= 'Z')
         at++;
-    if (at == 0 || at >= line || bytes[at] != ' ' || memchr(bytes, '\0', line) != NULL)
+    if (at == 0 || at >= line || bytes[at] != ' ')
         return false;
     const char *target = bytes + at + 1;
+    const char *end = bytes[line - 1] == '\r' ? bytes + line - 1 : bytes + line;
     const char *space = memchr(target, ' ', line - at - 1);
-    return space != NULL && space > target && bytes + line - space > 6 &&
-           memcmp(space, " HTTP/", 6) == 0;
+    return space != NULL && space > target && end - space == 9 &&
+           memcmp(space, " HTTP/1.", 8) == 0 && space[8] >= '0' && space[8] <= '9' &&
+           !has_odd_bytes(target, end);
 }
 
 /* True when a request line may begin so. */
@@ -70,7 +81,7 @@ judge_lines(const char *bytes, size_t n)
         const char *colon = line;
         while (colon<next && * colon> ' ' && *colon < 0x7f && *colon != ':')
             colon++;
-        if (colon == line || *colon != ':')
+        if (colon == line || *colon != ':' || has_odd_bytes(colon, next))
             return GATE_BAD_HEADER;
         if ((size_t)(colon - line) == sizeof length - 1 &&
             strncasecmp(line, length, sizeof length - 1) == 0 &&

@@ -343,6 +343,7 @@ on_drain(void *arg, short events)
         return;
     self->reactor.draining = true;
     conns_stop_accepting(self->reactor.conns);
+    self->reactor.mhd_has_news = true; /* requests that have come by now are served */
 }
 
 /* --- the thread --------------------------------------------------------------------------- */

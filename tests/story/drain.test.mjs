@@ -121,6 +121,28 @@ story('the gateway gets SIGTERM: a client that is behind, but reads on, gets who
     await s.ready();
 }, { deadline: 60_000 });
 
+story('the gateway gets SIGTERM: requests that had come by then are answered', async () => {
+    const user = await s.user();
+    const list = `GET /api/conversations/list HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\n\r\n`;
+    const connections = Array.from({ length: 20 }, () => new RawConnection(s.port));
+    for (const connection of connections) {
+        connection.send(list);
+        await connection.until('\r\n\r\n[]');
+        connection.received = Buffer.alloc(0);
+    }
+    s.freeze('gateway');
+    await Promise.all(connections.map((c) => new Promise((sent) => {
+        c.socket.write(list, sent);
+    })));
+    const ending = s.kill('gateway', 'SIGTERM');
+    s.thaw('gateway');
+    assert.deepEqual(await ending, { code: 0, signal: null });
+    for (const connection of connections)
+        assert.match(await connection.untilClosed(), /^HTTP\/1.1 200 OK\r\n[^]*\r\n\r\n\[\]$/);
+    s.start('gateway');
+    await s.ready();
+}, { deadline: 60_000 });
+
 story('a second SIGTERM ends every service at once', async () => {
     const user = await s.user();
     const { answer } = await openAnswer(provider, user, 'fake:drain-twice', 'begun');

@@ -637,6 +637,21 @@ nothing_is_held_after_a_drain(void **state)
 }
 
 static void
+a_request_that_came_before_a_drain_is_left_to_the_server(void **state)
+{
+    world_t *world = *state;
+
+    open_reused(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    conns_stop_accepting(world->conns);
+    assert_int_equal(take_request(world), 18);
+    assert_int_equal(send(world->handed, "answer", 6, MSG_NOSIGNAL), 6);
+    conns_stop_accepting(world->conns);
+    assert_int_equal(send(world->handed, "answer", 6, MSG_NOSIGNAL), -1);
+    close_handed(world);
+}
+
+static void
 nobody_lingers_after_a_drain_whom_the_server_waits_for(void **state)
 {
     world_t *world = *state;
@@ -714,6 +729,7 @@ main(void)
         WORLD_TEST(a_held_request_has_its_time_and_the_server_sees_the_end),
         WORLD_TEST(a_client_that_leaves_a_held_request_is_let_go),
         WORLD_TEST(nothing_is_held_after_a_drain),
+        WORLD_TEST(a_request_that_came_before_a_drain_is_left_to_the_server),
         WORLD_TEST(nobody_lingers_after_a_drain_whom_the_server_waits_for),
         WORLD_TEST(past_the_maximum_newcomers_are_refused),
         WORLD_TEST(a_drain_closes_what_waits_and_the_port),

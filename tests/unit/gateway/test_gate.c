@@ -100,7 +100,8 @@ a_header_line_that_can_be_read_in_two_ways_is_bad(void **state)
         "no colon",           ": no name",       " : x",
         "Name : x",           "Name\t: x",       "Na me: x",
         "Content-Length : 5", "X: y\r\n folded", "X: y\r\n\tfolded",
-        "X\x01: y",           "X\x7f: y",        "N\xc3\xa4me: x"};
+        "X\x01: y",           "X\x7f: y",        "N\xc3\xa4me: x",
+        "X: a\rY: b",         "X: \r\r",         "\rX: y"};
     char text[200];
 
     (void)state;
@@ -112,6 +113,8 @@ a_header_line_that_can_be_read_in_two_ways_is_bad(void **state)
     }
     assert_int_equal(judge(false, "GET / HTTP/1.1\r\nA\0: b\r\n\r\n", 25),
                      GATE_BAD_HEADER);
+    assert_int_equal(judge(false, "GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", 26),
+                     GATE_BAD_HEADER);
     assert_int_equal(judge_text(false, "GET / HTTP/1.1\r\nEmpty:\r\nA:b:c\r\n\r\n"),
                      GATE_PASS);
 }
@@ -119,10 +122,19 @@ a_header_line_that_can_be_read_in_two_ways_is_bad(void **state)
 static void
 a_first_line_that_is_no_request_line_is_no_http(void **state)
 {
-    static const char *const lines[] = {
-        "\r\n?\n",         "hello\r\n",          "GET\r\n",
-        "GET /\r\n",       "GET / HTTP\r\n",     "GET  HTTP/1.1\r\n",
-        " / HTTP/1.1\r\n", "get / HTTP/1.1\r\n", "\x16\x03\x01\n"};
+    static const char *const lines[] = {"\r\n?\n",
+                                        "hello\r\n",
+                                        "GET\r\n",
+                                        "GET /\r\n",
+                                        "GET / HTTP\r\n",
+                                        "GET  HTTP/1.1\r\n",
+                                        " / HTTP/1.1\r\n",
+                                        "get / HTTP/1.1\r\n",
+                                        "\x16\x03\x01\n",
+                                        "GET / HTTP/2.0\r\n",
+                                        "GET / HTTP/1.\r\n",
+                                        "GET / HTTP/1.12\r\n",
+                                        "GET /\rx HTTP/1.1\r\n"};
 
     (void)state;
     for (size_t i = 0; i < SVC_COUNT(lines); i++)
