@@ -99,6 +99,8 @@ judge(store_sqlite_t *self, int code)
     now = svc_mono_ms();
     if (self->logged_ms == 0 || now - self->logged_ms >= LOG_EVERY_MS) {
         self->logged_ms = now;
+        self->tidy_at =
+            0; /* a log that has no room to grow may be copied and begun anew */
         svc_log_error(self->log, "database: %s (%d)", sqlite3_errmsg(self->db), code);
     }
     switch (code & 0xff) {
@@ -270,9 +272,9 @@ tidy(convo_store_t *base)
 
     if (self->log_pages < self->tidy_at)
         return;
-    self->tidy_at = self->log_pages + TIDY_AGAIN_PAGES;
     (void)judge(self, sqlite3_wal_checkpoint_v2(self->db, NULL, SQLITE_CHECKPOINT_PASSIVE,
                                                 NULL, NULL));
+    self->tidy_at = self->log_pages + TIDY_AGAIN_PAGES;
 }
 
 static uint64_t

@@ -1,7 +1,8 @@
 /* store_sqlite_answers.c - answers and their text in SQLite.
  *
- * Every arrow of an answer's life is one UPDATE that names stream, term, fence and state (and, for
- * text, the length it goes behind). No row changed means that somebody else has moved on: RC_STALE.
+ * Every arrow of an answer's life looks for the row by stream, term, fence and state (and, for text, the
+ * length it goes behind) and changes it in the same transaction. No such row means that somebody else has
+ * moved on: RC_STALE.
  * The end of an answer counts its turn into the conversation, so that the next prompt's size is known. */
 #include "store_sqlite.h"
 

@@ -3,6 +3,10 @@
  * (Rows stand in test_store_sqlite_conversations.c and test_store_sqlite_answers.c.) */
 #include "store_fixture.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
 /* --- connection, transactions, meta ----- */
 
 static void
@@ -306,6 +310,63 @@ refuses_a_file_that_is_no_database_and_one_of_a_newer_release(void **state)
     free(error);
 }
 
+/* --- a log without room ---------------------------------------------------------------------- */
+
+/* Writes 50 pages or so in a transaction of its own, and what the writer's thread does after it. */
+static svc_rc
+write_much(const test_t *self)
+{
+    static char bytes[200000];
+    convo_store_t *store = self->store;
+    svc_rc rc = store->api->begin(store, true);
+
+    memset(bytes, 'x', sizeof(bytes));
+    if (rc == RC_OK)
+        rc = store->api->meta_put(store, "much", (svc_str){bytes, sizeof(bytes)});
+    if (rc == RC_OK)
+        rc = store->api->commit(store);
+    else
+        store->api->rollback(store);
+    store->api->tidy(store);
+    return rc;
+}
+
+static void
+limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void
+a_log_that_cannot_grow_is_copied_as_soon_as_readers_let_it(void **state)
+{
+    const test_t *self = *state;
+    char path[128];
+    struct stat before, now;
+    int tries = 0;
+
+    signal(SIGXFSZ, SIG_IGN);
+    snprintf(path, sizeof(path), "%s-wal", self->folder.db);
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(
+        sqlite3_exec(self->other, "BEGIN; SELECT count(*) FROM meta", NULL, NULL, NULL),
+        SQLITE_OK);
+    do { /* what a reader looks at keeps the log from beginning anew */
+        assert_int_equal(write_much(self), RC_OK);
+        assert_int_equal(stat(path, &now), 0);
+    } while (now.st_size == before.st_size);
+    limit_files((rlim_t)now.st_size);
+    assert_int_equal(sqlite3_exec(self->other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    while (write_much(self) == RC_OK)
+        assert_true(++tries < 10);
+    assert_int_equal(write_much(self), RC_OK);
+    limit_files(RLIM_INFINITY);
+}
+
 int
 main(void)
 {
@@ -320,6 +381,7 @@ main(void)
         TEST(a_transaction_that_is_not_open_cannot_be_committed),
         TEST(a_full_database_is_unavailable_and_loses_nothing_of_before),
         TEST(a_disk_that_goes_on_failing_does_not_fill_the_log),
+        TEST(a_log_that_cannot_grow_is_copied_as_soon_as_readers_let_it),
         TEST(damaged_pages_are_internal_and_never_rows),
         TEST(finds_everything_again_after_reopening),
         TEST(readers_see_only_what_was_committed),
