@@ -20,7 +20,7 @@
 
 #define BUSY_MS        5000
 #define LOG_EVERY_MS   1000
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define TIDY_AGAIN_PAGES \
     500 /* by so many a log has grown that could not be copied whole, until it is tried again */
 
@@ -40,13 +40,58 @@ static const char *const migrations[SCHEMA_VERSION] = {
     "  turns INTEGER NOT NULL DEFAULT 0,"
     "  turn_bytes INTEGER NOT NULL DEFAULT 0);"
     "CREATE INDEX conversation_of_user ON conversation (user, created_s, seq);"
+    "CREATE TABLE message ("
+    "  conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,"
+    "  message_id INTEGER NOT NULL,"
+    "  role INTEGER NOT NULL,"
+    "  text TEXT NOT NULL,"
+    "  PRIMARY KEY (conversation, message_id));"
+    "CREATE TABLE answer ("
+    "  stream BLOB NOT NULL PRIMARY KEY,"
+    "  conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,"
+    "  message_id INTEGER NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  term INTEGER NOT NULL,"
+    "  fence INTEGER NOT NULL,"
+    "  attempt INTEGER NOT NULL,"
+    "  owner INTEGER NOT NULL,"
+    "  llm INTEGER NOT NULL DEFAULT 0,"
+    "  length INTEGER NOT NULL DEFAULT 0,"
+    "  asked_ms INTEGER NOT NULL,"
+    "  question_bytes INTEGER NOT NULL,"
+    "  stop_wanted INTEGER NOT NULL DEFAULT 0,"
+    "  finish TEXT NOT NULL DEFAULT '',"
+    "  prompt_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  completion_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  total_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  reason TEXT NOT NULL DEFAULT '',"
+    "  text TEXT NOT NULL DEFAULT '',"
+    "  retry_after_s INTEGER NOT NULL DEFAULT 0,"
+    "  key TEXT,"
+    "  body_hash BLOB NOT NULL,"
+    "  UNIQUE (conversation, message_id));"
+    "CREATE UNIQUE INDEX answer_unfinished ON answer (conversation) WHERE state < 2;"
+    "CREATE UNIQUE INDEX answer_of_key ON answer (conversation, key) WHERE key IS NOT NULL;"
+    "CREATE TABLE chunk ("
+    "  stream BLOB NOT NULL REFERENCES answer (stream) ON DELETE CASCADE,"
+    "  offset INTEGER NOT NULL,"
+    "  bytes TEXT NOT NULL,"
+    "  PRIMARY KEY (stream, offset));",
+    /* A version for each user's list. Trees that are read by one key have no second one beside them, and an answer's text is
+     * together in one: `place` is the answer's id and the offset. */
     "CREATE TABLE list (user INTEGER PRIMARY KEY, version INTEGER NOT NULL);"
+    "ALTER TABLE message RENAME TO message_1;"
     "CREATE TABLE message ("
     "  conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,"
     "  message_id INTEGER NOT NULL,"
     "  role INTEGER NOT NULL,"
     "  text TEXT NOT NULL,"
     "  PRIMARY KEY (conversation, message_id)) WITHOUT ROWID;"
+    "INSERT INTO message SELECT conversation, message_id, role, text FROM message_1;"
+    "DROP TABLE message_1;"
+    "ALTER TABLE answer RENAME TO answer_1;"
+    "DROP INDEX answer_unfinished;"
+    "DROP INDEX answer_of_key;"
     "CREATE TABLE answer ("
     "  id INTEGER PRIMARY KEY,"
     "  stream BLOB NOT NULL UNIQUE,"
@@ -72,10 +117,14 @@ static const char *const migrations[SCHEMA_VERSION] = {
     "  key TEXT,"
     "  body_hash BLOB NOT NULL,"
     "  UNIQUE (conversation, message_id));"
+    "INSERT INTO answer SELECT NULL, * FROM answer_1;"
     "CREATE UNIQUE INDEX answer_unfinished ON answer (conversation) WHERE state < 2;"
     "CREATE UNIQUE INDEX answer_of_key ON answer (conversation, key) WHERE key IS NOT NULL;"
-    /* `place` is the answer's id and the offset: one tree instead of two, and an answer's text is together in it. */
+    "ALTER TABLE chunk RENAME TO chunk_1;"
     "CREATE TABLE chunk (place INTEGER PRIMARY KEY, bytes TEXT NOT NULL);"
+    "INSERT INTO chunk SELECT (id << 24) + offset, bytes FROM answer JOIN chunk_1 USING (stream);"
+    "DROP TABLE chunk_1;"
+    "DROP TABLE answer_1;"
     "CREATE TRIGGER answer_gone AFTER DELETE ON answer BEGIN DELETE FROM chunk"
     " WHERE place >= old.id << 24 AND place < (old.id + 1) << 24; END;",
 };

@@ -13,12 +13,14 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 /* 29 pages; more is written in several pieces. SQLite's VFS masks lengths with 0x1ffff (3.40, seekAndWriteFd). */
 #define PENDING_MAX_BYTES (120u << 10)
 #define ZEROS_BYTES       (64u << 10) /* written at once */
 /* A full log and the last commit on top of it. */
 #define RESERVED_BYTES    ((sqlite3_int64)(WAL_VFS_PAGES + 500) * 4120)
+#define RESERVED_SHARE    8 /* times as much must be free */
 
 /* A log. The default VFS' file stands behind it. */
 typedef struct {
@@ -168,6 +170,16 @@ static const sqlite3_io_methods wal_methods = {
     .xDeviceCharacteristics = wal_device,
 };
 
+/* On a small disk the database itself needs the room. */
+static bool
+has_room(const char *name)
+{
+    struct statvfs disk;
+
+    return statvfs(name, &disk) == 0 &&
+           disk.f_bavail > RESERVED_SHARE * RESERVED_BYTES / disk.f_frsize;
+}
+
 /* Makes the file as long as a full log. It only saves time: what cannot be is left. */
 static void
 reserve(sqlite3_file *real)
@@ -212,7 +224,8 @@ open_file(sqlite3_vfs *self, const char *name, sqlite3_file *file, int flags,
         return code; /* without methods SQLite does not close it */
     }
     file->pMethods = &wal_methods;
-    reserve(real_of(file));
+    if (has_room(name))
+        reserve(real_of(file));
     return SQLITE_OK;
 }
 

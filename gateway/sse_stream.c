@@ -112,12 +112,12 @@ add_all(svc_buf_t *out, const svc_str *parts, size_t n)
 static svc_str
 decimal(uint64_t number, char digits[DECIMAL_BYTES])
 {
-    char *at = digits + DECIMAL_BYTES;
+    size_t at = DECIMAL_BYTES;
 
     do
-        *--at = (char)('0' + number % 10);
+        digits[--at] = (char)('0' + number % 10);
     while ((number /= 10) > 0);
-    return (svc_str){at, (size_t)(digits + DECIMAL_BYTES - at)};
+    return (svc_str){digits + at, DECIMAL_BYTES - at};
 }
 
 /* Appends everything of an event that stands before its text. `mark`: "", ":d" or ":e"

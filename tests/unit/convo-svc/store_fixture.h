@@ -96,7 +96,7 @@ get_answer(convo_store_t *store, unsigned stream, answer_row_t *out)
 static inline int
 count_rows(test_t *self, const char *table)
 {
-    char sql[100];
+    char sql[200];
     sqlite3_stmt *q = NULL;
     int n;
 

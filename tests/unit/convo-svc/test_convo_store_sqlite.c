@@ -367,6 +367,117 @@ a_log_that_cannot_grow_is_copied_as_soon_as_readers_let_it(void **state)
     limit_files(RLIM_INFINITY);
 }
 
+/* As the first schema made it: a finished answer in two chunks, and one that is still waited for. Written down here
+ * again, since steps of the migration must never change. */
+static const char first_schema[] =
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE conversation ("
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  id INTEGER NOT NULL UNIQUE,"
+    "  user INTEGER NOT NULL,"
+    "  title TEXT NOT NULL,"
+    "  model TEXT NOT NULL,"
+    "  sealed_key BLOB NOT NULL,"
+    "  created_s INTEGER NOT NULL,"
+    "  version INTEGER NOT NULL,"
+    "  last_message INTEGER NOT NULL DEFAULT 0,"
+    "  turns INTEGER NOT NULL DEFAULT 0,"
+    "  turn_bytes INTEGER NOT NULL DEFAULT 0);"
+    "CREATE INDEX conversation_of_user ON conversation (user, created_s, seq);"
+    "CREATE TABLE message ("
+    "  conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,"
+    "  message_id INTEGER NOT NULL,"
+    "  role INTEGER NOT NULL,"
+    "  text TEXT NOT NULL,"
+    "  PRIMARY KEY (conversation, message_id));"
+    "CREATE TABLE answer ("
+    "  stream BLOB NOT NULL PRIMARY KEY,"
+    "  conversation INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,"
+    "  message_id INTEGER NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  term INTEGER NOT NULL,"
+    "  fence INTEGER NOT NULL,"
+    "  attempt INTEGER NOT NULL,"
+    "  owner INTEGER NOT NULL,"
+    "  llm INTEGER NOT NULL DEFAULT 0,"
+    "  length INTEGER NOT NULL DEFAULT 0,"
+    "  asked_ms INTEGER NOT NULL,"
+    "  question_bytes INTEGER NOT NULL,"
+    "  stop_wanted INTEGER NOT NULL DEFAULT 0,"
+    "  finish TEXT NOT NULL DEFAULT '',"
+    "  prompt_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  completion_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  total_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  reason TEXT NOT NULL DEFAULT '',"
+    "  text TEXT NOT NULL DEFAULT '',"
+    "  retry_after_s INTEGER NOT NULL DEFAULT 0,"
+    "  key TEXT,"
+    "  body_hash BLOB NOT NULL,"
+    "  UNIQUE (conversation, message_id));"
+    "CREATE UNIQUE INDEX answer_unfinished ON answer (conversation) WHERE state < 2;"
+    "CREATE UNIQUE INDEX answer_of_key ON answer (conversation, key) WHERE key IS NOT NULL;"
+    "CREATE TABLE chunk ("
+    "  stream BLOB NOT NULL REFERENCES answer (stream) ON DELETE CASCADE,"
+    "  offset INTEGER NOT NULL,"
+    "  bytes TEXT NOT NULL,"
+    "  PRIMARY KEY (stream, offset));"
+    "PRAGMA user_version = 1;"
+    "INSERT INTO meta VALUES ('name', x'76616c7565');"
+    "INSERT INTO conversation VALUES (1, 11, 5, 'first', 'echo', x'00', 70, 9, 2, 1, 12),"
+    " (2, 22, 5, 'second', 'echo', x'00', 71, 4, 2, 0, 0);"
+    "INSERT INTO message VALUES (11, 1, 1, 'which?'), (22, 1, 1, 'and?');"
+    "INSERT INTO answer (stream, conversation, message_id, state, term, fence, attempt, owner, length, asked_ms,"
+    " question_bytes, finish, body_hash) VALUES"
+    " (x'01000000000000000000000000000000', 11, 2, 2, 1, 101, 1, 77, 6, 5000, 6, 'stop', x'00'),"
+    " (x'02000000000000000000000000000000', 22, 2, 0, 1, 102, 1, 77, 0, 5000, 4, '', x'00');"
+    "INSERT INTO chunk VALUES (x'01000000000000000000000000000000', 0, 'this '),"
+    " (x'01000000000000000000000000000000', 5, '1');";
+
+static void
+brings_what_the_first_schema_held(void **state)
+{
+    test_t *self = *state;
+    answer_row_t answer;
+    ids_t ids = {.max = 5};
+    svc_buf_t question;
+    sqlite3 *db;
+
+    convo_store_destroy(&self->store);
+    snprintf(self->folder.db, sizeof(self->folder.db), "%s/old.db", self->folder.path);
+    assert_int_equal(sqlite3_open(self->folder.db, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, first_schema, NULL, NULL, NULL), SQLITE_OK);
+    (void)sqlite3_close(db);
+    (void)sqlite3_close(self->other);
+    self->store = folder_store(&self->folder, true);
+    assert_int_equal(sqlite3_open(self->folder.db, &self->other), SQLITE_OK);
+    assert_int_equal(
+        self->store->api->conversation_list(self->store, 5, 0, take_id, &ids), RC_OK);
+    assert_int_equal(ids.n, 2);
+    assert_int_equal(ids.ids[0], 22);
+    assert_int_equal(get_conversation(self->store, 11).version, 9);
+    assert_text(self->store, 1, "this 1");
+    assert_int_equal(get_answer(self->store, 1, &answer), RC_OK);
+    assert_int_equal(answer.state, ANSWER_COMPLETE);
+    assert_int_equal(get_answer(self->store, 2, &answer), RC_OK);
+    assert_int_equal(answer.state, ANSWER_WAITING);
+    assert_int_equal(answer.fence, 102);
+    svc_buf_init(&question, 100);
+    assert_int_equal(
+        self->store->api->question_text(self->store, 22, 1, 0, fixture_gather, &question),
+        RC_OK);
+    assert_true(svc_str_eq(svc_buf_str(&question), SVC_LIT("and?")));
+    svc_buf_fini(&question);
+    store_begin(self->store);
+    assert_int_equal(self->store->api->conversation_remove(self->store, 11), RC_OK);
+    assert_int_equal(self->store->api->commit(self->store), RC_OK);
+    assert_int_equal(count_rows(self, "chunk"), 0);
+    assert_int_equal(count_rows(self, "answer"), 1);
+    assert_int_equal(
+        count_rows(self,
+                   "sqlite_master WHERE name IN ('message_1', 'answer_1', 'chunk_1')"),
+        0);
+}
+
 int
 main(void)
 {
@@ -385,6 +496,7 @@ main(void)
         TEST(damaged_pages_are_internal_and_never_rows),
         TEST(finds_everything_again_after_reopening),
         TEST(readers_see_only_what_was_committed),
+        TEST(brings_what_the_first_schema_held),
         TEST(refuses_a_file_that_is_no_database_and_one_of_a_newer_release),
     };
 

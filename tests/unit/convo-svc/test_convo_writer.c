@@ -231,7 +231,7 @@ a_full_disk_refuses_what_is_new_and_loses_nothing_old(void **state)
 
     memset(text, 'x', 100000);
     signal(SIGXFSZ, SIG_IGN);
-    limit_files(150000);
+    limit_files(250000);
     assert_int_equal(ask(self, USER, id, 1, "short enough", &row), RC_OK);
     assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "kept", ANSWER_COMPLETE), RC_OK);
     assert_int_equal(ask(self, USER, id, 2, text, NULL), RC_UNAVAILABLE);
@@ -263,7 +263,7 @@ a_failed_batch_fails_all_of_its_jobs(void **state)
     memset(text, 'x', 200000);
     forget_results(self);
     signal(SIGXFSZ, SIG_IGN);
-    limit_files(150000);
+    limit_files(250000);
     for (uint64_t i = 0; i < 60; i++) {
         submit(self, self->writer, WRITE_CREATE, &create_req_schema, &small, 2 * i);
         if (i % 10 == 9)
