@@ -2,84 +2,7 @@
  *
  * convo-svc and llm-svc are fakes: the test says when text is published, what is journaled and how
  * the answer ends. The answer's text is plain letters, so that events can be compared as they are. */
-#include "gateway_fixture.h"
-
-#define CHAT     "/api/chat/5"
-#define QUESTION "{\"message\":\"Why?\"}"
-#define CHINESE  "Accept-Language: zh\r\n"
-
-/* --- how the answer goes on --------------------------------------------------------------- */
-
-/* llm-svc shows text up to `n`. */
-static void
-show(world_t *world, uint64_t n)
-{
-    fakes_t *fakes = &world->fakes;
-
-    while (fakes->released < n) {
-        uint64_t from = fakes->released;
-        size_t piece = n - from < 50000 ? (size_t)(n - from) : 50000;
-        fakes->released += piece;
-        fake_publish(fakes, FAKE_FENCE, from, piece, PROTO_TOKEN_TEXT);
-    }
-}
-
-/* convo-svc says that the answer is in `state`, with `n` bytes stored. */
-static void
-tell(world_t *world, answer_state state, uint64_t n)
-{
-    world->fakes.status.state = state;
-    world->fakes.journaled = n;
-    fake_tell(&world->fakes);
-}
-
-static void
-end_well(world_t *world)
-{
-    world->fakes.status.finish = SVC_LIT("stop");
-    tell(world, ANSWER_COMPLETE, world->fakes.released);
-}
-
-/* Asks with a client of its own and waits until convo-svc has the question. */
-static void
-open_chat(client_t *client, world_t *world, const char *headers)
-{
-    unsigned asked = world->fakes.scripts[FAKE_ASK].n;
-
-    client_open(client, world, 0);
-    client_ask(client, "POST", CHAT, headers, QUESTION);
-    fakes_await(&world->fakes, FAKE_ASK, asked + 1);
-}
-
-/* Reads to the end of the connection and takes the answer apart. */
-static answer_t
-rest_of(client_t *client)
-{
-    client_await(client, NULL);
-    answer_t answer = answer_of(client);
-    client_close(client);
-    return answer;
-}
-
-/* Compares the texts of all events of a kind, joined, with the first `n` bytes of the answer. */
-static void
-assert_texts(const answer_t *answer, const char *event, const char *truth, size_t n)
-{
-    const char *at = answer->body.p;
-    char mark[64];
-    size_t seen = 0;
-
-    snprintf(mark, sizeof mark, "{\"event\":\"%s\",\"data\":\"", event);
-    while ((at = strstr(at, mark)) != NULL) {
-        at += strlen(mark);
-        size_t piece = strcspn(at, "\"");
-        assert_in_range(piece, 0, n - seen);
-        assert_memory_equal(at, truth + seen, piece);
-        seen += piece;
-        at += piece;
-    }
-    assert_int_equal(seen, n);
-}
+#include "chat_fixture.h"
 
 /* --- all goes well ------------------------------------------------------------------------ */
 
@@ -280,28 +203,6 @@ two_clients_get_two_answers(void **state)
 }
 
 /* --- the client reads slowly -------------------------------------------------------------- */
-
-static void
-a_client_that_reads_late_gets_every_byte(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    client_open(&client, world, 4096);
-    client_ask(&client, "POST", CHAT, "Connection: close\r\n", QUESTION);
-    fakes_await(&world->fakes, FAKE_ASK, 1);
-    tell(world, ANSWER_STREAMING, 1);
-    show(world, FAKE_TRUTH_BYTES); /* more than sockets and window hold */
-    tell(world, ANSWER_STREAMING, FAKE_TRUTH_BYTES - 1);
-    expect(world, "GET", "/healthz", NULL, 200, "ok"); /* it had its time */
-    end_well(world);
-    answer_t answer = rest_of(&client);
-    assert_true(answer.whole);
-    assert_texts(&answer, "message", world->fakes.truth, FAKE_TRUTH_BYTES);
-    assert_texts(&answer, "full_response", world->fakes.truth, FAKE_TRUTH_BYTES);
-    answer_fini(&answer);
-    assert_true(world->fakes.scripts[FAKE_READ].n > 1);
-}
 
 static void
 a_page_that_does_not_come_cuts(void **state)
@@ -601,7 +502,6 @@ main(void)
         WORLD_TEST(a_stopped_answer_ends_with_done),
         WORLD_TEST(one_connection_asks_twice),
         WORLD_TEST(two_clients_get_two_answers),
-        WORLD_TEST(a_client_that_reads_late_gets_every_byte),
         WORLD_TEST_UNSTARTED(a_page_that_does_not_come_cuts),
         WORLD_TEST(every_refusal_has_its_status),
         WORLD_TEST(an_answer_that_breaks_before_its_first_byte_has_a_status),
