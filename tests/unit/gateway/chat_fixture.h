@@ -31,7 +31,7 @@ show(world_t *world, uint64_t n)
 static inline void
 tell(world_t *world, answer_state state, uint64_t n)
 {
-    world->fakes.status.state = state;
+    world->fakes.status.state = (int)state;
     world->fakes.journaled = n;
     fake_tell(&world->fakes);
 }

@@ -188,7 +188,7 @@ status_is_told(void *arg)
 static inline void
 tell(world_t *world, answer_state state, uint64_t journaled)
 {
-    world->fakes.status.state = state;
+    world->fakes.status.state = (int)state;
     world->fakes.journaled = journaled;
     fake_tell(&world->fakes);
     run_until(world, status_is_told);
