@@ -138,7 +138,8 @@ FORCE:
 .PHONY: run test
 run: ## install what is missing, build, start the four services (CONFIG=path/to/config.yaml)
 	@scripts/install-deps run
-	@$(MAKE) $(PAR) all
+	@mkdir -p $(O)
+	@flock $(O)/.building $(MAKE) $(PAR) all # another stack may be starting from this folder
 	@exec scripts/run-local --bin $(OUT) $(CONFIG)
 
 test: ## install what is missing, build, run every test; the last line is `N passed, N failed`
