@@ -124,8 +124,8 @@ take_up(void *arg, const answer_row_t *row)
 static bool
 recover(convo_t *self, char **error)
 {
-    convo_store_t *store = convo_store_sqlite_open(self->db_path, false, self->ctx->log,
-                                                   error);
+    convo_store_t *store = convo_store_sqlite_open(self->db_path, STORE_READ,
+                                                   self->ctx->log, error);
     svc_rc rc;
 
     self->answers = answers_new(self->ctx);

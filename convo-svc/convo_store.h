@@ -172,9 +172,16 @@ convo_store_destroy(convo_store_t **self_p)
     *self_p = NULL;
 }
 
-/* Opens the SQLite file at `path`. `write`: makes and migrates it, and may change it; without, it must exist and is only read.
+/* What a store is opened for. */
+typedef enum {
+    STORE_READ,        /* the file must exist and is not changed */
+    STORE_WRITE,       /* it is made and migrated, and may be changed */
+    STORE_WRITE_PLAIN, /* likewise, without what only makes it faster (test.plain_paths) */
+} store_use;
+
+/* Opens the SQLite file at `path`.
  * `log` outlives the store, may be NULL. NULL with *error (free() it): one line that says why. */
-convo_store_t *convo_store_sqlite_open(const char *path, bool write, svc_log_t *log,
+convo_store_t *convo_store_sqlite_open(const char *path, store_use use, svc_log_t *log,
                                        char **error);
 
 #endif

@@ -462,9 +462,10 @@ prepare(sqlite3 *db, const char *path, bool write, char **error)
 }
 
 convo_store_t *
-convo_store_sqlite_open(const char *path, bool write, svc_log_t *log, char **error)
+convo_store_sqlite_open(const char *path, store_use use, svc_log_t *log, char **error)
 {
     store_sqlite_t *self = svc_alloc(sizeof(*self));
+    const bool write = use != STORE_READ;
     int flags = SQLITE_OPEN_NOMUTEX | (write ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
                                              : SQLITE_OPEN_READWRITE);
 
@@ -473,8 +474,8 @@ convo_store_sqlite_open(const char *path, bool write, svc_log_t *log, char **err
     /* Counting its memory costs SQLite a lock each time; only before its first use it can be told. */
     if (write)
         (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    if (sqlite3_open_v2(path, &self->db, flags, write ? wal_vfs_name() : NULL) !=
-        SQLITE_OK) {
+    if (sqlite3_open_v2(path, &self->db, flags,
+                        use == STORE_WRITE ? wal_vfs_name() : NULL) != SQLITE_OK) {
         if (asprintf(error, "cannot open the database %s: %s", path,
                      self->db == NULL ? "no memory" : sqlite3_errmsg(self->db)) < 0)
             *error = NULL;

@@ -58,7 +58,8 @@ static inline convo_store_t *
 folder_store(const folder_t *self, bool write)
 {
     char *error = NULL;
-    convo_store_t *store = convo_store_sqlite_open(self->db, write, NULL, &error);
+    convo_store_t *store = convo_store_sqlite_open(
+        self->db, write ? STORE_WRITE : STORE_READ, NULL, &error);
 
     if (store == NULL)
         print_error("%s\n", error == NULL ? "?" : error);

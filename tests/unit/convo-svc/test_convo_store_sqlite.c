@@ -197,7 +197,7 @@ a_disk_that_goes_on_failing_does_not_fill_the_log(void **state)
 
     assert_non_null(file);
     log = svc_log_new(fileno(file), "convo-svc", SVC_LOG_JSON, SVC_LOG_ERROR);
-    store = convo_store_sqlite_open(self->folder.db, true, log, &error);
+    store = convo_store_sqlite_open(self->folder.db, STORE_WRITE, log, &error);
     assert_non_null(store);
     assert_int_equal(sqlite3_busy_timeout(((store_sqlite_t *)store)->db, 0), SQLITE_OK);
     other_does(self, "BEGIN IMMEDIATE");
@@ -291,7 +291,7 @@ refuses_a_file_that_is_no_database_and_one_of_a_newer_release(void **state)
     assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 999", NULL, NULL, NULL),
                      SQLITE_OK);
     (void)sqlite3_close(db);
-    assert_null(convo_store_sqlite_open(self->folder.db, true, NULL, &error));
+    assert_null(convo_store_sqlite_open(self->folder.db, STORE_WRITE, NULL, &error));
     assert_non_null(strstr(error, "newer release"));
     free(error);
     snprintf(self->folder.db, sizeof(self->folder.db), "%s/other.db", self->folder.path);
@@ -300,12 +300,12 @@ refuses_a_file_that_is_no_database_and_one_of_a_newer_release(void **state)
     for (int i = 0; i < 1000; i++)
         fputs("this is no database ", file);
     fclose(file);
-    assert_null(convo_store_sqlite_open(self->folder.db, true, NULL, &error));
+    assert_null(convo_store_sqlite_open(self->folder.db, STORE_WRITE, NULL, &error));
     assert_non_null(strstr(error, "cannot open the database"));
     free(error);
     snprintf(self->folder.db, sizeof(self->folder.db), "%s/missing.db",
              self->folder.path);
-    assert_null(convo_store_sqlite_open(self->folder.db, false, NULL, &error));
+    assert_null(convo_store_sqlite_open(self->folder.db, STORE_READ, NULL, &error));
     assert_non_null(strstr(error, "cannot open the database"));
     free(error);
 }
