@@ -1,21 +1,16 @@
 /* user_store_sqlite.c - users in a SQLite file beside that of the conversations.
  *
  * WAL and synchronous=FULL: what add() has returned survives a power cut. One process at a time
- * owns the file, by a lock on "<file>.lock" which the kernel drops whenever that process ends, so
- * "database is locked" cannot come from another auth-svc. Connections belong to one thread each
+ * owns the file (svc_db_lock.h), so "database is locked" cannot come from another auth-svc. Connections belong to one thread each
  * (SQLITE_OPEN_NOMUTEX). The schema's version is SQLite's user_version; migrations are steps of a
  * table, run in one transaction at start, each fit for the code of the release before. */
 #include "user_store.h"
 
-#include "svc/svc_secret.h"
+#include "svc/svc_db_lock.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #define BUSY_TIMEOUT_MS \
     5000 /* within this process: a reader while the log is being reset */
@@ -154,25 +149,6 @@ migrate(sqlite3 *db, const char *path, char **error)
     return good;
 }
 
-/* Takes the lock that makes this process the only one. */
-static bool
-take_lock(store_t *self, char **error)
-{
-    char *path = NULL;
-
-    SVC_ASSERT(asprintf(&path, "%s.lock", self->path) >= 0);
-    self->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (self->lock < 0)
-        explain(error, path, "cannot open this file", strerror(errno));
-    else if (flock(self->lock, LOCK_EX | LOCK_NB) != 0)
-        explain(error, self->path, "another auth-svc is using this database",
-                "SQLite serves one process; more than one replica needs PostgreSQL");
-    else
-        errno = 0;
-    free(path);
-    return *error == NULL;
-}
-
 static void
 close_store(void *arg)
 {
@@ -180,8 +156,7 @@ close_store(void *arg)
 
     if (self == NULL)
         return;
-    if (self->lock >= 0)
-        close(self->lock);
+    svc_db_lock_release(&self->lock);
     free(self->path);
     free(self);
 }
@@ -193,8 +168,8 @@ open_store(const svc_config_t *config, char **error)
     sqlite3 *db = NULL;
 
     self->path = svc_config_users_path(config);
-    self->lock = -1;
-    if (svc_secret_make_dirs(self->path, error) == RC_OK && take_lock(self, error))
+    self->lock = svc_db_lock_take(self->path, "auth-svc", error);
+    if (self->lock >= 0)
         db = open_database(self->path, error);
     if (db == NULL || !migrate(db, self->path, error)) {
         sqlite3_close(db);

@@ -7,7 +7,8 @@
 
 #include "convo_reader.h"
 #include "convo_writer.h"
-#include "db_lock.h"
+
+#include "svc/svc_db_lock.h"
 
 #include <stdlib.h>
 
@@ -152,7 +153,7 @@ convo_new(svc_ctx_t *ctx, char **error)
     self->ctx = ctx;
     self->arena = proto_arena_new();
     self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
-    self->lock_fd = db_lock_take(self->db_path, error);
+    self->lock_fd = svc_db_lock_take(self->db_path, ctx->service, error);
     if (self->lock_fd < 0 || !load_seal_key(self, error) || !start_workers(self, error) ||
         !open_cache(self, error) || !recover(self, error))
         goto fail;
@@ -208,7 +209,7 @@ convo_destroy(convo_t **self_p)
     svc_pool_destroy(&self->reader);
     svc_pool_destroy(&self->writer);
     convo_drop_lookups(self);
-    db_lock_release(&self->lock_fd);
+    svc_db_lock_release(&self->lock_fd);
     proto_arena_destroy(&self->arena);
     explicit_bzero(&self->seal, sizeof(self->seal));
     free(self->db_path);

@@ -2,7 +2,7 @@
  *
  * WAL with synchronous=FULL: a commit is on the disk before anybody hears of it, and the writer
  * makes that cheap by committing many jobs at once. Readers see the last commit and never wait.
- * One process owns the file (db_lock.h), so SQLITE_BUSY cannot come from outside; a time-out is
+ * One process owns the file (svc_db_lock.h), so SQLITE_BUSY cannot come from outside; a time-out is
  * set for the moments in which SQLite's own checkpoint holds a lock.
  *
  *   conversation --< message (questions)      answer --< chunk (text, in order of offset)

@@ -244,6 +244,24 @@ test('a running system', async (t) => {
     await s.stopAll();
 });
 
+story('a second auth-svc or convo-svc on the same SQLite file is sent to PostgreSQL; any death frees the file', async () => {
+    const s = await start();
+    stacks.push(s);
+    for (const name of ['auth-svc', 'convo-svc']) {
+        const other = await prepared({ config: { sqlite: { path: path.join(s.dir, 'llm_backend.db') } } });
+        const second = () => run(name, ['--config', other.configFile], { cwd: other.dir });
+        refused(await second(), `another ${name}`, 'PostgreSQL');
+        s.freeze(name);   /* still an owner */
+        refused(await second(), `another ${name}`, 'PostgreSQL');
+        s.thaw(name);
+        await s.kill(name);
+        s.start(name);
+        await s.ready();
+        refused(await second(), `another ${name}`, 'PostgreSQL');
+    }
+    await s.stopAll();
+});
+
 story('log.format json: every line is an object, requests carry trace, operation, status and time', async () => {
     const s = await start({ config: { log: { format: 'json', level: 'debug' } } });
     stacks.push(s);

@@ -687,8 +687,7 @@ what_keeps_it_from_starting_is_told(void **state)
 
     (void)state;
     open_bench(&bench, "");
-    assert_does_not_start(&bench, &user_store_sqlite,
-                          "another auth-svc is using this database");
+    assert_does_not_start(&bench, &user_store_sqlite, "is in use by another auth-svc");
     driver.open = fail_to_open;
     assert_does_not_start(&bench, &driver, "no database today");
     stop_service(&bench);

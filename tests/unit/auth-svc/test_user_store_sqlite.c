@@ -179,7 +179,7 @@ a_second_process_is_sent_to_postgresql(void **state)
     void *store = open_store();
 
     (void)state;
-    assert_not_opened("another auth-svc is using this database");
+    assert_not_opened("is in use by another auth-svc");
     assert_not_opened("PostgreSQL");
     driver->close(store);
     store = open_store();

@@ -1,11 +1,11 @@
-/* db_lock.c - the file lock that makes one process the owner of a SQLite database.
+/* svc_db_lock.c - the file lock that makes one process the owner of a SQLite database.
  *
  * A file of its own, since SQLite locks and unlocks the database's by itself. It stays when
  * the process ends: removing it would let two processes lock two files of the same name. The
  * descriptor is closed on exec, so that no child keeps the lock. */
-#include "db_lock.h"
+#include "svc_db_lock.h"
 
-#include "svc/svc_secret.h"
+#include "svc_secret.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,16 +15,16 @@
 #include <unistd.h>
 
 static void
-explain_failure(char **error, const char *db_path, int number)
+explain_failure(char **error, const char *db_path, const char *service, int number)
 {
     int n;
 
     if (number == EWOULDBLOCK)
         n = asprintf(
             error,
-            "%s is in use by another convo-svc: SQLite serves one process (several need"
-            " PostgreSQL)",
-            db_path);
+            "%s is in use by another %s: SQLite serves one process, more than one"
+            " replica needs PostgreSQL",
+            db_path, service);
     else
         n = asprintf(error, "cannot lock %s.lock: %s", db_path, strerror(number));
     if (n < 0)
@@ -32,7 +32,7 @@ explain_failure(char **error, const char *db_path, int number)
 }
 
 int
-db_lock_take(const char *db_path, char **error)
+svc_db_lock_take(const char *db_path, const char *service, char **error)
 {
     char *path = NULL;
     int fd = -1;
@@ -43,7 +43,7 @@ db_lock_take(const char *db_path, char **error)
         return -1;
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        explain_failure(error, db_path, errno);
+        explain_failure(error, db_path, service, errno);
         if (fd >= 0)
             close(fd);
         fd = -1;
@@ -53,7 +53,7 @@ db_lock_take(const char *db_path, char **error)
 }
 
 void
-db_lock_release(int *fd_p)
+svc_db_lock_release(int *fd_p)
 {
     if (*fd_p >= 0)
         close(*fd_p);
