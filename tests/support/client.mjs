@@ -134,6 +134,13 @@ export class User {
         this.token = res.json.token;
     }
 
+    /** The same user through another gateway: `user.through(stack.at('gateway-2'))`. */
+    through(client) {
+        const other = new User(client, this.name, this.password);
+        other.token = this.token;
+        return other;
+    }
+
     call(method, path, body, options = {}) {
         return this.client.api(method, path, body, { token: this.token, ...options });
     }

@@ -1,15 +1,21 @@
 /* stack.mjs - a whole system of real processes for one story.
  *
  * start() makes a temporary directory, picks free ports, writes a config.yaml whose provider is
- * the fake one, spawns the four services and waits for /readyz. Stories then kill, freeze and
+ * the fake one, spawns the four services and waits for /readyz. Stories then kill, freeze, drain and
  * restart single services. stopAll() ends everything with SIGTERM and insists on exit code 0, no
  * process that died by itself, and no sanitizer report in a log.
+ *
+ * `replicas: {gateway: 2, 'llm-svc': 3}` starts several of a service. Their names are gateway,
+ * gateway-2 and so on; each has a configuration of its own (config.yaml for the first ones,
+ * gateway-2.yaml), which differs in what it binds and names all of them in `connect`.
  *
  * The binaries come from LLMB_BIN_DIR, else build/release of this checkout.
  */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import net from 'node:net';
+import { once } from 'node:events';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { freePorts } from './ports.mjs';
@@ -41,7 +47,7 @@ for (const signal of ['SIGINT', 'SIGTERM'])
 export function lastWords() {
     let out = '';
     for (const stack of living) {
-        for (const name of SERVICES) {
+        for (const name of stack.names) {
             const lines = stack.logs(name).trimEnd().split('\n').slice(-LOG_LINES_SHOWN);
             out += `--- ${name} (${stack.state(name)})\n${lines.join('\n')}\n`;
         }
@@ -49,22 +55,56 @@ export function lastWords() {
     return out;
 }
 
+/** The service of a replica's name. */
+export function serviceOf(name) {
+    return name.replace(/-\d+$/, '');
+}
+
 export class Stack extends Client {
-    constructor(dir, ports, config, env) {
-        super(ports[0]);
+    /* places: Map of a replica's name to its ports, see placesOf() */
+    constructor(dir, places, config, env) {
+        super(places.get('gateway').http);
         this.dir = dir;
         this.dataDir = dir;
-        this.ports = ports;
+        this.places = places;
+        this.names = [...places.keys()];
+        this.ports = portsOf(places);
         this.config = config;
         this.configFile = path.join(dir, 'config.yaml');
         this.env = env;
+        this.binDirs = new Map();     /* name: where its program comes from, when not from BIN_DIR */
+        this.clients = new Map();     /* name of a gateway: its Client */
         this.processes = new Map();
         this.expected = new Set();    /* children whose death the story wanted */
         this.crashes = [];
     }
 
+    /** Writes every replica's configuration from `config`. */
     writeConfig() {
-        fs.writeFileSync(this.configFile, toYaml(this.config));
+        for (const name of this.names)
+            fs.writeFileSync(this.configOf(name), toYaml(merge(this.config, ownConfig(name, this.places.get(name)))));
+    }
+
+    /** The configuration file of one replica: config.yaml for the first of a service. */
+    configOf(name) {
+        return serviceOf(name) === name ? this.configFile : path.join(this.dir, `${name}.yaml`);
+    }
+
+    /** A client of one gateway: `stack.at('gateway-2')`. The stack itself is a client of the first. */
+    at(name) {
+        if (name === 'gateway')
+            return this;
+        if (!this.clients.has(name)) {
+            const client = new Client(this.places.get(name).http);
+            client.host = this.host;
+            this.clients.set(name, client);
+        }
+        return this.clients.get(name);
+    }
+
+    /** The names of all replicas of one service. */
+    replicasOf(service) {
+        return this.names.filter((name) => serviceOf(name) === service);
     }
 
     logFile(name) {
@@ -93,7 +133,8 @@ export class Stack extends Client {
     start(name) {
         living.add(this);
         const fd = fs.openSync(this.logFile(name), 'a');
-        const child = spawn(path.join(BIN_DIR, name), ['--config', this.configFile], {
+        const program = path.join(this.binDirs.get(name) ?? BIN_DIR, serviceOf(name));
+        const child = spawn(program, ['--config', this.configOf(name)], {
             cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...CLEAN_ENV, ...this.env },
         });
         fs.closeSync(fd);
@@ -118,10 +159,35 @@ export class Stack extends Client {
         await until(ms, async () => {
             if (this.crashes.length > 0)
                 return true;
-            return (await this.api('GET', '/readyz', undefined, { timeout: 2000 })).status === 200 && this.answers();
-        }, `the system is ready (${SERVICES.map((s) => `${s}: ${this.state(s)}`).join(', ')})`);
+            for (const name of this.names) {
+                const isAlone = this.replicasOf(serviceOf(name)).length === 1;   /* then /readyz tells */
+                if ((serviceOf(name) === 'gateway' || !isAlone) && !(await this.isServing(name)))
+                    return false;
+            }
+            return this.answers();
+        }, `the system is ready (${this.names.map((s) => `${s}: ${this.state(s)}`).join(', ')})`);
         if (this.crashes.length > 0)
             throw new Error(this.crashes.join('; '));
+    }
+
+    /** True when this replica takes requests: a gateway that is ready, another service that listens. */
+    async isServing(name) {
+        const { http, bus } = this.places.get(name);
+        if (http)
+            return (await this.at(name).api('GET', '/readyz', undefined, { timeout: 2000 })).status === 200;
+        const socket = net.connect(bus, '127.0.0.1');
+        try {
+            await within(2000, once(socket, 'connect'), `${name} listens`);
+            return true;
+        } finally {
+            socket.destroy();
+        }
+    }
+
+    /** Starts one service and waits until it takes requests. */
+    async bring(name, ms = 10_000) {
+        this.start(name);
+        await until(ms, () => this.isServing(name), `${name} serves`);
     }
 
     /** True when a question of somebody that no story knows is answered. */
@@ -134,7 +200,7 @@ export class Stack extends Client {
     }
 
     async startAll() {
-        for (const name of SERVICES)
+        for (const name of this.names)
             this.start(name);
         await this.ready();
     }
@@ -145,6 +211,16 @@ export class Stack extends Client {
         this.expected.add(child);
         child.kill(signal);
         return within(20_000, child.gone, `${name} ends after ${signal}`);
+    }
+
+    /** Ends a service as an operator would: SIGTERM, and insists on exit code 0. */
+    async drain(name, ms = 20_000) {
+        const child = this.processes.get(name);
+        this.expected.add(child);
+        child.kill('SIGTERM');
+        const { code, signal } = await within(ms, child.gone, `${name} ends after SIGTERM`);
+        if (code !== 0)
+            throw new Error(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}`);
     }
 
     freeze(name) {
@@ -165,7 +241,7 @@ export class Stack extends Client {
         const faults = [...this.crashes];
         const ends = [];
         this.closeAgents();
-        for (const name of SERVICES.filter((s) => this.running(s)).reverse()) {
+        for (const name of this.names.filter((s) => this.running(s)).reverse()) {
             const child = this.processes.get(name);
             this.expected.add(child);
             child.kill('SIGCONT');
@@ -181,7 +257,7 @@ export class Stack extends Client {
                 }));
         }
         await Promise.all(ends);
-        for (const name of SERVICES) {
+        for (const name of this.names) {
             const report = SANITIZER.exec(this.logs(name));
             if (report)
                 faults.push(`${name}: ${this.logs(name).slice(Math.max(0, report.index - 200), report.index + 4000)}`);
@@ -199,7 +275,7 @@ export class Stack extends Client {
 
     /** SIGKILL for all at the same moment, as when the machine goes dark. */
     async killAll() {
-        const alive = SERVICES.filter((s) => this.running(s));
+        const alive = this.names.filter((s) => this.running(s));
         for (const name of alive)
             this.expected.add(this.processes.get(name));
         for (const name of alive)
@@ -216,18 +292,71 @@ export class Stack extends Client {
     }
 }
 
-function defaultConfig(dir, ports, providers) {
-    const [httpPort, auth, convo, llm, tokens] = ports;
-    const bus = (port) => ({ bind: `tcp://127.0.0.1:${port}`, connect: `tcp://127.0.0.1:${port}` });
+/* Which keys of `bus` a service binds; llm-svc has a second one, tokens. */
+const BUS = { gateway: 'gateway', 'auth-svc': 'auth', 'convo-svc': 'convo', 'llm-svc': 'llm' };
+
+/** Ports for every replica: {bus}, a gateway's {http, bus}, a llm-svc's {bus, tokens}. */
+async function placesOf(replicas, httpPort) {
+    const places = new Map();
+    for (const service of SERVICES) {
+        for (let i = 1; i <= (replicas[service] ?? 1); i++) {
+            const [bus, second] = await freePorts(2);
+            const place = { bus };
+            if (service === 'gateway')
+                place.http = i === 1 && httpPort !== 0 ? httpPort : second;
+            if (service === 'llm-svc')
+                place.tokens = second;
+            places.set(i === 1 ? service : `${service}-${i}`, place);
+        }
+    }
+    return places;
+}
+
+/** The ports of the first replicas: http, auth, convo, llm, tokens. */
+function portsOf(places) {
+    const llm = places.get('llm-svc');
+    return [places.get('gateway').http, places.get('auth-svc').bus, places.get('convo-svc').bus, llm.bus, llm.tokens];
+}
+
+const local = (port) => `tcp://127.0.0.1:${port}`;
+
+/** What one replica has for itself. The first of each service have it in config.yaml already. */
+function ownConfig(name, place) {
+    const service = serviceOf(name);
+    if (service === name)
+        return {};
+    const own = { bus: { [BUS[service]]: { bind: local(place.bus) } } };
+    if (place.http)
+        own.server = { port: `127.0.0.1:${place.http}` };
+    if (place.tokens)
+        own.bus.tokens = { bind: local(place.tokens) };
+    return own;
+}
+
+function defaultConfig(dir, places, providers) {
+    const all = [...places];
+    const bus = (service, key) => {
+        const ports = all.filter(([name]) => serviceOf(name) === service).map(([, place]) => place[key]);
+        return { bind: local(ports[0]), connect: ports.map(local).join(',') };
+    };
     return {
-        server: { port: `127.0.0.1:${httpPort}`, drain_s: 1 },
+        server: { port: `127.0.0.1:${places.get('gateway').http}`, drain_s: 1 },
         gateway: { workers: 2 },
         sqlite: { path: path.join(dir, 'llm_backend.db') },
         auth: { bcrypt_cost: 4 },
-        bus: { auth: bus(auth), convo: bus(convo), llm: bus(llm), tokens: bus(tokens) },
+        bus: { auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'), llm: bus('llm-svc', 'bus'), tokens: bus('llm-svc', 'tokens') },
         providers,
         log: { level: 'debug' },
         test: { plain_paths: process.env.LLMB_STORY_PLAIN === '1' },   /* make check-plain */
+    };
+}
+
+/** What a stack on PostgreSQL is configured with: its secrets are not made at first start. */
+function postgresConfig(postgres) {
+    return {
+        storage: { driver: 'postgresql', postgresql: { url: postgres.url } },
+        jwt: { secret: 'a secret that every auth-svc of a story shares' },
+        convo: { seal_key: '5ea1'.repeat(16) },
     };
 }
 
@@ -240,20 +369,26 @@ export function providerEntry(provider, over = {}) {
 }
 
 /** Writes the configuration of a new stack without starting anything. */
-export async function prepare({ config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = '127.0.0.1' } = {}) {
+export async function prepare({
+    config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = '127.0.0.1', replicas = {}, postgres = null, redis = null,
+} = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
-    const ports = await freePorts(5);
-    if (httpPort !== 0)
-        ports[0] = httpPort;
+    const places = await placesOf(replicas, httpPort);
     const entries = providers ?? (provider ? [providerEntry(provider)] : []);
-    const stack = new Stack(dir, ports, merge(defaultConfig(dir, ports, entries), config), env);
+    let base = defaultConfig(dir, places, entries);
+    if (postgres)
+        base = merge(base, postgresConfig(postgres));
+    if (redis)
+        base = merge(base, { redis: { address: redis.address, password: redis.password } });
+    const stack = new Stack(dir, places, merge(base, config), env);
     stack.host = host;
     stack.writeConfig();
     return stack;
 }
 
 /** Starts a new system and waits until it is ready. Options: config (overrides by section),
- *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden). */
+ *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden),
+ *  replicas (how many of a service), postgres and redis (a Postgres, a Redis). */
 export async function start(options = {}) {
     const stack = await prepare(options);
     try {
