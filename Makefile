@@ -19,7 +19,7 @@ PAR = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 # --- libraries (asked for when first used: on a fresh machine pkg-config comes with install-deps) ---
 PKGS := libzmq libczmq msgpack libmicrohttpd libcurl json-c sqlite3 hiredis libjwt libcrypt yaml-0.1 \
-        libsodium
+        libsodium libpq
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(patsubst -I%,-isystem %,$$(shell pkg-config --cflags $(PKGS))))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 LDLIBS     = -Wl,--as-needed $(PKG_LIBS) -lpthread -lm
