@@ -20,9 +20,11 @@ typedef struct {
 typedef struct {
     svc_str username;   /* borrowed */
     svc_str hash;       /* borrowed */
+    svc_str key;        /* borrowed; a request key, may be empty */
     uint64_t created_s; /* Unix seconds */
-    svc_rc rc;          /* out: RC_OK, RC_USERNAME_TAKEN, RC_INTERNAL */
-    uint64_t id;        /* out: of the new user */
+    svc_rc
+        rc; /* out: RC_OK (also of one that was added with the same key before), RC_USERNAME_TAKEN, RC_INTERNAL */
+    uint64_t id; /* out: of the user */
 } new_user_t;
 
 typedef struct {

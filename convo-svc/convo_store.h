@@ -31,6 +31,9 @@ typedef struct {
     bool answering;       /* its latest answer is not terminal */
     svc_str title, model; /* as created */
     svc_str sealed_key;   /* api key as seal.h makes it; empty: none */
+    svc_str
+        key; /* under which create was asked, at most PROTO_KEY_MAX_BYTES; empty: none */
+    svc_str body_hash; /* of what was asked with that key; empty: no key */
 } conversation_row_t;
 
 /* One answer, without its text. */
@@ -56,6 +59,8 @@ typedef struct {
     svc_str reason, text;   /* interrupted: wire name and sentence */
     uint64_t retry_after_s; /* likewise */
     svc_str body_hash; /* of the question: a stream is joined only by the same words */
+    svc_str key;       /* under which it was asked; empty: none */
+    bool stop_alone;   /* stop it when nobody watches */
 } answer_row_t;
 
 /* One step of an answer: text at its end, a new state, or both. */
@@ -106,12 +111,16 @@ typedef struct {
     svc_rc (*meta_get)(convo_store_t *self, const char *name, svc_buf_t *out);
     svc_rc (*meta_put)(convo_store_t *self, const char *name, svc_str value);
 
-    /* Inserts a conversation; seq, last_message and the turns of `row` are ignored. RC_CONFLICT: the id is taken. */
+    /* Inserts a conversation; seq, last_message and the turns of `row` are ignored. RC_CONFLICT: the id or the key is taken. */
     svc_rc (*conversation_add)(convo_store_t *self, const conversation_row_t *row);
 
     /* Finds one. RC_NOT_FOUND. */
     svc_rc (*conversation_get)(convo_store_t *self, uint64_t id,
                                convo_conversation_fn *fn, void *arg);
+
+    /* Finds the one that `user` made with this key. RC_NOT_FOUND. */
+    svc_rc (*conversation_of_key)(convo_store_t *self, uint64_t user, svc_str key,
+                                  convo_conversation_fn *fn, void *arg);
 
     /* Removes it with all that hangs on it. RC_NOT_FOUND. */
     svc_rc (*conversation_remove)(convo_store_t *self, uint64_t id);
@@ -139,6 +148,20 @@ typedef struct {
     svc_rc (*answer_at)(convo_store_t *self, uint64_t conversation, uint64_t message,
                         convo_answer_fn *fn, void *arg);
 
+    /* Puts a new waiting answer in the place of a terminal one: its row and text go, the conversation's turns no longer count it,
+     * `version` is the conversation's from now on. `row` names all but user; message is the old answer's. RC_STALE: it is not
+     * terminal, or not the latest; RC_CONFLICT: the stream exists. */
+    svc_rc (*answer_replace)(convo_store_t *self, const answer_row_t *row,
+                             uint64_t version);
+
+    /* Finds an answer by conversation and request key. RC_NOT_FOUND. */
+    svc_rc (*answer_of_key)(convo_store_t *self, uint64_t conversation, svc_str key,
+                            convo_answer_fn *fn, void *arg);
+
+    /* All unfinished answers of a user, newest first. */
+    svc_rc (*answer_active)(convo_store_t *self, uint64_t user, convo_answer_fn *fn,
+                            void *arg);
+
     /* All answers that are not terminal. */
     svc_rc (*answer_unfinished)(convo_store_t *self, convo_answer_fn *fn, void *arg);
 
@@ -156,6 +179,21 @@ typedef struct {
 
     /* Notes that a stop is wanted. RC_STALE: it is terminal. */
     svc_rc (*answer_stop)(convo_store_t *self, svc_str stream);
+
+    /* Leases: who owns answers and is alive, by the database's own clock. A store that serves one process only has none: renewing
+     * works, and every owner but the caller is gone. `lapsed_out`: it had run out, so others may own what was ours. */
+    svc_rc (*lease_renew)(convo_store_t *self, uint64_t instance, uint64_t ms,
+                          bool *lapsed_out);
+    svc_rc (*lease_drop)(convo_store_t *self, uint64_t instance);
+
+    /* All unfinished answers of an owner. */
+    svc_rc (*answer_owned)(convo_store_t *self, uint64_t owner, convo_answer_fn *fn,
+                           void *arg);
+
+    /* Makes at most `max` unfinished answers ours whose owner has no lease, each with the next term, and hands them out as they
+     * are then. Inside a transaction; what another process takes at the same moment is left out. */
+    svc_rc (*answer_take_over)(convo_store_t *self, uint64_t owner, size_t max,
+                               convo_answer_fn *fn, void *arg);
 } convo_store_api_t;
 
 /* A store of any kind begins with this. */

@@ -106,5 +106,20 @@ svc_rc store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_
 svc_rc store_answer_restart(convo_store_t *base, svc_str stream, uint64_t term,
                             uint64_t fence, uint64_t new_fence, uint64_t attempt);
 svc_rc store_answer_stop(convo_store_t *base, svc_str stream);
+svc_rc store_conversation_of_key(convo_store_t *base, uint64_t user, svc_str key,
+                                 convo_conversation_fn *fn, void *arg);
+svc_rc store_answer_replace(convo_store_t *base, const answer_row_t *row,
+                            uint64_t version);
+svc_rc store_answer_of_key(convo_store_t *base, uint64_t conversation, svc_str key,
+                           convo_answer_fn *fn, void *arg);
+svc_rc store_answer_active(convo_store_t *base, uint64_t user, convo_answer_fn *fn,
+                           void *arg);
+svc_rc store_lease_renew(convo_store_t *base, uint64_t instance, uint64_t ms,
+                         bool *lapsed_out);
+svc_rc store_lease_drop(convo_store_t *base, uint64_t instance);
+svc_rc store_answer_owned(convo_store_t *base, uint64_t owner, convo_answer_fn *fn,
+                          void *arg);
+svc_rc store_answer_take_over(convo_store_t *base, uint64_t owner, size_t max,
+                              convo_answer_fn *fn, void *arg);
 
 #endif

@@ -163,8 +163,10 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 svc_rc
 live_feed_ask(live_feed_t *self, svc_str text)
 {
-    ask_req_t ask = {self->subject.user, self->subject.conversation, text,
-                     feed_stream(self->feed)};
+    ask_req_t ask = {.user = self->subject.user,
+                     .conversation = self->subject.conversation,
+                     .text = text,
+                     .stream = feed_stream(self->feed)};
     svc_peer_request_t request = {
         .op = OP_CONVO_ASK,
         .req_schema = &ask_req_schema,

@@ -44,7 +44,7 @@ on_registered(request_t *self, const void *rep)
 void
 rest_register(request_t *self)
 {
-    register_req_t req = {{NULL, 0}, {NULL, 0}};
+    register_req_t req = {.username = {NULL, 0}, .password = {NULL, 0}};
     json_in_t *json = read_credentials(self, &req.username, &req.password);
 
     if (json == NULL)

@@ -97,8 +97,10 @@ rest_create(request_t *self)
         request_refuse(self, RC_UNKNOWN_MODEL, (svc_str){NULL, 0}, 0);
         return;
     }
-    create_req_t req = {request_user(self), creation->title, creation->model,
-                        creation->api_key};
+    create_req_t req = {.user = request_user(self),
+                        .title = creation->title,
+                        .model = creation->model,
+                        .api_key = creation->api_key};
     request_call(self,
                  &(request_call_t){REACTOR_CONVO, OP_CONVO_CREATE, &create_req_schema,
                                    &req, &create_rep_schema, on_created});

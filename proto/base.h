@@ -64,12 +64,15 @@ typedef enum {
     RC_BAD_CREDENTIALS, /* wrong username or password */
     RC_FORBIDDEN,       /* caller may not use this operation of the bus */
     RC_NOT_FOUND,
-    RC_METHOD,    /* HTTP method not allowed */
-    RC_CONFLICT,  /* generic: state does not allow it */
-    RC_ANSWERING, /* the previous answer is still being written */
-    RC_STALE,     /* fence or term is not the current one */
-    RC_TOO_OLD,   /* replay: these bytes are no longer held */
-    RC_DELETED,   /* the conversation was deleted meanwhile */
+    RC_METHOD,     /* HTTP method not allowed */
+    RC_CONFLICT,   /* generic: state does not allow it */
+    RC_ANSWERING,  /* the previous answer is still being written */
+    RC_STALE,      /* fence or term is not the current one */
+    RC_TOO_OLD,    /* replay: these bytes are no longer held */
+    RC_DELETED,    /* the conversation was deleted meanwhile */
+    RC_SUPERSEDED, /* a newer answer has taken its place */
+    RC_NO_ANSWER,  /* nothing was asked in this conversation yet */
+    RC_KEY_REUSED, /* an idempotency key with another body than the first time */
     RC_TOO_BIG,
     RC_HEADERS_TOO_BIG,
     RC_THROTTLED,   /* too many wrong passwords */

@@ -26,6 +26,9 @@
 #define PROTO_PASSWORD_MAX_BYTES   1024              /* login: what cannot match is a 401, not an error of form */
 #define PROTO_ADDRESS_MAX_BYTES    64
 #define PROTO_TOKEN_MAX_BYTES      4096
+#define PROTO_TICKET_MAX_BYTES     512
+#define PROTO_KEY_MAX_BYTES        32                /* a request key: random, or the hash of the client's */
+#define PROTO_ACTIVE_MAX           1000              /* unfinished answers in one convo.active reply */
 #define PROTO_TITLE_MAX_BYTES      4096
 #define PROTO_MODEL_MAX_BYTES      256
 #define PROTO_API_KEY_MAX_BYTES    1024
@@ -145,6 +148,8 @@ svc_rc proto_token_encode(const proto_token_t *token, svc_buf_t *out) SVC_MUST_C
 #define OP_AUTH_REGISTER "auth.register"
 #define OP_AUTH_LOGIN    "auth.login"
 #define OP_AUTH_VERIFY   "auth.verify"
+#define OP_AUTH_TICKET   "auth.ticket"
+#define OP_AUTH_REDEEM   "auth.redeem"
 #define OP_CONVO_CREATE  "convo.create"
 #define OP_CONVO_LIST    "convo.list"
 #define OP_CONVO_HISTORY "convo.history"
@@ -154,6 +159,9 @@ svc_rc proto_token_encode(const proto_token_t *token, svc_buf_t *out) SVC_MUST_C
 #define OP_CONVO_READ    "convo.read"
 #define OP_CONVO_TAIL    "convo.tail"
 #define OP_CONVO_STOP    "convo.stop"
+#define OP_CONVO_RETRY   "convo.retry"
+#define OP_CONVO_ACTIVE  "convo.active"
+#define OP_CONVO_UNWATCH "convo.unwatch"
 #define OP_LLM_GENERATE  "llm.generate"
 #define OP_LLM_ATTACH    "llm.attach"
 #define OP_LLM_ACK       "llm.ack"
@@ -198,6 +206,7 @@ typedef struct {
 typedef struct {
     svc_str username; /* any bytes of UTF-8; auth-svc judges the form */
     svc_str password; /* likewise */
+    svc_str key;      /* asking again with it is asking once; may be empty */
 } register_req_t;
 
 typedef struct {
@@ -223,10 +232,31 @@ typedef struct {
     uint64_t expires_s; /* Unix seconds; nobody may cache the verdict past it */
 } verify_rep_t;
 
+typedef struct {
+    uint64_t user, conversation; /* whose stream it opens */
+    uint64_t expires_s;          /* Unix seconds: of the token that it stands for */
+} ticket_req_t;
+
+typedef struct {
+    svc_str ticket;        /* a secret; fit for a URL */
+    uint64_t expires_in_s; /* for opening a stream */
+} ticket_rep_t;
+
+typedef struct {
+    svc_str ticket; /* as the client sent it */
+} redeem_req_t;
+
+typedef struct {
+    uint64_t user, conversation; /* as it was made for */
+    uint64_t open_until_s; /* Unix seconds: afterwards it is good for reconnects only */
+    uint64_t expires_s;    /* Unix seconds: of the token that it stands for */
+} redeem_rep_t;
+
 /* convo.* */
 typedef struct {
     uint64_t user;
     svc_str title, model, api_key; /* api_key may be empty */
+    svc_str key;                   /* asking again with it is asking once; may be empty */
 } create_req_t;
 
 typedef struct {
@@ -266,15 +296,33 @@ typedef struct {
 typedef struct {
     uint64_t user;
     uint64_t conversation;
-    svc_str text;   /* the question */
-    svc_str stream; /* chosen by the gateway: topic and idempotency key */
+    svc_str text;    /* the question */
+    svc_str stream;  /* chosen by the gateway: topic and idempotency key */
+    svc_str key;     /* of the client: the same one joins the answer that it began */
+    bool stop_alone; /* stop the answer when nobody has watched it for a while */
 } ask_req_t;
+
+typedef struct {
+    uint64_t user;
+    uint64_t conversation;
+    svc_str stream;  /* as in ask_req_t, of the new answer */
+    svc_str key;     /* likewise */
+    bool stop_alone; /* likewise */
+} retry_req_t;
 
 typedef struct {
     uint64_t user;
     uint64_t conversation;
     svc_str stream; /* empty: the latest answer */
 } watch_req_t;
+
+typedef struct {
+    svc_str stream; /* that nobody watches any more through this connection */
+} unwatch_req_t;    /* sent with id 0: never answered */
+
+typedef struct {
+    uint64_t user; /* whose answers */
+} active_req_t;
 
 typedef enum {
     ANSWER_WAITING,
@@ -310,7 +358,23 @@ typedef struct {
     svc_str reason; /* interrupted: wire name of an svc_rc */
     svc_str text;   /* interrupted: the sentence that goes with it */
     uint64_t retry_after_s; /* interrupted by a rate limit: as the provider told */
+    uint64_t owner;         /* instance of the convo-svc that runs it; 0: not told */
+    uint64_t llm;           /* instance of the llm-svc that writes it; 0: not known */
 } status_rep_t;
+
+/* One answer that is being written. */
+typedef struct {
+    uint64_t conversation;
+    svc_str stream;    /* PROTO_STREAM_BYTES */
+    uint64_t message;  /* message_id of the answer */
+    int state;         /* answer_state */
+    uint64_t length;   /* journaled bytes */
+    uint64_t asked_ms; /* Unix ms of the question */
+} active_answer_t;
+
+typedef struct {
+    proto_list_t answers; /* of active_answer_t, newest first */
+} active_rep_t;
 
 typedef struct {
     uint64_t user;
@@ -406,11 +470,13 @@ typedef struct {
 extern const proto_schema_t empty_schema, error_rep_schema, hello_schema, ping_rep_schema,
     counter_schema, stats_rep_schema;
 extern const proto_schema_t register_req_schema, register_rep_schema, login_req_schema,
-    login_rep_schema, verify_req_schema, verify_rep_schema;
+    login_rep_schema, verify_req_schema, verify_rep_schema, ticket_req_schema,
+    ticket_rep_schema, redeem_req_schema, redeem_rep_schema;
 extern const proto_schema_t create_req_schema, create_rep_schema, list_req_schema,
     list_rep_schema, history_req_schema, history_rep_schema, conversation_req_schema,
     ask_req_schema, watch_req_schema, status_rep_schema, read_req_schema, read_rep_schema,
-    tail_req_schema;
+    tail_req_schema, retry_req_schema, unwatch_req_schema, active_req_schema,
+    active_answer_schema, active_rep_schema;
 extern const proto_schema_t prompt_message_schema, generate_req_schema, attach_req_schema,
     journal_rep_schema, ack_req_schema, llm_stop_req_schema, replay_req_schema,
     replay_rep_schema, model_pattern_schema, models_rep_schema;

@@ -10,6 +10,7 @@ static const proto_field_t register_req_fields[] = {
     /* key       type       must  min max                       where sub */
     {"username", PROTO_STR, true, 0,  PROTO_USERNAME_MAX_BYTES, offsetof(register_req_t, username), NULL},
     {"password", PROTO_STR, true, 0,  PROTO_PASSWORD_MAX_BYTES, offsetof(register_req_t, password), NULL},
+    {"key",      PROTO_BIN, false, 0, PROTO_KEY_MAX_BYTES,      offsetof(register_req_t, key), NULL},
 };
 
 const proto_schema_t register_req_schema = {
@@ -58,4 +59,42 @@ static const proto_field_t verify_rep_fields[] = {
 
 const proto_schema_t verify_rep_schema = {
     "verify_rep", verify_rep_fields, SVC_COUNT(verify_rep_fields), sizeof(verify_rep_t)};
+
+static const proto_field_t ticket_req_fields[] = {
+    /* key           type       must  min max           where sub */
+    {"user",         PROTO_U64, true, 1,  PROTO_ID_MAX, offsetof(ticket_req_t, user), NULL},
+    {"conversation", PROTO_U64, true, 1,  PROTO_ID_MAX, offsetof(ticket_req_t, conversation), NULL},
+    {"expires_s",    PROTO_U64, true, 0,  PROTO_ID_MAX, offsetof(ticket_req_t, expires_s), NULL},
+};
+
+const proto_schema_t ticket_req_schema = {
+    "ticket_req", ticket_req_fields, SVC_COUNT(ticket_req_fields), sizeof(ticket_req_t)};
+
+static const proto_field_t ticket_rep_fields[] = {
+    /* key           type       must  min max                     where sub */
+    {"ticket",       PROTO_STR, true, 1,  PROTO_TICKET_MAX_BYTES, offsetof(ticket_rep_t, ticket), NULL},
+    {"expires_in_s", PROTO_U64, true, 0,  PROTO_ID_MAX,           offsetof(ticket_rep_t, expires_in_s), NULL},
+};
+
+const proto_schema_t ticket_rep_schema = {
+    "ticket_rep", ticket_rep_fields, SVC_COUNT(ticket_rep_fields), sizeof(ticket_rep_t)};
+
+static const proto_field_t redeem_req_fields[] = {
+    /* key     type       must  min max                     where sub */
+    {"ticket", PROTO_BIN, true, 0,  PROTO_TICKET_MAX_BYTES, offsetof(redeem_req_t, ticket), NULL},
+};
+
+const proto_schema_t redeem_req_schema = {
+    "redeem_req", redeem_req_fields, SVC_COUNT(redeem_req_fields), sizeof(redeem_req_t)};
+
+static const proto_field_t redeem_rep_fields[] = {
+    /* key           type       must  min max           where sub */
+    {"user",         PROTO_U64, true, 1,  PROTO_ID_MAX, offsetof(redeem_rep_t, user), NULL},
+    {"conversation", PROTO_U64, true, 1,  PROTO_ID_MAX, offsetof(redeem_rep_t, conversation), NULL},
+    {"open_until_s", PROTO_U64, true, 0,  PROTO_ID_MAX, offsetof(redeem_rep_t, open_until_s), NULL},
+    {"expires_s",    PROTO_U64, true, 0,  PROTO_ID_MAX, offsetof(redeem_rep_t, expires_s), NULL},
+};
+
+const proto_schema_t redeem_rep_schema = {
+    "redeem_rep", redeem_rep_fields, SVC_COUNT(redeem_rep_fields), sizeof(redeem_rep_t)};
 // clang-format on

@@ -23,6 +23,7 @@ static const proto_field_t create_req_fields[] = {
     {"title",   PROTO_STR, true,  0,  PROTO_TITLE_MAX_BYTES,   offsetof(create_req_t, title), NULL},
     {"model",   PROTO_STR, true,  1,  PROTO_MODEL_MAX_BYTES,   offsetof(create_req_t, model), NULL},
     {"api_key", PROTO_STR, false, 0,  PROTO_API_KEY_MAX_BYTES, offsetof(create_req_t, api_key), NULL},
+    {"key",     PROTO_BIN, false, 0,  PROTO_KEY_MAX_BYTES,     offsetof(create_req_t, key), NULL},
 };
 
 const proto_schema_t create_req_schema = {
@@ -92,6 +93,8 @@ static const proto_field_t ask_req_fields[] = {
     {"conversation", PROTO_U64, true, 0,      PROTO_ID_MAX,             offsetof(ask_req_t, conversation), NULL},
     {"text",         PROTO_STR, true, 1,      PROTO_QUESTION_MAX_BYTES, offsetof(ask_req_t, text), NULL},
     {"stream",       PROTO_BIN, true, STREAM, STREAM,                   offsetof(ask_req_t, stream), NULL},
+    {"key",          PROTO_BIN, false, 0,     PROTO_KEY_MAX_BYTES,      offsetof(ask_req_t, key), NULL},
+    {"stop_alone",   PROTO_BOOL, false, 0,    0,                        offsetof(ask_req_t, stop_alone), NULL},
 };
 
 const proto_schema_t ask_req_schema = {
@@ -122,6 +125,8 @@ static const proto_field_t status_rep_fields[] = {
     {"reason",            PROTO_STR,  false, 0,      WORD,         offsetof(status_rep_t, reason), NULL},
     {"text",              PROTO_STR,  false, 0,      SENTENCE,     offsetof(status_rep_t, text), NULL},
     {"retry_after_s",     PROTO_U64,  false, 0,      PROTO_ID_MAX, offsetof(status_rep_t, retry_after_s), NULL},
+    {"owner",             PROTO_U64,  false, 0,      UINT64_MAX,   offsetof(status_rep_t, owner), NULL},
+    {"llm",               PROTO_U64,  false, 0,      UINT64_MAX,   offsetof(status_rep_t, llm), NULL},
 };
 
 const proto_schema_t status_rep_schema = {
@@ -158,4 +163,53 @@ static const proto_field_t tail_req_fields[] = {
 
 const proto_schema_t tail_req_schema = {
     "tail_req", tail_req_fields, SVC_COUNT(tail_req_fields), sizeof(tail_req_t)};
+
+static const proto_field_t retry_req_fields[] = {
+    /* key           type        must   min     max                  where sub */
+    {"user",         PROTO_U64,  true,  1,      PROTO_ID_MAX,        offsetof(retry_req_t, user), NULL},
+    {"conversation", PROTO_U64,  true,  0,      PROTO_ID_MAX,        offsetof(retry_req_t, conversation), NULL},
+    {"stream",       PROTO_BIN,  true,  STREAM, STREAM,              offsetof(retry_req_t, stream), NULL},
+    {"key",          PROTO_BIN,  false, 0,      PROTO_KEY_MAX_BYTES, offsetof(retry_req_t, key), NULL},
+    {"stop_alone",   PROTO_BOOL, false, 0,      0,                   offsetof(retry_req_t, stop_alone), NULL},
+};
+
+const proto_schema_t retry_req_schema = {
+    "retry_req", retry_req_fields, SVC_COUNT(retry_req_fields), sizeof(retry_req_t)};
+
+static const proto_field_t unwatch_req_fields[] = {
+    /* key     type       must  min     max     where sub */
+    {"stream", PROTO_BIN, true, STREAM, STREAM, offsetof(unwatch_req_t, stream), NULL},
+};
+
+const proto_schema_t unwatch_req_schema = {
+    "unwatch_req", unwatch_req_fields, SVC_COUNT(unwatch_req_fields), sizeof(unwatch_req_t)};
+
+static const proto_field_t active_req_fields[] = {
+    /* key   type       must  min max           where sub */
+    {"user", PROTO_U64, true, 1,  PROTO_ID_MAX, offsetof(active_req_t, user), NULL},
+};
+
+const proto_schema_t active_req_schema = {
+    "active_req", active_req_fields, SVC_COUNT(active_req_fields), sizeof(active_req_t)};
+
+static const proto_field_t active_answer_fields[] = {
+    /* key           type        must  min     max           where sub */
+    {"conversation", PROTO_U64,  true, 1,      PROTO_ID_MAX, offsetof(active_answer_t, conversation), NULL},
+    {"stream",       PROTO_BIN,  true, STREAM, STREAM,       offsetof(active_answer_t, stream), NULL},
+    {"message",      PROTO_U64,  true, 1,      PROTO_ID_MAX, offsetof(active_answer_t, message), NULL},
+    {"state",        PROTO_ENUM, true, 0,      0,            offsetof(active_answer_t, state), answer_state_names},
+    {"length",       PROTO_U64,  true, 0,      ANSWER,       offsetof(active_answer_t, length), NULL},
+    {"asked_ms",     PROTO_U64,  true, 0,      PROTO_ID_MAX, offsetof(active_answer_t, asked_ms), NULL},
+};
+
+const proto_schema_t active_answer_schema = {
+    "active_answer", active_answer_fields, SVC_COUNT(active_answer_fields), sizeof(active_answer_t)};
+
+static const proto_field_t active_rep_fields[] = {
+    /* key      type        must  min max               where sub */
+    {"answers", PROTO_LIST, true, 0,  PROTO_ACTIVE_MAX, offsetof(active_rep_t, answers), &active_answer_schema},
+};
+
+const proto_schema_t active_rep_schema = {
+    "active_rep", active_rep_fields, SVC_COUNT(active_rep_fields), sizeof(active_rep_t)};
 // clang-format on

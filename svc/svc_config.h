@@ -31,6 +31,7 @@ typedef struct {
 } svc_provider_t;
 
 typedef enum { SVC_FRAMING_SSE, SVC_FRAMING_BARE } svc_framing;
+typedef enum { SVC_STORAGE_SQLITE, SVC_STORAGE_POSTGRESQL } svc_storage;
 typedef enum { SVC_LOG_TEXT, SVC_LOG_JSON } svc_log_format;
 
 typedef struct {
@@ -47,11 +48,15 @@ typedef struct svc_config {
     uint32_t server_header_timeout_s, server_body_timeout_s, server_idle_timeout_s;
     uint32_t server_max_connections, server_max_connections_per_address;
     svc_strings_t server_trusted_proxies, server_cors_origins;
-    uint32_t server_drain_s;
+    uint32_t server_drain_s, server_lame_duck_s;
     uint32_t gateway_workers; /* 0: one per core */
     uint32_t gateway_headers_after_s, gateway_keepalive_s, gateway_reattach_s,
         gateway_request_timeout_s;
-    uint32_t gateway_verify_cache_s;
+    uint32_t gateway_verify_cache_s, gateway_verify_stream_s;
+    uint32_t gateway_viewer_backlog_kb, gateway_viewer_idle_s;
+    int storage_driver;           /* svc_storage */
+    char *storage_postgresql_url; /* a secret */
+    uint32_t storage_postgresql_pool;
     char *sqlite_path;
     uint32_t sqlite_max_open_conns, sqlite_max_idle_conns, sqlite_conn_max_lifetime;
     char *redis_address, *redis_password;
@@ -59,12 +64,13 @@ typedef struct svc_config {
     char *jwt_secret; /* "" : made at first start */
     uint32_t jwt_ttl_s;
     uint32_t auth_bcrypt_cost, auth_bcrypt_threads, auth_bcrypt_queue, auth_password_min;
-    uint32_t auth_guess_limit, auth_guess_window_s;
+    uint32_t auth_guess_limit, auth_guess_window_s, auth_ticket_s;
     char *convo_system_prompt;
     char *convo_seal_key; /* "" : made at first start */
-    uint32_t convo_cache_mb;
+    uint32_t convo_cache_mb, convo_disconnect_stop_s;
     uint64_t llm_max_answer_bytes;
     svc_endpoint_t bus_auth, bus_convo, bus_llm, bus_tokens;
+    char *bus_gateway_bind; /* "" : none */
     bool bus_insecure;
     svc_provider_t *providers; /* in the order of the file */
     size_t n_providers;
@@ -72,6 +78,7 @@ typedef struct svc_config {
     int log_level;                 /* svc_log_level */
     double test_drop_token_frames; /* 0..1 */
     bool test_plain_paths;         /* every special fast path is off */
+    char *test_die_at;             /* "" : nowhere; a fault point, see svc_fault.h */
     svc_strings_t warnings; /* sentences to log at start (short secret, test switches) */
 } svc_config_t;
 

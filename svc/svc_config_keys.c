@@ -18,6 +18,7 @@
 #define PROMPT_MAX         65536 /* bytes of the system prompt */
 
 static const char *const framings[] = {"sse", "bare", NULL};
+static const char *const storages[] = {"sqlite", "postgresql", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 
@@ -35,6 +36,7 @@ const config_key_t svc_config_keys[] = {
     {"server.trusted_proxies", CONFIG_CIDRS, "", 0, SVC_CONFIG_LIST_MAX, "", "address ranges (CIDR) whose X-Forwarded-For is believed", AT(server_trusted_proxies), NULL},
     {"server.cors_origins", CONFIG_LIST, "*", 0, SVC_CONFIG_LIST_MAX, "", "origins of web pages that may call; * for any", AT(server_cors_origins), NULL},
     {"server.drain_s", CONFIG_U32, "5", 0, HOUR_S, "s", "after SIGTERM: at most this long to finish what is there", AT(server_drain_s), NULL},
+    {"server.lame_duck_s", CONFIG_U32, "3", 0, HOUR_S, "s", "of that time: served on as before, while load balancers and callers look for another replica", AT(server_lame_duck_s), NULL},
 
     {"gateway.workers", CONFIG_U32, "0", 0, 256, "", "threads that serve clients; 0: one per core", AT(gateway_workers), NULL},
     {"gateway.headers_after_s", CONFIG_U32, "10", 1, HOUR_S, "s", "a stream's headers go out then, even if nothing has come yet", AT(gateway_headers_after_s), NULL},
@@ -42,6 +44,13 @@ const config_key_t svc_config_keys[] = {
     {"gateway.reattach_s", CONFIG_U32, "10", 1, HOUR_S, "s", "how long a stream waits for a service that is away", AT(gateway_reattach_s), NULL},
     {"gateway.request_timeout_s", CONFIG_U32, "10", 1, HOUR_S, "s", "requests that take longer get 504", AT(gateway_request_timeout_s), NULL},
     {"gateway.verify_cache_s", CONFIG_U32, "5", 0, 5, "s", "how long a token that was found good is not asked about again", AT(gateway_verify_cache_s), NULL},
+    {"gateway.verify_stream_s", CONFIG_U32, "60", 1, 60, "s", "the token of an open stream is asked about again after this", AT(gateway_verify_stream_s), NULL},
+    {"gateway.viewer_backlog_kb", CONFIG_U32, "256", 16, 65536, "KiB", "unsent bytes that are kept for one slow viewer; more is read again when it goes on", AT(gateway_viewer_backlog_kb), NULL},
+    {"gateway.viewer_idle_s", CONFIG_U32, "600", 1, HOUR_S * 24, "s", "a viewer that takes no byte for so long is closed", AT(gateway_viewer_idle_s), NULL},
+
+    {"storage.driver", CONFIG_CHOICE, "sqlite", 0, 0, "", "sqlite: one auth-svc and one convo-svc; postgresql: any number of replicas", AT(storage_driver), storages},
+    {"storage.postgresql.url", CONFIG_SECRET, "", 0, TEXT_MAX, "", "database of users and conversations: postgresql://user:password@host/name", AT(storage_postgresql_url), NULL},
+    {"storage.postgresql.pool", CONFIG_U32, "4", 1, 64, "", "connections of one process that read; another one writes", AT(storage_postgresql_pool), NULL},
 
     {"sqlite.path", CONFIG_STRING, "./data/llm_backend.db", 1, TEXT_MAX, "", "database of conversations; users and secrets live beside it", AT(sqlite_path), NULL},
     {"sqlite.max_open_conns", CONFIG_U32, "10", 1, 1000, "", "database connections: one writes, the others read", AT(sqlite_max_open_conns), NULL},
@@ -62,10 +71,12 @@ const config_key_t svc_config_keys[] = {
     {"auth.password_min", CONFIG_U32, "8", 1, 72, "bytes", "shortest password of a new user", AT(auth_password_min), NULL},
     {"auth.guess_limit", CONFIG_U32, "10", 1, 1000, "", "wrong passwords per user and address, before 429", AT(auth_guess_limit), NULL},
     {"auth.guess_window_s", CONFIG_U32, "300", 1, HOUR_S * 24, "s", "within this time", AT(auth_guess_window_s), NULL},
+    {"auth.ticket_s", CONFIG_U32, "60", 1, HOUR_S, "s", "a stream must be opened so soon after its ticket was made", AT(auth_ticket_s), NULL},
 
     {"convo.system_prompt", CONFIG_TEXT, "You are a helpful assistant.", 0, PROMPT_MAX, "", "first message of every conversation; never shown", AT(convo_system_prompt), NULL},
     {"convo.seal_key", CONFIG_SECRET, "", 0, TEXT_MAX, "", "encrypts stored api keys: 32 bytes as hex or base64; empty: made at first start", AT(convo_seal_key), NULL},
     {"convo.cache_mb", CONFIG_U32, "32", 0, 65536, "MiB", "cache in memory: a quarter for lists, the rest for histories when there is no Redis; 0: none", AT(convo_cache_mb), NULL},
+    {"convo.disconnect_stop_s", CONFIG_U32, "10", 1, HOUR_S, "s", "an answer asked with on_disconnect: stop ends when its last viewer has been gone for so long", AT(convo_disconnect_stop_s), NULL},
 
     {"llm.max_answer_bytes", CONFIG_U64, "16777216", 1, PROTO_ANSWER_MAX_BYTES, "bytes", "a longer answer ends there, with finish reason length", AT(llm_max_answer_bytes), NULL},
 
@@ -77,6 +88,7 @@ const config_key_t svc_config_keys[] = {
     {"bus.llm.connect", CONFIG_ENDPOINT, "tcp://127.0.0.1:7103", 0, TEXT_MAX, "", "where its callers find it", AT(bus_llm.connect), NULL},
     {"bus.tokens.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7104", 0, TEXT_MAX, "", "where llm-svc publishes pieces of answers", AT(bus_tokens.bind), NULL},
     {"bus.tokens.connect", CONFIG_ENDPOINT, "tcp://127.0.0.1:7104", 0, TEXT_MAX, "", "where gateways subscribe to them", AT(bus_tokens.connect), NULL},
+    {"bus.gateway.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7100", 0, TEXT_MAX, "", "where a gateway tells its counters; empty: nowhere", AT(bus_gateway_bind), NULL},
     {"bus.insecure", CONFIG_BOOL, "false", 0, 0, "", "allow a bus off loopback, which is not encrypted", AT(bus_insecure), NULL},
 
     {"log.format", CONFIG_CHOICE, "text", 0, 0, "", "text, or json (one object a line)", AT(log_format), log_formats},
@@ -84,6 +96,7 @@ const config_key_t svc_config_keys[] = {
 
     {"test.drop_token_frames", CONFIG_REAL, "0.0", 0, 1, "", "tests only: share of token frames that llm-svc drops", AT(test_drop_token_frames), NULL},
     {"test.plain_paths", CONFIG_BOOL, "false", 0, 0, "", "tests only: every special fast path is off, the general one serves", AT(test_plain_paths), NULL},
+    {"test.die_at", CONFIG_STRING, "", 0, 64, "", "tests only: the process kills itself at this fault point; name or name:n", AT(test_die_at), NULL},
     {0},
 };
 

@@ -57,6 +57,18 @@ static const struct {
     [SVC_M_TOKENS_PUBLISHED]         = {"tokens_published",         "token frames published"},
     [SVC_M_TOKENS_DROPPED]           = {"tokens_dropped",           "token frames dropped by test.drop_token_frames"},
     [SVC_M_JOURNAL_PIECES]           = {"journal_pieces",           "pieces handed to the journal"},
+    [SVC_M_CALLS_FAILED_OVER]        = {"calls_failed_over",         "calls that another replica was asked after the first one went down"},
+    [SVC_M_TAKEOVERS]                = {"takeovers",                 "answers taken over from a process that was gone"},
+    [SVC_M_STEPS_FENCED]             = {"steps_fenced",              "steps of answers refused since another process owns them by now"},
+    [SVC_M_LEASES_LOST]              = {"leases_lost",               "times that this process found its lease run out"},
+    [SVC_M_STORE_RECONNECTS]         = {"store_reconnects",          "connections to the database made anew"},
+    [SVC_M_KEYS_REPLAYED]            = {"keys_replayed",             "requests answered with what their idempotency key had begun before"},
+    [SVC_M_ANSWERS_RETRIED]          = {"answers_retried",           "last questions answered anew"},
+    [SVC_M_ANSWERS_ALONE]            = {"answers_alone",             "answers stopped since nobody watched them any more"},
+    [SVC_M_GENERATIONS_WASTED]       = {"generations_wasted",        "generations whose text nobody stored to the end"},
+    [SVC_M_VIEWERS_RESUMED]          = {"viewers_resumed",           "streams opened for an answer that had begun before"},
+    [SVC_M_VIEWERS_IDLE]             = {"viewers_idle",              "streams closed since their client took no byte for too long"},
+    [SVC_M_TICKETS]                  = {"tickets",                   "tickets made"},
 };
 // clang-format on
 

@@ -171,7 +171,7 @@ begin(bench_t *bench, svc_peer_request_t request)
 static outcome_t *
 begin_register(bench_t *bench, svc_str username, svc_str password)
 {
-    register_req_t req = {username, password};
+    register_req_t req = {.username = username, .password = password};
 
     return begin(bench, (svc_peer_request_t){.op = OP_AUTH_REGISTER,
                                              .req_schema = &register_req_schema,
@@ -445,7 +445,8 @@ a_name_whose_asker_has_gone_is_not_taken(void **state)
 {
     bench_t bench;
     outcome_t gone = {.rc = RC_LATER};
-    const register_req_t req = {SVC_LIT("ann"), SVC_LIT("correct horse")};
+    const register_req_t req = {.username = SVC_LIT("ann"),
+                                .password = SVC_LIT("correct horse")};
     const svc_peer_request_t hasty = {.op = OP_AUTH_REGISTER,
                                       .req_schema = &register_req_schema,
                                       .req = &req,

@@ -137,7 +137,10 @@ teardown(void **state)
 static inline uint64_t
 create(test_t *self, const char *title)
 {
-    create_req_t req = {USER, svc_str_c(title), SVC_LIT("echo"), SVC_LIT("sk-mine")};
+    create_req_t req = {.user = USER,
+                        .title = svc_str_c(title),
+                        .model = SVC_LIT("echo"),
+                        .api_key = SVC_LIT("sk-mine")};
     const seen_t *seen = service_call(&self->service, OP_CONVO_CREATE, &create_req_schema,
                                       &req, &create_rep_schema, &self->c);
 
@@ -150,7 +153,10 @@ static inline void
 send_ask(test_t *self, uint64_t user, uint64_t conversation, unsigned stream,
          const char *text, outcome_t *out)
 {
-    ask_req_t req = {user, conversation, svc_str_c(text), stream_of(self->room, stream)};
+    ask_req_t req = {.user = user,
+                     .conversation = conversation,
+                     .text = svc_str_c(text),
+                     .stream = stream_of(self->room, stream)};
 
     service_send(&self->service, OP_CONVO_ASK, &ask_req_schema, &req, &status_rep_schema,
                  out);

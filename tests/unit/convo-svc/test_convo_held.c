@@ -51,8 +51,10 @@ static void
 send_asks(test_t *self, uint64_t conversation, unsigned first, unsigned n, tally_t *tally)
 {
     for (unsigned i = 0; i < n; i++) {
-        ask_req_t req = {USER, conversation, SVC_LIT("hello"),
-                         stream_of(self->room, first + i)};
+        ask_req_t req = {.user = USER,
+                         .conversation = conversation,
+                         .text = SVC_LIT("hello"),
+                         .stream = stream_of(self->room, first + i)};
         svc_peer_request_t request = {.op = OP_CONVO_ASK,
                                       .req_schema = &ask_req_schema,
                                       .req = &req,

@@ -224,10 +224,10 @@ the_longest_title_model_and_key_are_taken(void **state)
 {
     test_t *self = *state;
     char *text = svc_alloc(PROTO_TITLE_MAX_BYTES + 1);
-    create_req_t req = {PROTO_ID_MAX,
-                        {text, PROTO_TITLE_MAX_BYTES},
-                        {text, PROTO_MODEL_MAX_BYTES},
-                        {text, PROTO_API_KEY_MAX_BYTES}};
+    create_req_t req = {.user = PROTO_ID_MAX,
+                        .title = {text, PROTO_TITLE_MAX_BYTES},
+                        .model = {text, PROTO_MODEL_MAX_BYTES},
+                        .api_key = {text, PROTO_API_KEY_MAX_BYTES}};
     const seen_t *seen;
 
     memset(text, 't', PROTO_TITLE_MAX_BYTES);
@@ -245,7 +245,10 @@ static void
 an_empty_title_and_no_key_are_taken_and_escaped_text_comes_back(void **state)
 {
     test_t *self = *state;
-    create_req_t req = {USER, SVC_LIT(""), SVC_LIT("m"), SVC_LIT("")};
+    create_req_t req = {.user = USER,
+                        .title = SVC_LIT(""),
+                        .model = SVC_LIT("m"),
+                        .api_key = SVC_LIT("")};
     uint64_t id = create(self, "\"\\\n\x01\xe4\xbd\xa0");
 
     assert_int_equal(service_call(&self->service, OP_CONVO_CREATE, &create_req_schema,

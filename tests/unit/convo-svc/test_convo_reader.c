@@ -214,7 +214,10 @@ a_long_list_comes_in_pages_that_are_one_body(void **state)
     list_req_t req = {.user = USER};
     list_rep_t rep;
     char *title = svc_alloc(PROTO_TITLE_MAX_BYTES + 1);
-    create_req_t add = {USER, {title, PROTO_TITLE_MAX_BYTES}, SVC_LIT("echo"), {NULL, 0}};
+    create_req_t add = {.user = USER,
+                        .title = {title, PROTO_TITLE_MAX_BYTES},
+                        .model = SVC_LIT("echo"),
+                        .api_key = {NULL, 0}};
     size_t pages = 0, items = 0, opened = 0, closed = 0;
 
     memset(title, 'x', PROTO_TITLE_MAX_BYTES);

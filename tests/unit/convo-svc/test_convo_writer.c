@@ -205,7 +205,10 @@ of_many_questions_at_once_one_wins(void **state)
 
     forget_results(self);
     for (unsigned i = 0; i < 100; i++) {
-        ask_req_t req = {USER, id, SVC_LIT("me"), stream_of(room, i)};
+        ask_req_t req = {.user = USER,
+                         .conversation = id,
+                         .text = SVC_LIT("me"),
+                         .stream = stream_of(room, i)};
 
         submit(self, self->writer, WRITE_ASK, &ask_req_schema, &req, i);
     }
@@ -255,7 +258,10 @@ a_failed_batch_fails_all_of_its_jobs(void **state)
     uint64_t id = create(self, "");
     char *text = svc_alloc(200001);
     char room[PROTO_STREAM_BYTES];
-    ask_req_t big = {USER, id, {text, 200000}, stream_of(room, 1)};
+    ask_req_t big = {.user = USER,
+                     .conversation = id,
+                     .text = {text, 200000},
+                     .stream = stream_of(room, 1)};
     list_req_t list = {.user = USER};
     list_rep_t rep;
     size_t failed = 0;

@@ -114,7 +114,10 @@ a_job_that_fails_half_way_is_undone_alone(void **state)
     create_req_t good = {.user = USER, .title = SVC_LIT("t"), .model = SVC_LIT("echo")};
     uint64_t id = create(self, "");
     char room[PROTO_STREAM_BYTES];
-    ask_req_t req = {USER, id, SVC_LIT("me"), stream_of(room, 1)};
+    ask_req_t req = {.user = USER,
+                     .conversation = id,
+                     .text = SVC_LIT("me"),
+                     .stream = stream_of(room, 1)};
     conversation_req_t gone = {USER, id};
     answer_row_t row;
 

@@ -159,7 +159,10 @@ ask(test_t *self, uint64_t user, uint64_t conversation, unsigned stream, const c
     answer_row_t *out)
 {
     char room[PROTO_STREAM_BYTES];
-    ask_req_t req = {user, conversation, svc_str_c(text), stream_of(room, stream)};
+    ask_req_t req = {.user = user,
+                     .conversation = conversation,
+                     .text = svc_str_c(text),
+                     .stream = stream_of(room, stream)};
 
     return run(self, self->writer, WRITE_ASK, &ask_req_schema, &req, &answer_row_schema,
                out);

@@ -23,7 +23,10 @@ static const proto_schema_t *const all_schemas[] = {
     &tail_req_schema,      &prompt_message_schema,   &generate_req_schema,
     &attach_req_schema,    &journal_rep_schema,      &ack_req_schema,
     &llm_stop_req_schema,  &replay_req_schema,       &replay_rep_schema,
-    &model_pattern_schema, &models_rep_schema,
+    &model_pattern_schema, &models_rep_schema,       &ticket_req_schema,
+    &ticket_rep_schema,    &redeem_req_schema,       &redeem_rep_schema,
+    &retry_req_schema,     &unwatch_req_schema,      &active_req_schema,
+    &active_answer_schema, &active_rep_schema,
 };
 
 /* Memory that filled messages point to, in one piece. */
@@ -32,13 +35,14 @@ typedef struct {
     char *items;   /* zeroed; items of a list are filled here */
 } pad_t;
 
-#define PAD_LETTERS (PROTO_ANSWER_MAX_BYTES + 1)
-#define PAD_ITEMS   (PROTO_PROMPT_MAX_MESSAGES + 1)
+#define PAD_LETTERS    (PROTO_ANSWER_MAX_BYTES + 1)
+#define PAD_ITEMS      (PROTO_PROMPT_MAX_MESSAGES + 1)
+#define PAD_ITEM_BYTES sizeof(active_answer_t) /* the largest item that a list has */
 
 static inline pad_t
 pad_new(void)
 {
-    pad_t pad = {malloc(PAD_LETTERS), calloc(PAD_ITEMS, sizeof(counter_t))};
+    pad_t pad = {malloc(PAD_LETTERS), calloc(PAD_ITEMS, PAD_ITEM_BYTES)};
 
     SVC_ASSERT(pad.letters != NULL && pad.items != NULL);
     memset(pad.letters, 'x', PAD_LETTERS);
@@ -70,7 +74,7 @@ set_field(const pad_t *pad, const proto_field_t *field, uint64_t n, void *msg)
     case PROTO_LIST: {
         const proto_schema_t *item = field->sub;
 
-        SVC_ASSERT(n <= PAD_ITEMS && item->size <= sizeof(counter_t));
+        SVC_ASSERT(n <= PAD_ITEMS && item->size <= PAD_ITEM_BYTES);
         for (size_t i = 0; i < n; i++)
             fill_message(pad, item, true, pad->items + i * item->size);
         *(proto_list_t *)value = (proto_list_t){pad->items, (size_t)n};

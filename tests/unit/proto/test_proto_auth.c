@@ -9,6 +9,7 @@
 static const wire_rule_t rules[] = {
     {&register_req_schema, "username",  PROTO_STR, true,  0, 256,  NULL, {0}},
     {&register_req_schema, "password",  PROTO_STR, true,  0, 1024, NULL, {0}},
+    {&register_req_schema, "key",       PROTO_BIN, false, 0, 32,   NULL, {0}},
     {&register_rep_schema, "user",      PROTO_U64, true,  1, SAFE, NULL, {0}},
     {&login_req_schema,    "username",  PROTO_STR, true,  0, 256,  NULL, {0}},
     {&login_req_schema,    "password",  PROTO_STR, true,  0, 1024, NULL, {0}},
@@ -18,6 +19,16 @@ static const wire_rule_t rules[] = {
     {&verify_req_schema,   "token",     PROTO_BIN, true,  0, 4096, NULL, {0}},
     {&verify_rep_schema,   "user",      PROTO_U64, true,  1, SAFE, NULL, {0}},
     {&verify_rep_schema,   "expires_s", PROTO_U64, true,  0, SAFE, NULL, {0}},
+    {&ticket_req_schema,   "user",         PROTO_U64, true, 1, SAFE, NULL, {0}},
+    {&ticket_req_schema,   "conversation", PROTO_U64, true, 1, SAFE, NULL, {0}},
+    {&ticket_req_schema,   "expires_s",    PROTO_U64, true, 0, SAFE, NULL, {0}},
+    {&ticket_rep_schema,   "ticket",       PROTO_STR, true, 1, 512,  NULL, {0}},
+    {&ticket_rep_schema,   "expires_in_s", PROTO_U64, true, 0, SAFE, NULL, {0}},
+    {&redeem_req_schema,   "ticket",       PROTO_BIN, true, 0, 512,  NULL, {0}},
+    {&redeem_rep_schema,   "user",         PROTO_U64, true, 1, SAFE, NULL, {0}},
+    {&redeem_rep_schema,   "conversation", PROTO_U64, true, 1, SAFE, NULL, {0}},
+    {&redeem_rep_schema,   "open_until_s", PROTO_U64, true, 0, SAFE, NULL, {0}},
+    {&redeem_rep_schema,   "expires_s",    PROTO_U64, true, 0, SAFE, NULL, {0}},
 };
 // clang-format on
 
@@ -63,6 +74,43 @@ every_field_stands_in_its_place(void **state)
 }
 
 static void
+every_field_of_a_ticket_stands_in_its_place(void **state)
+{
+    wire_t *w = *state;
+
+    put_map(w, 3);
+    add_text(w, "username", "ann");
+    add_text(w, "password", "secret");
+    add_bin(w, "key", "k");
+    says(w, &register_req_schema,
+         &(register_req_t){.username = SVC_LIT("ann"),
+                           .password = SVC_LIT("secret"),
+                           .key = SVC_LIT("k")});
+    put_map(w, 3);
+    add_number(w, "user", 7);
+    add_number(w, "conversation", 8);
+    add_number(w, "expires_s", 99);
+    says(w, &ticket_req_schema,
+         &(ticket_req_t){.user = 7, .conversation = 8, .expires_s = 99});
+    put_map(w, 2);
+    add_text(w, "ticket", "a.b");
+    add_number(w, "expires_in_s", 60);
+    says(w, &ticket_rep_schema,
+         &(ticket_rep_t){.ticket = SVC_LIT("a.b"), .expires_in_s = 60});
+    put_map(w, 1);
+    add_bin(w, "ticket", "a.b");
+    says(w, &redeem_req_schema, &(redeem_req_t){.ticket = SVC_LIT("a.b")});
+    put_map(w, 4);
+    add_number(w, "user", 7);
+    add_number(w, "conversation", 8);
+    add_number(w, "open_until_s", 60);
+    add_number(w, "expires_s", 99);
+    says(w, &redeem_rep_schema,
+         &(redeem_rep_t){
+             .user = 7, .conversation = 8, .open_until_s = 60, .expires_s = 99});
+}
+
+static void
 names_and_passwords_are_text_and_a_token_may_be_any_bytes(void **state)
 {
     wire_t *w = *state;
@@ -87,6 +135,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         WIRE_RULE_TESTS,
         cmocka_unit_test(every_field_stands_in_its_place),
+        cmocka_unit_test(every_field_of_a_ticket_stands_in_its_place),
         cmocka_unit_test(names_and_passwords_are_text_and_a_token_may_be_any_bytes),
     };
     return cmocka_run_group_tests(tests, set_up, wire_tear_down);

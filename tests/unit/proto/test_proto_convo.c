@@ -10,12 +10,19 @@
 
 #define STREAM "0123456789abcdef"
 
+#define ACTIVE_ITEM                                                       \
+    SVC_LIT("\x86\xAC"                                                    \
+            "conversation\x05\xA6stream\xC4\x10" STREAM "\xA7message\x02" \
+            "\xA5state\xA9streaming\xA6length\x03\xA8"                    \
+            "asked_ms\x04")
+
 // clang-format off
 static const wire_rule_t rules[] = {
     {&create_req_schema,       "user",              PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
     {&create_req_schema,       "title",             PROTO_STR,  true,  0,  4096,     NULL, {0}},
     {&create_req_schema,       "model",             PROTO_STR,  true,  1,  256,      NULL, {0}},
     {&create_req_schema,       "api_key",           PROTO_STR,  false, 0,  1024,     NULL, {0}},
+    {&create_req_schema,       "key",               PROTO_BIN,  false, 0,  32,       NULL, {0}},
     {&create_rep_schema,       "conversation",      PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
     {&create_rep_schema,       "created_s",         PROTO_U64,  true,  0,  SAFE,     NULL, {0}},
     {&list_req_schema,         "user",              PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
@@ -36,6 +43,22 @@ static const wire_rule_t rules[] = {
     {&ask_req_schema,          "conversation",      PROTO_U64,  true,  0,  SAFE,     NULL, {0}},
     {&ask_req_schema,          "text",              PROTO_STR,  true,  1,  8 * MB,   NULL, {0}},
     {&ask_req_schema,          "stream",            PROTO_BIN,  true,  16, 16,       NULL, {0}},
+    {&ask_req_schema,          "key",               PROTO_BIN,  false, 0,  32,       NULL, {0}},
+    {&ask_req_schema,          "stop_alone",        PROTO_BOOL, false, 0,  0,        NULL, {0}},
+    {&retry_req_schema,        "user",              PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
+    {&retry_req_schema,        "conversation",      PROTO_U64,  true,  0,  SAFE,     NULL, {0}},
+    {&retry_req_schema,        "stream",            PROTO_BIN,  true,  16, 16,       NULL, {0}},
+    {&retry_req_schema,        "key",               PROTO_BIN,  false, 0,  32,       NULL, {0}},
+    {&retry_req_schema,        "stop_alone",        PROTO_BOOL, false, 0,  0,        NULL, {0}},
+    {&unwatch_req_schema,      "stream",            PROTO_BIN,  true,  16, 16,       NULL, {0}},
+    {&active_req_schema,       "user",              PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
+    {&active_answer_schema,    "conversation",      PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
+    {&active_answer_schema,    "stream",            PROTO_BIN,  true,  16, 16,       NULL, {0}},
+    {&active_answer_schema,    "message",           PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
+    {&active_answer_schema,    "state",             PROTO_ENUM, true,  0,  0,        "streaming", {0}},
+    {&active_answer_schema,    "length",            PROTO_U64,  true,  0,  16 * MB,  NULL, {0}},
+    {&active_answer_schema,    "asked_ms",          PROTO_U64,  true,  0,  SAFE,     NULL, {0}},
+    {&active_rep_schema,       "answers",           PROTO_LIST, true,  0,  1000,     NULL, ACTIVE_ITEM},
     {&watch_req_schema,        "user",              PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
     {&watch_req_schema,        "conversation",      PROTO_U64,  true,  0,  SAFE,     NULL, {0}},
     {&watch_req_schema,        "stream",            PROTO_BIN,  false, 16, 16,       NULL, {0}},
@@ -52,6 +75,8 @@ static const wire_rule_t rules[] = {
     {&status_rep_schema,       "reason",            PROTO_STR,  false, 0,  64,       NULL, {0}},
     {&status_rep_schema,       "text",              PROTO_STR,  false, 0,  2048,     NULL, {0}},
     {&status_rep_schema,       "retry_after_s",     PROTO_U64,  false, 0,  SAFE,     NULL, {0}},
+    {&status_rep_schema,       "owner",             PROTO_U64,  false, 0,  ANY,      NULL, {0}},
+    {&status_rep_schema,       "llm",               PROTO_U64,  false, 0,  ANY,      NULL, {0}},
     {&read_req_schema,         "user",              PROTO_U64,  true,  1,  SAFE,     NULL, {0}},
     {&read_req_schema,         "stream",            PROTO_BIN,  true,  16, 16,       NULL, {0}},
     {&read_req_schema,         "from",              PROTO_U64,  true,  0,  SAFE,     NULL, {0}},
@@ -77,16 +102,18 @@ fields_of_conversations_stand_in_their_places(void **state)
 {
     wire_t *w = *state;
 
-    put_map(w, 4);
+    put_map(w, 5);
     add_number(w, "user", 7);
     add_text(w, "title", "tea");
     add_text(w, "model", "echo");
     add_text(w, "api_key", "sk-1");
+    add_bin(w, "key", "k");
     says(w, &create_req_schema,
          &(create_req_t){.user = 7,
                          .title = SVC_LIT("tea"),
                          .model = SVC_LIT("echo"),
-                         .api_key = SVC_LIT("sk-1")});
+                         .api_key = SVC_LIT("sk-1"),
+                         .key = SVC_LIT("k")});
     put_map(w, 2);
     add_number(w, "conversation", 5);
     add_number(w, "created_s", 9);
@@ -133,16 +160,20 @@ fields_of_questions_stand_in_their_places(void **state)
 {
     wire_t *w = *state;
 
-    put_map(w, 4);
+    put_map(w, 6);
     add_number(w, "user", 7);
     add_number(w, "conversation", 5);
     add_text(w, "text", "why?");
     add_bin(w, "stream", STREAM);
+    add_bin(w, "key", "k");
+    add_true(w, "stop_alone");
     says(w, &ask_req_schema,
          &(ask_req_t){.user = 7,
                       .conversation = 5,
                       .text = SVC_LIT("why?"),
-                      .stream = SVC_LIT(STREAM)});
+                      .stream = SVC_LIT(STREAM),
+                      .key = SVC_LIT("k"),
+                      .stop_alone = true});
     put_map(w, 3);
     add_number(w, "user", 7);
     add_number(w, "conversation", 5);
@@ -156,7 +187,7 @@ fields_of_a_status_stand_in_their_places(void **state)
 {
     wire_t *w = *state;
 
-    put_map(w, 13);
+    put_map(w, 15);
     add_bin(w, "stream", STREAM);
     add_number(w, "message", 11);
     add_text(w, "state", "interrupted");
@@ -170,6 +201,8 @@ fields_of_a_status_stand_in_their_places(void **state)
     add_text(w, "reason", "timeout");
     add_text(w, "text", "too slow");
     add_number(w, "retry_after_s", 17);
+    add_number(w, "owner", 18);
+    add_number(w, "llm", 19);
     says(w, &status_rep_schema,
          &(status_rep_t){.stream = SVC_LIT(STREAM),
                          .message = 11,
@@ -181,7 +214,48 @@ fields_of_a_status_stand_in_their_places(void **state)
                          .usage = {.prompt = 14, .completion = 15, .total = 16},
                          .reason = SVC_LIT("timeout"),
                          .text = SVC_LIT("too slow"),
-                         .retry_after_s = 17});
+                         .retry_after_s = 17,
+                         .owner = 18,
+                         .llm = 19});
+}
+
+static void
+fields_of_retries_and_of_what_is_active_stand_in_their_places(void **state)
+{
+    wire_t *w = *state;
+
+    put_map(w, 5);
+    add_number(w, "user", 7);
+    add_number(w, "conversation", 5);
+    add_bin(w, "stream", STREAM);
+    add_bin(w, "key", "k");
+    add_true(w, "stop_alone");
+    says(w, &retry_req_schema,
+         &(retry_req_t){.user = 7,
+                        .conversation = 5,
+                        .stream = SVC_LIT(STREAM),
+                        .key = SVC_LIT("k"),
+                        .stop_alone = true});
+    put_map(w, 1);
+    add_bin(w, "stream", STREAM);
+    says(w, &unwatch_req_schema, &(unwatch_req_t){.stream = SVC_LIT(STREAM)});
+    put_map(w, 1);
+    add_number(w, "user", 7);
+    says(w, &active_req_schema, &(active_req_t){.user = 7});
+    put_map(w, 6);
+    add_number(w, "conversation", 5);
+    add_bin(w, "stream", STREAM);
+    add_number(w, "message", 2);
+    add_text(w, "state", "streaming");
+    add_number(w, "length", 3);
+    add_number(w, "asked_ms", 4);
+    says(w, &active_answer_schema,
+         &(active_answer_t){.conversation = 5,
+                            .stream = SVC_LIT(STREAM),
+                            .message = 2,
+                            .state = ANSWER_STREAMING,
+                            .length = 3,
+                            .asked_ms = 4});
 }
 
 static void
@@ -279,6 +353,7 @@ main(void)
         cmocka_unit_test(fields_of_conversations_stand_in_their_places),
         cmocka_unit_test(fields_of_a_history_stand_in_their_places),
         cmocka_unit_test(fields_of_questions_stand_in_their_places),
+        cmocka_unit_test(fields_of_retries_and_of_what_is_active_stand_in_their_places),
         cmocka_unit_test(fields_of_a_status_stand_in_their_places),
         cmocka_unit_test(fields_of_pages_of_an_answer_stand_in_their_places),
         cmocka_unit_test(states_have_these_names_and_three_of_them_are_ends),

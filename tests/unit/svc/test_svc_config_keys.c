@@ -65,7 +65,7 @@ takes(const config_key_t *key, void *base, svc_str text)
 static void
 every_row_says_what_it_must(void **state)
 {
-    static const char *const units[] = {"", "s", "bytes", "MiB"};
+    static const char *const units[] = {"", "s", "bytes", "KiB", "MiB"};
 
     (void)state;
     for (size_t t = 0; t < SVC_COUNT(tables); t++)
