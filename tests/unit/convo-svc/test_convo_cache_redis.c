@@ -1,100 +1,21 @@
 /* test_convo_cache_redis.c - a real redis-server on a free port: hits, stale values, and Redis that is away, slow or emptied.
  *
  * Without the binary the tests are skipped, and say so. */
-#include "convo_fixture.h"
+#include "tests/unit/svc/redis_fixture.h"
 
 #include "convo-svc/convo_cache.h"
-
-#include <arpa/inet.h>
-#include <hiredis/hiredis.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 
 typedef struct {
     fixture_t fixture; /* first */
     svc_config_t *config;
     convo_cache_t *cache;
-    pid_t redis; /* 0: does not run */
-    int port;
+    redis_t redis;
     size_t called;
     size_t wanted;
     bool hit;
     char body[100];
     size_t n;
 } test_t;
-
-static int
-free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &n), 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
-static redisContext *
-connect_redis(const test_t *self)
-{
-    redisContext *redis = redisConnect("127.0.0.1", self->port);
-
-    if (redis != NULL && redis->err == 0)
-        return redis;
-    if (redis != NULL)
-        redisFree(redis);
-    return NULL;
-}
-
-static bool
-redis_answers(void *arg)
-{
-    redisContext *redis = connect_redis(arg);
-    redisReply *reply;
-    bool ok;
-
-    if (redis == NULL)
-        return false;
-    reply = redisCommand(redis, "AUTH sesame");
-    ok = reply != NULL && reply->type == REDIS_REPLY_STATUS;
-    if (reply != NULL)
-        freeReplyObject(reply);
-    redisFree(redis);
-    return ok;
-}
-
-static void
-start_redis(test_t *self)
-{
-    char port[16];
-
-    snprintf(port, sizeof(port), "%d", self->port);
-    self->redis = fork();
-    if (self->redis == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        execlp("redis-server", "redis-server", "--port", port, "--save", "",
-               "--requirepass", "sesame", "--bind", "127.0.0.1", "--loglevel", "warning",
-               "--logfile", "/dev/null", "--dir", "/tmp", (char *)NULL);
-        _exit(127);
-    }
-    fixture_run_until(&self->fixture, redis_answers, self);
-}
-
-static void
-stop_redis(test_t *self)
-{
-    if (self->redis == 0)
-        return;
-    kill(self->redis, SIGKILL);
-    assert_int_equal(waitpid(self->redis, NULL, 0), self->redis);
-    self->redis = 0;
-}
 
 static void
 on_got(void *arg, uint64_t tag, bool hit, svc_str body)
@@ -125,30 +46,6 @@ has(test_t *self, uint64_t id, uint64_t version)
     return self->hit;
 }
 
-static bool
-is_installed(void)
-{
-    return system("command -v redis-server >/dev/null 2>&1") == 0;
-}
-
-static svc_config_t *
-make_config(int port)
-{
-    char yaml[200];
-    char *error = NULL;
-    svc_config_t *config;
-
-    snprintf(
-        yaml, sizeof(yaml),
-        "redis: {address: \"127.0.0.1:%d\", password: \"sesame\", db: 2, ttl_s: 100}\n",
-        port);
-    config = svc_config_parse(svc_str_c(yaml), "test", false, &error);
-    if (config == NULL)
-        print_error("%s\n", error);
-    assert_non_null(config);
-    return config;
-}
-
 static int
 setup(void **state)
 {
@@ -156,8 +53,8 @@ setup(void **state)
     char *error = NULL;
 
     fixture_open(&self->fixture, "convo-svc");
-    self->port = free_port();
-    self->config = make_config(self->port);
+    redis_init(&self->redis);
+    self->config = redis_config(&self->redis, "");
     self->fixture.ctx.config = self->config;
     self->cache = convo_cache_redis_new(&self->fixture.ctx, on_got, self, &error);
     assert_non_null(self->cache);
@@ -171,24 +68,11 @@ teardown(void **state)
     test_t *self = *state;
 
     convo_cache_destroy(&self->cache);
-    stop_redis(self);
+    redis_stop(&self->redis);
     svc_config_destroy(&self->config);
     fixture_close(&self->fixture);
     free(self);
     return 0;
-}
-
-/* Runs a command as somebody else would, in the same database. */
-static void
-command(test_t *self, const char *text)
-{
-    redisContext *redis = connect_redis(self);
-
-    assert_non_null(redis);
-    freeReplyObject(redisCommand(redis, "AUTH sesame"));
-    freeReplyObject(redisCommand(redis, "SELECT 2"));
-    freeReplyObject(redisCommand(redis, text));
-    redisFree(redis);
 }
 
 static void
@@ -196,9 +80,9 @@ gives_a_body_for_its_version_only(void **state)
 {
     test_t *self = *state;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     assert_false(has(self, 1, 5));
     self->cache->api->put(self->cache, 1, 5, SVC_LIT("with \0 and\n %s"));
     assert_true(has(self, 1, 5));
@@ -222,14 +106,12 @@ writes_the_documented_key_with_a_time_to_live(void **state)
     redisContext *redis;
     redisReply *reply;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     self->cache->api->put(self->cache, 77, 5, SVC_LIT("body"));
     assert_true(has(self, 77, 5));
-    redis = connect_redis(self);
-    freeReplyObject(redisCommand(redis, "AUTH sesame"));
-    freeReplyObject(redisCommand(redis, "SELECT 2"));
+    redis = redis_connect(&self->redis);
     reply = redisCommand(redis, "GET llmb:convo:77");
     assert_string_equal(reply->str, "5\nbody");
     freeReplyObject(reply);
@@ -244,20 +126,20 @@ values_of_others_and_an_emptied_redis_are_misses(void **state)
 {
     test_t *self = *state;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     self->cache->api->put(self->cache, 1, 5, SVC_LIT("body"));
     assert_true(has(self, 1, 5));
-    command(self, "FLUSHALL");
+    redis_meddle(&self->redis, "FLUSHALL");
     assert_false(has(self, 1, 5));
-    command(self, "SET llmb:convo:1 rubbish");
+    redis_meddle(&self->redis, "SET llmb:convo:1 rubbish");
     assert_false(has(self, 1, 5));
-    command(self, "SET llmb:convo:1 5");
+    redis_meddle(&self->redis, "SET llmb:convo:1 5");
     assert_false(has(self, 1, 5));
     assert_int_equal(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS), 0);
-    command(self, "DEL llmb:convo:1");
-    command(self, "LPUSH llmb:convo:1 x");
+    redis_meddle(&self->redis, "DEL llmb:convo:1");
+    redis_meddle(&self->redis, "LPUSH llmb:convo:1 x");
     assert_false(has(self, 1, 5));
     assert_int_equal(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS), 1);
 }
@@ -290,7 +172,7 @@ redis_that_is_away_is_a_quick_miss_until_it_comes_back(void **state)
     test_t *self = *state;
     uint64_t began;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
     assert_false(has(self, 1, 5));
     assert_int_equal(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS), 1);
@@ -299,11 +181,11 @@ redis_that_is_away_is_a_quick_miss_until_it_comes_back(void **state)
         assert_false(has(self, 1, 5));
     assert_true(svc_mono_ms() - began < 5000);
     assert_true(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS) <= 4);
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     wait_for_hit(self);
-    stop_redis(self);
+    redis_stop(&self->redis);
     assert_false(has(self, 1, 5));
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     wait_for_hit(self);
 }
 
@@ -313,19 +195,19 @@ redis_that_stands_still_costs_50_ms_once(void **state)
     test_t *self = *state;
     uint64_t began;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     self->cache->api->put(self->cache, 1, 5, SVC_LIT("body"));
     assert_true(has(self, 1, 5));
-    kill(self->redis, SIGSTOP);
+    kill(self->redis.pid, SIGSTOP);
     began = svc_mono_ms();
     assert_false(has(self, 1, 5));
     for (int i = 0; i < 50; i++)
         assert_false(has(self, 1, 5));
     assert_true(svc_mono_ms() - began < 1000);
     assert_int_equal(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS), 1);
-    kill(self->redis, SIGCONT);
+    kill(self->redis.pid, SIGCONT);
     wait_for_hit(self);
 }
 
@@ -334,9 +216,9 @@ a_wrong_password_is_a_miss(void **state)
 {
     test_t *self = *state;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     convo_cache_destroy(&self->cache);
     self->config->redis_password[0] = 'X';
     self->cache = convo_cache_redis_new(&self->fixture.ctx, on_got, self,
@@ -351,9 +233,9 @@ a_flood_is_bounded_and_every_get_is_answered(void **state)
 {
     test_t *self = *state;
 
-    if (!is_installed())
+    if (!redis_is_installed())
         skip();
-    start_redis(self);
+    redis_start(&self->redis, &self->fixture);
     self->wanted = self->called + 1000;
     for (int i = 0; i < 1000; i++)
         self->cache->api->get(self->cache, 1, 5, 5);
@@ -405,7 +287,6 @@ main(void)
         TEST(an_address_that_is_none_is_refused_at_start),
     };
 
-    if (!is_installed())
-        print_message("redis-server is not installed: its tests are skipped\n");
+    redis_say_if_missing();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
