@@ -72,6 +72,7 @@ export class Stack extends Client {
         this.config = config;
         this.configFile = path.join(dir, 'config.yaml');
         this.env = env;
+        this.own = {};                /* name: what this replica's configuration has for itself */
         this.binDirs = new Map();     /* name: where its program comes from, when not from BIN_DIR */
         this.clients = new Map();     /* name of a gateway: its Client */
         this.processes = new Map();
@@ -81,8 +82,10 @@ export class Stack extends Client {
 
     /** Writes every replica's configuration from `config`. */
     writeConfig() {
-        for (const name of this.names)
-            fs.writeFileSync(this.configOf(name), toYaml(merge(this.config, ownConfig(name, this.places.get(name)))));
+        for (const name of this.names) {
+            const config = merge(this.config, ownConfig(name, this.places.get(name)));
+            fs.writeFileSync(this.configOf(name), toYaml(merge(config, this.own[name])));
+        }
     }
 
     /** The configuration file of one replica: config.yaml for the first of a service. */
@@ -371,6 +374,7 @@ export function providerEntry(provider, over = {}) {
 /** Writes the configuration of a new stack without starting anything. */
 export async function prepare({
     config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = '127.0.0.1', replicas = {}, postgres = null, redis = null,
+    own = {},
 } = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
     const places = await placesOf(replicas, httpPort);
@@ -382,13 +386,14 @@ export async function prepare({
         base = merge(base, { redis: { address: redis.address, password: redis.password } });
     const stack = new Stack(dir, places, merge(base, config), env);
     stack.host = host;
+    stack.own = own;
     stack.writeConfig();
     return stack;
 }
 
 /** Starts a new system and waits until it is ready. Options: config (overrides by section),
  *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden),
- *  replicas (how many of a service), postgres and redis (a Postgres, a Redis). */
+ *  replicas (how many of a service), postgres and redis (a Postgres, a Redis), own (overrides of single replicas). */
 export async function start(options = {}) {
     const stack = await prepare(options);
     try {
