@@ -163,7 +163,7 @@ async function main() {
     if (bad > 0)
         console.log(`logs, and what each client did, are kept in ${stack.dir}`);
     else
-        stack.forget();
+        stack.removeDir();
     console.log(bad > 0 ? '0 passed, 1 failed' : '1 passed, 0 failed');
     process.exitCode = bad > 0 ? 1 : 0;
 }

@@ -269,11 +269,16 @@ export class Stack extends Client {
         const words = faults.length > 0 ? lastWords() : '';
         if (!keepDir) {
             living.delete(this);
-            if (faults.length === 0 && !process.env.LLMB_STORY_KEEP)
-                fs.rmSync(this.dir, { recursive: true, force: true });
+            if (faults.length === 0)
+                this.removeDir();
         }
         if (faults.length > 0)
             throw new Error(`${faults.join('\n')}\n${words}`);
+    }
+
+    removeDir() {
+        if (!process.env.LLMB_STORY_KEEP)
+            fs.rmSync(this.dir, { recursive: true, force: true });
     }
 
     /** SIGKILL for all at the same moment, as when the machine goes dark. */
@@ -343,11 +348,14 @@ function defaultConfig(dir, places, providers) {
         return { bind: local(ports[0]), connect: ports.map(local).join(',') };
     };
     return {
-        server: { port: `127.0.0.1:${places.get('gateway').http}`, drain_s: 1 },
+        server: { port: `127.0.0.1:${places.get('gateway').http}`, drain_s: 1, lame_duck_s: 0 },
         gateway: { workers: 2 },
         sqlite: { path: path.join(dir, 'llm_backend.db') },
         auth: { bcrypt_cost: 4 },
-        bus: { auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'), llm: bus('llm-svc', 'bus'), tokens: bus('llm-svc', 'tokens') },
+        bus: {
+            gateway: { bind: local(places.get('gateway').bus) }, auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'),
+            llm: bus('llm-svc', 'bus'), tokens: bus('llm-svc', 'tokens'),
+        },
         providers,
         log: { level: 'debug' },
         test: { plain_paths: process.env.LLMB_STORY_PLAIN === '1' },   /* make check-plain */
