@@ -1,13 +1,12 @@
-/* answer.c - one live answer: its generation, its loss, and those who watch it.
+/* answer.c - one live answer: its life, those who watch it, whose it is, and time.
  *
- * The journal and the end stand in answer_journal.c. Every function that may end the answer
- * leaves it in PHASE_OVER; its owner removes it then. A generation begins only from PHASE_WAIT, and
- * only a waiting answer is ever generated again: nothing of it has been shown to anybody. */
+ * Its generation and its llm-svc stand in answer_llm.c, the journal and the end in
+ * answer_journal.c. Every function that may end the answer leaves it in PHASE_OVER; its owner removes
+ * it then. Who writes is decided by the row's term alone: a step that the database refuses as
+ * stale makes us look at the row, and what stands there is what watchers are told. */
 #include "answer_private.h"
 
 #include <stdlib.h>
-
-static void try_start(answer_t *self);
 
 /* --- life ------------------------------------------------------------------------------------- */
 
@@ -24,6 +23,7 @@ answer_new(const answer_row_t *row, bool is_known, const answer_out_t *out, void
     self->message = row->message;
     self->asked_ms = row->asked_ms;
     self->term = row->term;
+    self->owner = row->owner;
     self->out = out;
     self->arg = arg;
     self->phase = is_known ? PHASE_WAIT : PHASE_AWAY;
@@ -32,6 +32,8 @@ answer_new(const answer_row_t *row, bool is_known, const answer_out_t *out, void
     self->attempt = row->attempt;
     self->length = row->length;
     self->stop_wanted = row->stop_wanted;
+    self->stop_alone = row->stop_alone;
+    self->llm = row->llm;
     svc_buf_init(&self->tail, ANSWER_TAIL_MAX_BYTES);
     svc_buf_init(&self->end.bytes, PROTO_PIECE_MAX_BYTES);
     return self;
@@ -115,7 +117,32 @@ answer_user(const answer_t *self)
     return self->user;
 }
 
+uint64_t
+answer_term(const answer_t *self)
+{
+    return self->term;
+}
+
 /* --- watchers --------------------------------------------------------------------------------- */
+
+status_rep_t
+answer_status(const answer_row_t *row)
+{
+    return (status_rep_t){
+        .stream = row->stream,
+        .message = row->message,
+        .state = row->state,
+        .length = row->length,
+        .fence = row->fence,
+        .owner = row->owner,
+        .llm = row->llm,
+        .finish = row->finish,
+        .usage = row->usage,
+        .reason = row->reason,
+        .text = row->text,
+        .retry_after_s = row->retry_after_s,
+    };
+}
 
 static status_rep_t
 status_of(const answer_t *self)
@@ -126,6 +153,8 @@ status_of(const answer_t *self)
         .state = self->state,
         .length = self->length,
         .fence = self->fence,
+        .owner = self->owner,
+        .llm = self->is_searching ? 0 : self->llm,
         .lost = self->phase == PHASE_TAIL,
     };
 
@@ -231,6 +260,14 @@ answer_unwatch(answer_t *self, uint64_t call)
         }
 }
 
+void
+answer_each_watcher(answer_t *self, void (*fn)(void *arg, uint64_t call), void *arg)
+{
+    for (size_t i = self->n_watchers; i-- > 0;)
+        if (self->watchers[i].until_ms == 0)
+            fn(arg, self->watchers[i].call);
+}
+
 /* Answers those whose patience is over. */
 static void
 tell_impatient(answer_t *self, uint64_t now)
@@ -247,17 +284,8 @@ tell_impatient(answer_t *self, uint64_t now)
     }
 }
 
-/* --- generation ------------------------------------------------------------------------------- */
+/* --- whose it is ------------------------------------------------------------------------------ */
 
-static bool
-is_too_late(const answer_t *self)
-{
-    uint64_t now = self->out->unix_ms(self->arg);
-
-    return now > self->asked_ms && now - self->asked_ms >= ANSWER_RESTART_MS;
-}
-
-/* The answer is no longer ours: the row has moved on without us. */
 void
 answer_give_up(answer_t *self)
 {
@@ -267,155 +295,87 @@ answer_give_up(answer_t *self)
 }
 
 void
-answer_attach(answer_t *self)
-{
-    attach_req_t req = {answer_stream(self), self->fence, self->term, self->length};
-    answer_llm_t llm = self->out->llm(self->arg);
-
-    answer_hang_up(self);
-    self->is_generate = false;
-    self->retry_ms = 0;
-    self->phase = PHASE_AWAY;
-    if (!llm.is_up)
-        return;
-    if (self->out->attach(self->arg, &req) != RC_OK) {
-        answer_retry_later(self);
-        return;
-    }
-    self->llm = llm.instance;
-    self->stop_ms = 0;
-    self->phase = PHASE_CALL;
-}
-
-/* Begins a generation when it can; in PHASE_WAIT. */
-static void
-try_start(answer_t *self)
-{
-    prompt_job_t job = {answer_stream(self), self->fence};
-
-    self->retry_ms = 0;
-    if (self->stop_wanted) {
-        answer_end_stopped(self);
-    } else if (is_too_late(self)) {
-        answer_end_interrupted(self, RC_UNAVAILABLE,
-                               "No service was there to write the answer.");
-    } else if (self->out->llm(self->arg).takes_work &&
-               self->out->generate(self->arg, &job) == RC_OK) {
-        self->is_generate = true;
-        self->phase = PHASE_PROMPT;
-    } else {
-        answer_retry_later(self);
-    }
-}
-
-static void
-try_restart(answer_t *self)
-{
-    restart_job_t job = {
-        .stream = answer_stream(self),
-        .term = self->term,
-        .fence = self->fence,
-        .new_fence = convo_fence(self->attempt + 1),
-        .attempt = self->attempt + 1,
-    };
-
-    self->phase = PHASE_RESTART;
-    self->retry_ms = 0;
-    answer_wants_commit(self);
-    if (self->out->restart(self->arg, &job) != RC_OK)
-        answer_retry_later(self);
-    else
-        self->next_fence = job.new_fence;
-}
-
-/* Its llm-svc is lost: decides what becomes of it. */
-void
-answer_judge(answer_t *self)
+answer_begin_look(answer_t *self)
 {
     answer_hang_up(self);
-    self->phase = PHASE_AWAY;
+    self->phase = PHASE_LOOK;
     self->retry_ms = 0;
-    self->silence_ms = 0;
-    self->is_lost = self->is_writing;
-    if (self->is_lost)
-        return;
-    if (self->state == ANSWER_STREAMING) {
-        self->phase = PHASE_TAIL;
-        self->tail_ms = self->out->mono_ms(self->arg) + ANSWER_TAIL_MS;
-        self->unsaved_ms = 0; /* gateways that were refused must hear of the loss */
-        svc_buf_clear(&self->tail);
-        answer_tell_change(self);
-    } else if (self->stop_wanted) {
-        answer_end_stopped(self);
-    } else if (self->attempt < CONVO_ATTEMPTS_MAX && !is_too_late(self)) {
-        try_restart(self);
-    } else {
-        answer_end_interrupted(self, RC_LOST,
-                               "The process that wrote the answer was lost.");
-    }
-}
-
-void
-answer_on_restart(answer_t *self, svc_rc rc)
-{
-    if (self->phase != PHASE_RESTART)
-        return;
-    if (rc == RC_STALE) {
-        answer_give_up(self);
-    } else if (rc != RC_OK) {
+    answer_wants_commit(self); /* a database that is away keeps no watcher waiting */
+    if (self->out->look(self->arg) != RC_OK)
         answer_retry_later(self);
-    } else {
-        self->out->count(self->arg, SVC_M_GENERATIONS_RESTARTED);
-        self->unsaved_ms = 0;
-        self->fence = self->next_fence;
-        self->attempt++;
-        self->llm = 0;
-        self->phase = PHASE_WAIT;
-        answer_tell_change(self);
-        try_start(self);
-    }
 }
 
 void
-answer_on_generate(answer_t *self, svc_rc rc)
+answer_doubt(answer_t *self)
 {
-    if (self->phase != PHASE_PROMPT)
-        return;
-    switch (rc) {
-    case RC_OK:
-        self->phase = PHASE_CALL;
-        self->llm = self->out->llm(self->arg).instance;
-        self->stop_ms = 0;
-        break;
-    case RC_UNAVAILABLE:
-    case RC_BUSY:
-        self->phase = PHASE_WAIT;
-        answer_retry_later(self);
-        break;
-    case RC_STALE: answer_give_up(self); break;
-    case RC_TOO_BIG:
-        answer_end_interrupted(self, rc, "The conversation is too long.");
-        break;
-    default:
-        answer_end_interrupted(self, RC_INTERNAL, "The prompt could not be made.");
-        break;
+    if (self->phase != PHASE_LOOK && self->phase != PHASE_OVER)
+        (void)self->out->look(self->arg); /* refused: whoever doubts does it again */
+}
+
+/* Somebody else goes on with it, or it has ended: those who watch are told so and ask there. */
+static void
+hand_over(answer_t *self, const answer_row_t *row)
+{
+    status_rep_t status = answer_status(row);
+    size_t n = self->n_watchers;
+
+    answer_hang_up(self);
+    /* Ended by ourselves, and we were not told: nobody else frees its llm-svc. */
+    if (self->llm != 0 && row->term == self->term && row->fence == self->fence &&
+        answer_state_is_terminal(row->state)) {
+        self->length = row->length;
+        answer_acknowledge(self, true);
     }
+    self->phase = PHASE_OVER;
+    self->n_watchers = 0;
+    for (size_t i = 0; i < n; i++)
+        self->out->tell(self->arg, self->watchers[i].call, &status, true);
+}
+
+/* It is still ours, but not as we knew it: goes on from what the row says. */
+static void
+take_again(answer_t *self, const answer_row_t *row)
+{
+    self->state = row->state;
+    self->fence = row->fence;
+    self->attempt = row->attempt;
+    self->length = row->length;
+    self->stop_wanted = row->stop_wanted;
+    self->llm = row->llm;
+    self->unsaved_ms = 0;
+    self->phase = PHASE_AWAY;
+    self->is_lost = false;
+    answer_clear_end(self);
+    answer_find(self);
 }
 
 void
-answer_begin(answer_t *self)
+answer_on_row(answer_t *self, svc_rc rc, const answer_row_t *row)
 {
-    if (self->phase == PHASE_WAIT) {
-        try_start(self);
+    bool must_know = self->phase == PHASE_LOOK;
+
+    if (self->phase == PHASE_OVER)
         return;
-    }
-    self->silence_ms = self->out->mono_ms(self->arg) + ANSWER_SILENCE_MS;
-    answer_attach(self);
+    if (rc == RC_NOT_FOUND)
+        answer_delete(self);
+    else if (rc != RC_OK)
+        self->retry_ms = must_know ? self->out->mono_ms(self->arg) + ANSWER_RETRY_MS
+                                   : self->retry_ms;
+    else if (row->term != self->term || row->owner != self->owner)
+        hand_over(self, row);
+    else if (must_know && answer_state_is_terminal(row->state))
+        hand_over(self, row);
+    else if (must_know)
+        take_again(self, row);
 }
+
+/* --- stop, delete ----------------------------------------------------------------------------- */
 
 void
 answer_stop(answer_t *self)
 {
+    if (self->stop_wanted)
+        return;
     self->stop_wanted = true;
     self->stop_ms = 0;
     if (self->phase == PHASE_WAIT || self->phase == PHASE_PROMPT)
@@ -433,8 +393,8 @@ answer_delete(answer_t *self)
     /* An llm-svc that still has text of it writes on and keeps it without this, call or no call; one that is away
      * does not get it. */
     if (self->llm != 0) {
-        self->out->stop(self->arg, &stop);
-        self->out->ack(self->arg, &ack);
+        self->out->stop(self->arg, self->llm, &stop);
+        self->out->ack(self->arg, self->llm, &ack);
     }
     answer_hang_up(self);
     answer_set_end(self, ANSWER_INTERRUPTED, RC_DELETED,
@@ -444,34 +404,7 @@ answer_delete(answer_t *self)
     answer_tell_end(self);
 }
 
-/* --- loss and time ---------------------------------------------------------------------------- */
-
-void
-answer_on_llm_up(answer_t *self)
-{
-    self->silence_ms = 0;
-    if (self->phase == PHASE_WAIT)
-        try_start(self);
-    else if (self->phase == PHASE_AWAY && !self->is_lost)
-        answer_attach(self);
-}
-
-void
-answer_on_llm_down(answer_t *self)
-{
-    if (self->phase != PHASE_CALL)
-        return;
-    answer_hang_up(self);
-    self->phase = PHASE_AWAY;
-    self->retry_ms = 0;
-}
-
-void
-answer_on_llm_lost(answer_t *self)
-{
-    if (self->phase == PHASE_CALL || self->phase == PHASE_AWAY)
-        answer_judge(self);
-}
+/* --- time -------------------------------------------------------------------------------------- */
 
 /* What the present phase does when its time has come. */
 static void
@@ -482,17 +415,17 @@ on_due(answer_t *self, uint64_t now)
     switch (self->phase) {
     case PHASE_WAIT:
         if (is_due)
-            try_start(self);
+            answer_try_start(self);
         break;
     case PHASE_AWAY:
         if (self->silence_ms != 0 && now >= self->silence_ms)
             answer_judge(self);
         else if (is_due)
-            answer_attach(self);
+            answer_find(self);
         break;
     case PHASE_RESTART:
         if (is_due)
-            try_restart(self);
+            answer_try_restart(self);
         break;
     case PHASE_TAIL:
         if (now >= self->tail_ms)
@@ -505,12 +438,34 @@ on_due(answer_t *self, uint64_t now)
     case PHASE_CALL:
         if (self->stop_wanted && now >= self->stop_ms) {
             self->stop_ms = now + ANSWER_RETRY_MS;
-            self->out->stop(self->arg, &(llm_stop_req_t){answer_stream(self), self->fence,
-                                                         self->term});
+            answer_post_stop(self);
         }
+        break;
+    case PHASE_LOOK:
+        if (is_due)
+            answer_begin_look(self);
         break;
     case PHASE_PROMPT:
     case PHASE_OVER: break;
+    }
+}
+
+/* The last viewer may take its answer along, some time after it has left. */
+static void
+stop_if_alone(answer_t *self, uint64_t now)
+{
+    bool is_watched = !self->stop_alone || self->stop_wanted ||
+                      self->phase == PHASE_END || self->phase == PHASE_OVER;
+
+    for (size_t i = 0; i < self->n_watchers && !is_watched; i++)
+        is_watched = self->watchers[i].until_ms == 0;
+    if (is_watched)
+        self->alone_ms = 0;
+    else if (self->alone_ms == 0)
+        self->alone_ms = now;
+    else if (now - self->alone_ms >= self->out->alone_ms(self->arg)) {
+        (void)self->out->want_stop(self->arg);
+        self->alone_ms = now; /* if it is not committed, it is asked for again */
     }
 }
 
@@ -521,11 +476,12 @@ answer_on_tick(answer_t *self)
 
     /* What could not be committed has gone with the call, or is to be judged first. */
     if (!self->is_writing && self->phase != PHASE_CALL && self->phase != PHASE_RESTART &&
-        self->phase != PHASE_END)
+        self->phase != PHASE_END && self->phase != PHASE_LOOK)
         self->unsaved_ms = 0;
     if (is_unsaved(self))
         refuse_watchers(self, RC_UNAVAILABLE);
     tell_impatient(self, now);
+    stop_if_alone(self, now);
     on_due(self, now);
 }
 
@@ -540,4 +496,6 @@ answer_on_stall(answer_t *self)
         self->silence_ms = now + ANSWER_SILENCE_MS;
     if (self->unsaved_ms != 0)
         self->unsaved_ms = now;
+    if (self->alone_ms != 0)
+        self->alone_ms = now;
 }

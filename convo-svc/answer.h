@@ -6,12 +6,11 @@
  *    |                                AWAY
  *    |                                 |  lost
  *    +--RESTART (waiting, in time)-----+------> TAIL (streaming) --1 s--> END
+ *   any --the row is not as we know it--> LOOK --> OVER: another owner has it, or it was deleted
  *
- * Pure logic: what it wants done goes out through a table of functions, what has happened comes in
- * by the answer_on_ functions. The database is the truth: a state is told to anybody only after
- * its commit, and at most one step of an answer is being committed at a time.
- *
- * Thread: the loop's. */
+ * Pure logic: what it wants done goes out through a table of functions, what has happened comes in by the answer_on_
+ * functions. The database is the truth: a state is told only after its commit, and one step at a time is being committed.
+ * Of many llm-svc it keeps to the one that writes it; one taken over while it waited asks all of them. */
 #ifndef ANSWER_H
 #define ANSWER_H
 
@@ -25,19 +24,14 @@
     1000 /* after a busy queue, a full disk, a refusal; and between two llm.stop */
 #define ANSWER_SILENCE_MS \
     12000 /* an answer of an earlier start whose llm-svc does not come: lost */
+#define ANSWER_SEARCH_MS \
+    500 /* an llm-svc that nobody has named is looked for at least so long */
 #define ANSWER_STOP_WAIT_MS 2000 /* convo.stop is answered by then at the latest */
 #define ANSWER_UNSAVED_MS \
     3000 /* a commit that does not come about for so long: watchers are refused */
 #define ANSWER_WATCHERS_MAX 1024 /* kept calls of one answer; one more is RC_BUSY */
 
 typedef struct answer answer_t;
-
-/* The llm-svc right now. */
-typedef struct {
-    bool is_up;        /* it can be called */
-    bool takes_work;   /* and begins new generations */
-    uint64_t instance; /* of it */
-} answer_llm_t;
 
 /* What an answer wants done. `arg` is the one given to answer_new. None of them calls back into the answer but `tell` (answer_unwatch). */
 typedef struct {
@@ -50,15 +44,21 @@ typedef struct {
     /* Builds the prompt and sends llm.generate; answer_on_generate hears of it. Not RC_OK: it was not taken. */
     svc_rc (*generate)(void *arg, const prompt_job_t *job);
 
-    /* Sends llm.attach; replies come to answer_on_journal. */
-    svc_rc (*attach)(void *arg, const attach_req_t *req);
+    /* Sends llm.attach to this llm-svc; replies come to answer_on_journal. */
+    svc_rc (*attach)(void *arg, uint64_t llm, const attach_req_t *req);
 
     /* Forgets the open generate or attach call. */
     void (*hang_up)(void *arg);
 
-    /* Post to the llm-svc; lost ones are repeated by whoever misses them. */
-    void (*ack)(void *arg, const ack_req_t *req);
-    void (*stop)(void *arg, const llm_stop_req_t *req);
+    /* Post to this llm-svc; lost ones are repeated by whoever misses them. */
+    void (*ack)(void *arg, uint64_t llm, const ack_req_t *req);
+    void (*stop)(void *arg, uint64_t llm, const llm_stop_req_t *req);
+
+    /* Commits that a stop is wanted; answer_stop follows. Not RC_OK: it was not taken. */
+    svc_rc (*want_stop)(void *arg);
+
+    /* Reads the row; answer_on_row hears of it. Not RC_OK: it was not taken. */
+    svc_rc (*look)(void *arg);
 
     /* Sends a status to a kept call; `is_last` finishes it. A call that turns out to be gone is taken out by answer_unwatch. */
     void (*tell)(void *arg, uint64_t call, const status_rep_t *status, bool is_last);
@@ -66,23 +66,36 @@ typedef struct {
     /* Finishes a kept call with an error. */
     void (*refuse)(void *arg, uint64_t call, svc_rc rc);
 
-    /* What time it is (monotonic and Unix ms), and how the llm-svc is. */
+    /* What time it is (monotonic and Unix ms). */
     uint64_t (*mono_ms)(void *arg);
     uint64_t (*unix_ms)(void *arg);
-    answer_llm_t (*llm)(void *arg);
+
+    /* Does any llm-svc begin new generations? Is this one up? Was it lost, and has not come back? The next one that is up:
+     * the smallest instance above `after`, 0 when there is none. */
+    bool (*takes_work)(void *arg);
+    bool (*is_up)(void *arg, uint64_t llm);
+    bool (*is_lost)(void *arg, uint64_t llm);
+    uint64_t (*next_llm)(void *arg, uint64_t after);
+
+    /* How long an answer that ends with its last viewer goes on without one, ms. */
+    uint64_t (*alone_ms)(void *arg);
 
     /* Counts something. */
     void (*count)(void *arg, svc_metric metric);
 } answer_out_t;
 
-/* Makes a live answer of an unfinished row (copied). `is_known`: it was asked by this process, so no llm-svc has it yet. Keeps `out`. */
+/* What a row says to those who watch; its views are the row's. */
+status_rep_t answer_status(const answer_row_t *row);
+
+/* Makes a live answer of an unfinished row (copied). `is_known`: it was asked by this process just now, so no llm-svc has it yet;
+ * else it was taken over. Keeps `out`. */
 answer_t *answer_new(const answer_row_t *row, bool is_known, const answer_out_t *out,
                      void *arg);
 
 /* Forgets its open call, refuses who still watches (RC_UNAVAILABLE), frees it and sets *self_p to NULL. NULL-safe. */
 void answer_destroy(answer_t **self_p);
 
-/* Begins: generates or, of an earlier start, attaches. Once, after answer_new. */
+/* Begins: generates or, if it was taken over, attaches. Once, after answer_new. */
 void answer_begin(answer_t *self);
 
 /* Nothing more will happen: its end is stored, it was deleted, or another process has it. */
@@ -97,10 +110,11 @@ bool answer_is_writing(const answer_t *self);
 /* True while something is under way that will end or be journaled by itself. */
 bool answer_is_busy(const answer_t *self);
 
-/* Getters of what never changes, and the owner of the conversation. */
+/* Getters of what never changes: the owner of the conversation is its user. */
 svc_str answer_stream(const answer_t *self);
 uint64_t answer_conversation(const answer_t *self);
 uint64_t answer_user(const answer_t *self);
+uint64_t answer_term(const answer_t *self);
 
 /* Adds a kept call that wants to know every change; it is told the present at once. RC_BUSY: too many;
  * RC_UNAVAILABLE: the database has refused what is to be stored for ANSWER_UNSAVED_MS (those who watch already are
@@ -113,7 +127,10 @@ svc_rc answer_watch_end(answer_t *self, uint64_t call) SVC_MUST_CHECK;
 /* The call is gone. */
 void answer_unwatch(answer_t *self, uint64_t call);
 
-/* A stop has been committed. */
+/* Calls fn for each call that wants to know every change; fn may take that one out. */
+void answer_each_watcher(answer_t *self, void (*fn)(void *arg, uint64_t call), void *arg);
+
+/* A stop has been committed; more than once is harmless. */
 void answer_stop(answer_t *self);
 
 /* The conversation has been deleted: ends it for everybody who watches. */
@@ -122,21 +139,30 @@ void answer_delete(answer_t *self);
 /* Takes what a gateway has shown past the journal. RC_CONFLICT: not lost, or a gap before it; RC_STALE: another fence. */
 svc_rc answer_tail(answer_t *self, const tail_req_t *req) SVC_MUST_CHECK;
 
+/* The answer is no longer ours: forgets it, and tells its watchers to ask again (RC_STALE). */
+void answer_give_up(answer_t *self);
+
+/* The database does not count it among ours: looks why. */
+void answer_doubt(answer_t *self);
+
+/* The row as it is now: somebody else's, ended, or still ours. RC_NOT_FOUND: it was deleted. Anything else: it could not be read. */
+void answer_on_row(answer_t *self, svc_rc rc, const answer_row_t *row);
+
 /* A step or a restart was committed, or not (RC_STALE: the row has moved on; anything else: it did not happen). */
 void answer_on_step(answer_t *self, svc_rc rc);
 void answer_on_restart(answer_t *self, svc_rc rc);
 
-/* llm.generate was sent, or not: a rc of prompt_build or of the call. */
-void answer_on_generate(answer_t *self, svc_rc rc);
+/* llm.generate was sent to this llm-svc, or not: a rc of prompt_build or of the call. */
+void answer_on_generate(answer_t *self, svc_rc rc, uint64_t llm);
 
 /* A reply of the open call. */
 void answer_on_journal(answer_t *self, proto_kind kind, svc_rc rc,
                        const journal_rep_t *rep, const error_rep_t *error);
 
-/* The llm-svc came up, went down (nothing is judged), was lost. */
-void answer_on_llm_up(answer_t *self);
-void answer_on_llm_down(answer_t *self);
-void answer_on_llm_lost(answer_t *self);
+/* An llm-svc came up, went down (of what has been shown nothing is judged), was lost. */
+void answer_on_llm_up(answer_t *self, uint64_t llm);
+void answer_on_llm_down(answer_t *self, uint64_t llm);
+void answer_on_llm_lost(answer_t *self, uint64_t llm);
 
 /* Time has passed; to be called about ten times a second. */
 void answer_on_tick(answer_t *self);

@@ -150,12 +150,20 @@ answer_try_end(answer_t *self)
 
 /* --- journal ---------------------------------------------------------------------------------- */
 
-static void
-acknowledge(answer_t *self, bool stored)
+void
+answer_acknowledge(answer_t *self, bool stored)
 {
     ack_req_t ack = {answer_stream(self), self->fence, self->term, self->length, stored};
 
-    self->out->ack(self->arg, &ack);
+    self->out->ack(self->arg, self->llm, &ack);
+}
+
+void
+answer_post_stop(answer_t *self)
+{
+    llm_stop_req_t stop = {answer_stream(self), self->fence, self->term};
+
+    self->out->stop(self->arg, self->llm, &stop);
 }
 
 static void
@@ -165,7 +173,7 @@ on_piece(answer_t *self, const journal_rep_t *rep)
 
     /* llm-svc gives an owner up that is silent for 60 s: it hears that we are there, and could not store yet. */
     if (self->unsaved_ms != 0)
-        acknowledge(self, false);
+        answer_acknowledge(self, false);
     if (self->is_writing)
         return;
     if (rep->from > self->length) {
@@ -175,15 +183,14 @@ on_piece(answer_t *self, const journal_rep_t *rep)
     /* A repeated piece; an empty one only says that the call was taken. */
     if (rep->from + rep->bytes.n <= self->length) {
         if (rep->bytes.n > 0)
-            acknowledge(self, false);
+            answer_acknowledge(self, false);
         return;
     }
     bytes = cut(self, rep->from, rep->bytes);
     if (bytes.n > 0) {
         (void)submit(self, bytes, ANSWER_STREAMING); /* no room: the piece comes again */
     } else {
-        self->out->stop(self->arg,
-                        &(llm_stop_req_t){answer_stream(self), self->fence, self->term});
+        answer_post_stop(self);
         answer_end_interrupted(self, RC_INTERNAL, "The answer could not be stored.");
     }
 }
@@ -230,17 +237,23 @@ on_call_failed(answer_t *self, svc_rc rc, const error_rep_t *error)
     switch (rc) {
     case RC_UNAVAILABLE:
     case RC_BUSY:
-        if (!self->out->llm(self->arg).is_up)
+        if (self->is_searching) {
+            answer_ask_next(self, rc == RC_BUSY);
             break;
+        }
+        if (!self->out->is_up(self->arg, self->llm))
+            break; /* its DOWN or LOST comes right behind */
         if (self->is_generate && self->state == ANSWER_WAITING && !self->is_writing)
             self->phase = PHASE_WAIT; /* refused: nothing has begun */
         answer_retry_later(self);
         break;
     case RC_TIMEOUT: answer_attach(self); break;
     case RC_STALE:
-    case RC_CONFLICT: answer_give_up(self); break;
+    case RC_CONFLICT: answer_begin_look(self); break;
     default:
-        if (!self->is_generate || rc == RC_NOT_FOUND || rc == RC_TOO_OLD)
+        if (self->is_searching)
+            answer_ask_next(self, false);
+        else if (!self->is_generate || rc == RC_NOT_FOUND || rc == RC_TOO_OLD)
             answer_judge(self);
         else
             begin_end(self, ANSWER_INTERRUPTED, rc, error->text);
@@ -255,6 +268,8 @@ answer_on_journal(answer_t *self, proto_kind kind, svc_rc rc, const journal_rep_
     if (self->phase != PHASE_CALL)
         return;
     self->silence_ms = 0;
+    if (kind != PROTO_ERROR)
+        self->is_searching = false; /* found */
     if (kind == PROTO_PARTIAL)
         on_piece(self, rep);
     else if (kind == PROTO_FINAL)
@@ -275,7 +290,7 @@ finish(answer_t *self)
     self->out->count(self->arg, metric[self->state]);
     self->phase = PHASE_OVER;
     if (self->llm != 0)
-        acknowledge(self, true);
+        answer_acknowledge(self, true);
     answer_tell_end(self);
 }
 
@@ -289,7 +304,8 @@ answer_on_step(answer_t *self, svc_rc rc)
         return;
     self->is_writing = false;
     if (rc == RC_STALE) {
-        answer_give_up(self);
+        self->out->count(self->arg, SVC_M_STEPS_FENCED);
+        answer_begin_look(self);
         return;
     }
     if (rc == RC_OK) {
@@ -302,7 +318,7 @@ answer_on_step(answer_t *self, svc_rc rc)
         }
         self->out->count(self->arg, SVC_M_JOURNAL_PIECES);
         if (self->phase == PHASE_CALL || self->phase == PHASE_END)
-            acknowledge(self, false);
+            answer_acknowledge(self, false);
         if (is_first)
             answer_tell_change(self);
     }

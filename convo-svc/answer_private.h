@@ -1,7 +1,7 @@
-/* answer_private.h - what the two halves of a live answer share.
+/* answer_private.h - what the parts of a live answer share.
  *
- * Private to answer.c (life, watchers, generation, loss and time) and answer_journal.c (pieces,
- * steps and the end): everybody else sees answer.h. The struct stands here with its phases; what
+ * Private to answer.c (life, watchers, ownership, time), answer_llm.c (generation, loss) and
+ * answer_journal.c (pieces, steps and the end): everybody else sees answer.h. The struct stands here with its phases; what
  * a phase means for its fields is told beside them. Thread: the loop's. */
 #ifndef ANSWER_PRIVATE_H
 #define ANSWER_PRIVATE_H
@@ -12,11 +12,12 @@ typedef enum {
     PHASE_WAIT,    /* no generation: waits for an llm-svc, or until retry_ms */
     PHASE_PROMPT,  /* the prompt is being built */
     PHASE_CALL,    /* a generate or attach call is open */
-    PHASE_AWAY,    /* its llm-svc is down, or refused just now: nothing is judged */
+    PHASE_AWAY,    /* its llm-svc is down, not yet found, or refused just now */
     PHASE_RESTART, /* a new fence is being committed, or will be at retry_ms */
     PHASE_TAIL,    /* lost: tails are taken until tail_ms */
     PHASE_END,     /* `end` is being committed, or will be at retry_ms */
-    PHASE_OVER     /* nothing more */
+    PHASE_LOOK, /* the row is not as we know it: it is being read, or will be at retry_ms */
+    PHASE_OVER /* nothing more */
 } answer_phase;
 
 /* How it ends, kept until that is committed. */
@@ -37,10 +38,10 @@ typedef struct {
 
 struct answer {
     char stream[PROTO_STREAM_BYTES];
-    uint64_t user, conversation, message, asked_ms, term; /* as in the row */
-    const answer_out_t *out;                              /* borrowed */
-    void *arg;                                            /* for out */
-    watcher_t *watchers;                                  /* owned */
+    uint64_t user, conversation, message, asked_ms, term, owner; /* as in the row */
+    const answer_out_t *out;                                     /* borrowed */
+    void *arg;                                                   /* for out */
+    watcher_t *watchers;                                         /* owned */
     size_t n_watchers, cap_watchers;
     answer_phase phase;
     int state;               /* as committed */
@@ -48,20 +49,26 @@ struct answer {
     uint64_t next_fence;     /* of PHASE_RESTART */
     uint64_t length;         /* as committed */
     bool stop_wanted;        /* as committed */
+    bool stop_alone;         /* it is stopped when nobody has watched it for a while */
     bool
         is_generate; /* the open call, or the one that was refused: generate, not attach */
-    bool is_writing;   /* a step is being committed */
-    bool is_lost;      /* its llm-svc was lost while a step was being committed */
-    size_t writing_n;  /* bytes of that step */
-    int writing_state; /* next_state of that step */
-    uint64_t llm;      /* instance that the open call went to */
+    bool is_writing;    /* a step is being committed */
+    bool is_lost;       /* its llm-svc was lost while a step was being committed */
+    size_t writing_n;   /* bytes of that step */
+    int writing_state;  /* next_state of that step */
+    uint64_t llm;       /* instance that has its text, as far as we know; 0: none */
+    bool is_searching;  /* which one has it is not known: `llm` is being asked */
+    uint64_t asked_llm; /* while it is searched: all up to this instance were asked */
+    uint64_t search_ms; /* monotonic: from then on "nobody has it" is believed */
+    uint64_t left_llm, left_fence; /* what was left behind by a restart; 0: nothing */
     uint64_t
         unsaved_ms; /* monotonic: since when a commit has not come about; 0: none is wanted */
     uint64_t retry_ms; /* monotonic: when to try again; 0: not */
     uint64_t stop_ms;  /* monotonic: when llm.stop goes out again */
     uint64_t gap_ms;   /* monotonic: when a gap was answered last */
+    uint64_t alone_ms; /* monotonic: nobody watches since then; 0: somebody does */
     uint64_t
-        silence_ms; /* monotonic: from then on an unknown llm-svc counts as lost; 0: not */
+        silence_ms; /* monotonic: from then on an llm-svc that is not up counts as lost; 0: not */
     uint64_t tail_ms; /* monotonic: end of PHASE_TAIL */
     svc_buf_t tail;   /* what gateways handed in, from `length` on */
     answer_end_t end; /* of PHASE_END and PHASE_OVER */
@@ -85,10 +92,10 @@ answer_wants_commit(answer_t *self)
 /* Forgets the open call, if there is one. */
 void answer_hang_up(answer_t *self);
 
-/* The answer is no longer ours: the row has moved on without us. */
-void answer_give_up(answer_t *self);
+/* The row is not as we know it: reads it, to see who has it. */
+void answer_begin_look(answer_t *self);
 
-/* Opens a call that goes on at `length`, now or when the llm-svc is there. */
+/* Opens a call that goes on at `length`, now or when its llm-svc is there. */
 void answer_attach(answer_t *self);
 
 /* Its llm-svc is lost: decides what becomes of it. */
@@ -97,6 +104,22 @@ void answer_judge(answer_t *self);
 /* Tells a change to those who want every one; the end to all. */
 void answer_tell_change(answer_t *self);
 void answer_tell_end(answer_t *self);
+
+/* Begins a generation when it can; in PHASE_WAIT. */
+void answer_try_start(answer_t *self);
+
+/* Commits a new fence, or tries it again. */
+void answer_try_restart(answer_t *self);
+
+/* In PHASE_AWAY: attaches to its llm-svc, or goes on asking who that is. */
+void answer_find(answer_t *self);
+
+/* While it is searched: the llm-svc that was asked does not have it. `again`: it had no time, and is asked again later. */
+void answer_ask_next(answer_t *self, bool again);
+
+/* Tells its llm-svc what is committed (`stored`: the end, too), or to stop. */
+void answer_acknowledge(answer_t *self, bool stored);
+void answer_post_stop(answer_t *self);
 
 /* Empties `end`. */
 void answer_clear_end(answer_t *self);

@@ -72,31 +72,6 @@ answers_busy(const answers_t *self)
 
 /* --- adding, removing ------------------------------------------------------------------------- */
 
-answer_t *
-answers_add(answers_t *self, const answer_row_t *row, bool is_known)
-{
-    live_t *live = find_stream(self, row->stream);
-    live_t **bucket;
-
-    if (live == NULL)
-        live = find_conversation(self, row->conversation);
-    if (live != NULL)
-        return live->answer;
-    live = svc_alloc(sizeof(*live));
-    live->table = self;
-    live->answer = answer_new(row, is_known, &answers_out, live);
-    svc_table_add(&self->by_handle, &live->by_handle, ++self->handles);
-    svc_table_add(&self->by_conversation, &live->by_conversation, row->conversation);
-    bucket = bucket_of(self, row->stream);
-    live->next_in_bucket = *bucket;
-    *bucket = live;
-    live->next = self->first;
-    if (live->next != NULL)
-        live->next->prev = live;
-    self->first = live;
-    return live->answer;
-}
-
 static void
 remove_live(answers_t *self, live_t *live)
 {
@@ -112,6 +87,46 @@ remove_live(answers_t *self, live_t *live)
     (void)svc_table_remove(&self->by_conversation, live->by_conversation.key);
     answer_destroy(&live->answer);
     free(live);
+}
+
+/* Removes what a row proves to be over: an answer of the same conversation, or the same one with an older term. True: the
+ * very one of the row is there already. */
+static bool
+is_there(answers_t *self, const answer_row_t *row)
+{
+    live_t *live = find_conversation(self, row->conversation);
+
+    if (live == NULL)
+        return false;
+    if (svc_str_eq(answer_stream(live->answer), row->stream) &&
+        answer_term(live->answer) >= row->term)
+        return true;
+    answer_give_up(live->answer);
+    remove_live(self, live);
+    return false;
+}
+
+answer_t *
+answers_add(answers_t *self, const answer_row_t *row, bool is_known)
+{
+    live_t **bucket;
+    live_t *live;
+
+    if (is_there(self, row))
+        return answers_by_stream(self, row->stream);
+    live = svc_alloc(sizeof(*live));
+    live->table = self;
+    live->answer = answer_new(row, is_known, &answers_out, live);
+    svc_table_add(&self->by_handle, &live->by_handle, ++self->handles);
+    svc_table_add(&self->by_conversation, &live->by_conversation, row->conversation);
+    bucket = bucket_of(self, row->stream);
+    live->next_in_bucket = *bucket;
+    *bucket = live;
+    live->next = self->first;
+    if (live->next != NULL)
+        live->next->prev = live;
+    self->first = live;
+    return live->answer;
 }
 
 void
@@ -159,6 +174,7 @@ answers_new(svc_ctx_t *ctx)
     svc_buf_init(&self->out, PROTO_PIECE_MAX_BYTES + 8192);
     self->timer = svc_loop_every(ctx->loop, ANSWERS_TICK_MS, on_tick, self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
+    self->arena = proto_arena_new();
     return self;
 }
 
@@ -186,6 +202,7 @@ answers_destroy(answers_t **self_p)
     svc_table_fini(&self->by_handle);
     svc_table_fini(&self->by_conversation);
     svc_buf_fini(&self->out);
+    proto_arena_destroy(&self->arena);
     free(self);
     *self_p = NULL;
 }
@@ -240,6 +257,31 @@ answers_watch_end(answers_t *self, answer_t *answer, svc_call_t *call)
     return answer_watch_end(answer, svc_call_id(call));
 }
 
+typedef struct {
+    live_t *live;
+    const svc_call_t *by; /* who no longer watches */
+} unwatch_t;
+
+static void
+drop_watch(void *arg, uint64_t call_id)
+{
+    const unwatch_t *unwatch = arg;
+    svc_call_t *call = svc_server_call(unwatch->live->table->server, call_id);
+
+    if (call == NULL || !svc_call_is_same_caller(call, unwatch->by))
+        return;
+    answer_unwatch(unwatch->live->answer, call_id);
+    svc_call_drop(call);
+}
+
+void
+answers_unwatch(answers_t *self, answer_t *answer, const svc_call_t *by)
+{
+    unwatch_t unwatch = {find_stream(self, answer_stream(answer)), by};
+
+    answer_each_watcher(answer, drop_watch, &unwatch);
+}
+
 void
 answers_stop(answers_t *self, answer_t *answer)
 {
@@ -258,13 +300,31 @@ answers_delete(answers_t *self, answer_t *answer)
     answers_sweep(self, live);
 }
 
+/* Remembers that an llm-svc was lost, or that it has come back. */
+static void
+note_lost(answers_t *self, uint64_t llm, bool is_lost)
+{
+    for (size_t i = 0; i < ANSWERS_LOST_MAX; i++)
+        if (self->lost[i] == llm)
+            self->lost[i] = 0;
+    if (is_lost)
+        self->lost[self->next_lost++ % ANSWERS_LOST_MAX] = llm;
+}
+
 void
 answers_on_llm(void *arg, svc_peer_event event, uint64_t instance)
 {
-    (void)instance;
-    switch (event) {
-    case SVC_PEER_UP: for_each(arg, answer_on_llm_up); break;
-    case SVC_PEER_DOWN: for_each(arg, answer_on_llm_down); break;
-    case SVC_PEER_LOST: for_each(arg, answer_on_llm_lost); break;
+    answers_t *self = arg;
+    live_t *next;
+
+    note_lost(self, instance, event == SVC_PEER_LOST);
+    for (live_t *live = self->first; live != NULL; live = next) {
+        next = live->next;
+        switch (event) {
+        case SVC_PEER_UP: answer_on_llm_up(live->answer, instance); break;
+        case SVC_PEER_DOWN: answer_on_llm_down(live->answer, instance); break;
+        case SVC_PEER_LOST: answer_on_llm_lost(live->answer, instance); break;
+        }
+        answers_sweep(self, live);
     }
 }

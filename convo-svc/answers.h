@@ -30,7 +30,8 @@ void answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer,
 /* Ends all of them here (their rows stay as they are), frees the table and sets *self_p to NULL. NULL-safe. */
 void answers_destroy(answers_t **self_p);
 
-/* Takes up an unfinished row (copied): `is_known` as in answer_new. Gives the answer; the one already there when there is one. */
+/* Takes up an unfinished row (copied): `is_known` as in answer_new. Gives the answer; the one that is there already, when its
+ * term is not older. What else is there of its conversation is over, and given up. */
 answer_t *answers_add(answers_t *self, const answer_row_t *row, bool is_known);
 
 /* Begins what was added: once the process runs. `trace`: of the question, may be empty. `prompt`: its encoded generate_req_t
@@ -50,6 +51,9 @@ size_t answers_busy(const answers_t *self);
 svc_rc answers_watch(answers_t *self, answer_t *answer, svc_call_t *call) SVC_MUST_CHECK;
 svc_rc answers_watch_end(answers_t *self, answer_t *answer,
                          svc_call_t *call) SVC_MUST_CHECK;
+
+/* Whoever sent `by` watches this answer no more: its calls are dropped. */
+void answers_unwatch(answers_t *self, answer_t *answer, const svc_call_t *by);
 
 /* A stop of this answer, or the deletion of its conversation, was committed. */
 void answers_stop(answers_t *self, answer_t *answer);

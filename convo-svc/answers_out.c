@@ -45,6 +45,35 @@ on_restart(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     answers_sweep(table, live);
 }
 
+static void
+on_wanted_stop(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    answers_t *table = arg;
+    live_t *live = (live_t *)svc_table_get(&table->by_handle, tag);
+
+    (void)result;
+    if (live == NULL || rc != RC_OK)
+        return;
+    svc_metrics_add(table->ctx->metrics, SVC_M_ANSWERS_ALONE, 1);
+    answer_stop(live->answer);
+    answers_sweep(table, live);
+}
+
+static void
+on_look(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    answers_t *table = arg;
+    live_t *live = (live_t *)svc_table_get(&table->by_handle, tag);
+    answer_row_t row = {.state = 0};
+
+    if (live == NULL)
+        return;
+    if (rc == RC_OK)
+        rc = proto_decode(&answer_row_schema, result, table->arena, &row);
+    answer_on_row(live->answer, rc, &row);
+    answers_sweep(table, live);
+}
+
 typedef svc_rc submit_fn(svc_pool_t *self, uint32_t kind, svc_str payload,
                          svc_pool_done_fn *done, void *arg, uint64_t tag);
 
@@ -84,11 +113,70 @@ restart(void *arg, const restart_job_t *job)
                   &restart_job_schema, job, on_restart);
 }
 
+static svc_rc
+want_stop(void *arg)
+{
+    live_t *live = arg;
+    conversation_req_t job = {answer_user(live->answer),
+                              answer_conversation(live->answer)};
+
+    return submit(live, svc_pool_submit, live->table->writer, WRITE_STOP,
+                  &conversation_req_schema, &job, on_wanted_stop);
+}
+
+static svc_rc
+look(void *arg)
+{
+    live_t *live = arg;
+    watch_req_t job = {answer_user(live->answer), answer_conversation(live->answer),
+                       answer_stream(live->answer)};
+
+    return submit(live, svc_pool_submit, live->table->reader, READ_STATUS,
+                  &watch_req_schema, &job, on_look);
+}
+
 /* --- llm-svc ---------------------------------------------------------------------------------- */
+
+static bool
+takes_work(void *arg)
+{
+    const live_t *live = arg;
+
+    return svc_peer_is_up(live->table->llm) && !svc_peer_is_draining(live->table->llm);
+}
+
+static bool
+is_up(void *arg, uint64_t llm)
+{
+    const live_t *live = arg;
+
+    return svc_peer_is_up(live->table->llm) && svc_peer_instance(live->table->llm) == llm;
+}
+
+static bool
+is_lost(void *arg, uint64_t llm)
+{
+    const live_t *live = arg;
+
+    for (size_t i = 0; i < ANSWERS_LOST_MAX; i++)
+        if (llm != 0 && live->table->lost[i] == llm)
+            return true;
+    return false;
+}
+
+static uint64_t
+next_llm(void *arg, uint64_t after)
+{
+    const live_t *live = arg;
+    uint64_t llm = svc_peer_instance(live->table->llm);
+
+    return svc_peer_is_up(live->table->llm) && llm > after ? llm : 0;
+}
 
 /* Opens a generate or attach call. `schema` NULL: req is a svc_str that is encoded already. */
 static svc_rc
-call_llm(live_t *live, const char *op, const proto_schema_t *schema, const void *req)
+call_llm(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schema,
+         const void *req)
 {
     svc_peer_request_t request = {
         .op = op,
@@ -102,6 +190,8 @@ call_llm(live_t *live, const char *op, const proto_schema_t *schema, const void 
         .arg = live,
     };
 
+    if (!is_up(live, llm))
+        return RC_UNAVAILABLE;
     return svc_peer_call(live->table->llm, &request, &live->call);
 }
 
@@ -120,6 +210,16 @@ on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
     answers_sweep(live->table, live);
 }
 
+/* Sends a prompt to the llm-svc that has the least to do. */
+static void
+send_prompt(live_t *live, svc_str prompt)
+{
+    uint64_t llm = svc_peer_instance(live->table->llm);
+
+    answer_on_generate(live->answer, call_llm(live, llm, OP_LLM_GENERATE, NULL, &prompt),
+                       llm);
+}
+
 /* A prompt is ready: sends it, if it is still wanted. What a worker has encoded is not decoded again. */
 static void
 on_prompt(void *arg, uint64_t tag, svc_rc rc, svc_str result)
@@ -130,8 +230,9 @@ on_prompt(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     if (live == NULL || !answer_is_prompting(live->answer, live->prompt_fence))
         return;
     if (rc == RC_OK)
-        rc = call_llm(live, OP_LLM_GENERATE, NULL, &result);
-    answer_on_generate(live->answer, rc);
+        send_prompt(live, result);
+    else
+        answer_on_generate(live->answer, rc, 0);
     answers_sweep(table, live);
 }
 
@@ -139,8 +240,7 @@ void
 answers_send_ready(live_t *live)
 {
     if (live->ready.n > 0 && answer_is_prompting(live->answer, live->prompt_fence))
-        answer_on_generate(live->answer,
-                           call_llm(live, OP_LLM_GENERATE, NULL, &live->ready));
+        send_prompt(live, live->ready);
 }
 
 static svc_rc
@@ -156,9 +256,9 @@ generate(void *arg, const prompt_job_t *job)
 }
 
 static svc_rc
-attach(void *arg, const attach_req_t *req)
+attach(void *arg, uint64_t llm, const attach_req_t *req)
 {
-    return call_llm(arg, OP_LLM_ATTACH, &attach_req_schema, req);
+    return call_llm(arg, llm, OP_LLM_ATTACH, &attach_req_schema, req);
 }
 
 static void
@@ -172,9 +272,11 @@ hang_up(void *arg)
 
 /* Posts what is repeated when it is missed. */
 static void
-post(live_t *live, const char *op, const proto_schema_t *schema, const void *req)
+post(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schema,
+     const void *req)
 {
-    svc_rc rc = svc_peer_post(live->table->llm, op, schema, req);
+    svc_rc rc = !is_up(live, llm) ? RC_UNAVAILABLE
+                                  : svc_peer_post(live->table->llm, op, schema, req);
 
     if (rc != RC_OK)
         svc_log_debug(live->table->ctx->log, "%s was not sent: %s", op,
@@ -182,15 +284,15 @@ post(live_t *live, const char *op, const proto_schema_t *schema, const void *req
 }
 
 static void
-ack(void *arg, const ack_req_t *req)
+ack(void *arg, uint64_t llm, const ack_req_t *req)
 {
-    post(arg, OP_LLM_ACK, &ack_req_schema, req);
+    post(arg, llm, OP_LLM_ACK, &ack_req_schema, req);
 }
 
 static void
-stop(void *arg, const llm_stop_req_t *req)
+stop(void *arg, uint64_t llm, const llm_stop_req_t *req)
 {
-    post(arg, OP_LLM_STOP, &llm_stop_req_schema, req);
+    post(arg, llm, OP_LLM_STOP, &llm_stop_req_schema, req);
 }
 
 /* --- watchers, time --------------------------------------------------------------------------- */
@@ -235,15 +337,12 @@ unix_ms(void *arg)
     return svc_unix_ms();
 }
 
-static answer_llm_t
-llm(void *arg)
+static uint64_t
+alone_ms(void *arg)
 {
     live_t *live = arg;
-    const svc_peer_t *peer = live->table->llm;
-    bool is_up = svc_peer_is_up(peer);
 
-    return (answer_llm_t){is_up, is_up && !svc_peer_is_draining(peer),
-                          svc_peer_instance(peer)};
+    return (uint64_t)live->table->ctx->config->convo_disconnect_stop_s * 1000;
 }
 
 static void
@@ -262,10 +361,16 @@ const answer_out_t answers_out = {
     .hang_up = hang_up,
     .ack = ack,
     .stop = stop,
+    .want_stop = want_stop,
+    .look = look,
     .tell = tell,
     .refuse = refuse,
     .mono_ms = mono_ms,
     .unix_ms = unix_ms,
-    .llm = llm,
+    .takes_work = takes_work,
+    .is_up = is_up,
+    .is_lost = is_lost,
+    .next_llm = next_llm,
+    .alone_ms = alone_ms,
     .count = count,
 };

@@ -11,6 +11,8 @@
 
 #define ANSWERS_BUCKETS 4096 /* by stream; a power of two */
 #define ANSWERS_TICK_MS 100
+#define ANSWERS_LOST_MAX \
+    64 /* instances of llm-svc that are known to be lost; older ones are forgotten */
 
 /* One live answer in the table. */
 typedef struct live {
@@ -36,10 +38,13 @@ struct answers {
     svc_table_t by_handle;       /* owns the live_t */
     svc_table_t by_conversation; /* the same ones */
     live_t *by_stream[ANSWERS_BUCKETS];
-    live_t *first;    /* of all */
-    svc_buf_t out;    /* an encoded job */
-    uint64_t handles; /* source of handles */
-    uint64_t timer;   /* of the tick */
+    live_t *first;                   /* of all */
+    svc_buf_t out;                   /* an encoded job */
+    proto_arena_t *arena;            /* owned; of results */
+    uint64_t lost[ANSWERS_LOST_MAX]; /* a ring; 0: nothing */
+    size_t next_lost;                /* place in it */
+    uint64_t handles;                /* source of handles */
+    uint64_t timer;                  /* of the tick */
 };
 
 /* What every answer of the table uses; `arg` is its live_t. */

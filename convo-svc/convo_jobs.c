@@ -41,6 +41,7 @@ static const proto_field_t answer_row_fields[] = {
     {"retry_after_s",    PROTO_U64,  false, 0,      PROTO_ID_MAX, offsetof(answer_row_t, retry_after_s), NULL},
     {"body_hash",        PROTO_BIN,  false, 0,      HASH,         offsetof(answer_row_t, body_hash), NULL},
     {"prompt",           PROTO_BIN,  false, 0,      READY_PROMPT, offsetof(answer_row_t, prompt), NULL},
+    {"stop_alone",       PROTO_BOOL, false, 0,      0,            offsetof(answer_row_t, stop_alone), NULL},
 };
 
 const proto_schema_t answer_row_schema = {

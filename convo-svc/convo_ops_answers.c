@@ -5,29 +5,12 @@
  * Whatever a handler tells of a state has been committed before. Thread: the loop's. */
 #include "convo.h"
 
-static status_rep_t
-status_of(const answer_row_t *row)
-{
-    return (status_rep_t){
-        .stream = row->stream,
-        .message = row->message,
-        .state = row->state,
-        .length = row->length,
-        .fence = row->fence,
-        .finish = row->finish,
-        .usage = row->usage,
-        .reason = row->reason,
-        .text = row->text,
-        .retry_after_s = row->retry_after_s,
-    };
-}
-
 /* Answers a call with the state of an answer: its end, or the present and whatever comes. */
 static void
 show(convo_t *self, svc_call_t *call, const answer_row_t *row)
 {
     answer_t *answer = answers_by_stream(self->answers, row->stream);
-    status_rep_t status = status_of(row);
+    status_rep_t status = answer_status(row);
     svc_rc rc;
 
     if (answer_state_is_terminal(row->state)) {
@@ -250,7 +233,7 @@ on_stopped(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     if (call == NULL)
         return;
     if (rc == RC_OK)
-        status = status_of(&row);
+        status = answer_status(&row);
     svc_call_finish(call, rc, rc == RC_OK ? &status : NULL);
 }
 

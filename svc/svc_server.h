@@ -82,6 +82,9 @@ svc_str svc_call_body(const svc_call_t *call);
 svc_str svc_call_trace(const svc_call_t *call);
 uint64_t svc_call_expires_ms(const svc_call_t *call);
 
+/* Did both come by the same connection? */
+bool svc_call_is_same_caller(const svc_call_t *a, const svc_call_t *b);
+
 /* Sets the text and Retry-After that go out when this call is answered with an error.
  * Copies. `text` may be NULL. */
 void svc_call_explain(svc_call_t *call, const char *text, uint64_t retry_after_s);

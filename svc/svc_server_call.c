@@ -349,6 +349,13 @@ svc_call_expires_ms(const svc_call_t *call)
     return call->expires_ms;
 }
 
+bool
+svc_call_is_same_caller(const svc_call_t *a, const svc_call_t *b)
+{
+    return a->route.n == b->route.n &&
+           memcmp(a->route.bytes, b->route.bytes, a->route.n) == 0;
+}
+
 void
 svc_call_explain(svc_call_t *call, const char *text, uint64_t retry_after_s)
 {

@@ -18,21 +18,32 @@
 
 #define TOLD_MAX 64
 #define STREAM   "0123456789abcdef"
+#define OWNER    77 /* instance of this convo-svc */
+#define LLMS_MAX 4
+#define ALONE_MS 10000
 
 /* One status that went out. */
 typedef struct {
     uint64_t call;
     int state;
-    uint64_t length, fence;
+    uint64_t length, fence, owner, llm;
     bool lost, is_last;
     char finish[80], reason[80], text[200];
     uint64_t retry_after_s, tokens;
 } told_t;
 
+/* One llm-svc. */
+typedef struct {
+    bool is_up, takes_work;
+    uint64_t instance;
+} play_llm_t;
+
 typedef struct {
     answer_t *answer;
-    uint64_t mono_ms, unix_ms; /* the clocks */
-    answer_llm_t llm;
+    uint64_t mono_ms, unix_ms;   /* the clocks */
+    play_llm_t llm;              /* the one that most tests are about */
+    play_llm_t others[LLMS_MAX]; /* instance 0: none */
+    uint64_t lost;               /* this one is known to be lost */
 
     /* The row, as committed. */
     int state;
@@ -41,19 +52,22 @@ typedef struct {
     char finish[80], reason[80];
 
     /* What is on its way. */
-    bool has_step, has_restart, is_prompting, is_calling;
+    bool has_step, has_restart, is_prompting, is_calling, is_looking;
     answer_step_t step; /* views into the copies below */
     svc_buf_t step_bytes;
     char step_finish[80], step_reason[80];
     restart_job_t restart;
     uint64_t prompt_fence;
     attach_req_t attach; /* the last one */
+    uint64_t called;     /* instance that the last generate or attach went to */
     bool refuse_jobs;    /* queues are full */
     svc_rc attach_rc;    /* of the next attach */
 
     /* What went out. */
-    size_t steps, generates, attaches, hang_ups, acks, stops, refused, told;
-    ack_req_t ack; /* the last one */
+    size_t steps, generates, attaches, hang_ups, acks, stops, wanted_stops, refused, told;
+    ack_req_t ack;                   /* the last one */
+    uint64_t acked_llm, stopped_llm; /* where the last ones went to */
+    uint64_t stopped_fence;
     svc_rc refused_rc;
     told_t tells[TOLD_MAX]; /* the last ones, by told % TOLD_MAX */
     uint64_t gone_call;     /* this one turns out to be gone when told */
@@ -113,12 +127,13 @@ play_generate(void *arg, const prompt_job_t *job)
 }
 
 static inline svc_rc
-play_attach(void *arg, const attach_req_t *req)
+play_attach(void *arg, uint64_t llm, const attach_req_t *req)
 {
     play_t *self = arg;
 
     assert_false(self->is_calling);
     self->attach = *req;
+    self->called = llm;
     self->attaches++;
     self->is_calling = self->attach_rc == RC_OK;
     return self->attach_rc;
@@ -134,23 +149,48 @@ play_hang_up(void *arg)
 }
 
 static inline void
-play_ack(void *arg, const ack_req_t *req)
+play_ack(void *arg, uint64_t llm, const ack_req_t *req)
 {
     play_t *self = arg;
 
     assert_true(req->journaled <= self->length || self->length == req->journaled);
-    assert_true(!req->stored || answer_state_is_terminal(self->state) || self->state < 0);
+    assert_true(!req->stored || answer_state_is_terminal(self->state) ||
+                self->state < 0 || req->fence != self->fence);
     self->acks++;
     self->ack = *req;
+    self->acked_llm = llm;
 }
 
 static inline void
-play_stop(void *arg, const llm_stop_req_t *req)
+play_stop(void *arg, uint64_t llm, const llm_stop_req_t *req)
 {
     play_t *self = arg;
 
-    (void)req;
     self->stops++;
+    self->stopped_llm = llm;
+    self->stopped_fence = req->fence;
+}
+
+static inline svc_rc
+play_want_stop(void *arg)
+{
+    play_t *self = arg;
+
+    if (self->refuse_jobs)
+        return RC_BUSY;
+    self->wanted_stops++;
+    return RC_OK;
+}
+
+static inline svc_rc
+play_look(void *arg)
+{
+    play_t *self = arg;
+
+    if (self->refuse_jobs)
+        return RC_BUSY;
+    self->is_looking = true;
+    return RC_OK;
 }
 
 static inline void
@@ -163,6 +203,8 @@ play_tell(void *arg, uint64_t call, const status_rep_t *status, bool is_last)
     told->state = status->state;
     told->length = status->length;
     told->fence = status->fence;
+    told->owner = status->owner;
+    told->llm = status->llm;
     told->lost = status->lost;
     told->is_last = is_last;
     told->retry_after_s = status->retry_after_s;
@@ -196,10 +238,64 @@ play_unix_ms(void *arg)
     return ((play_t *)arg)->unix_ms;
 }
 
-static inline answer_llm_t
-play_llm(void *arg)
+/* The llm-svc of an instance, NULL when there is none. */
+static inline play_llm_t *
+play_find_llm(play_t *self, uint64_t instance)
 {
-    return ((play_t *)arg)->llm;
+    if (self->llm.instance == instance)
+        return &self->llm;
+    for (size_t i = 0; i < LLMS_MAX; i++)
+        if (self->others[i].instance == instance)
+            return &self->others[i];
+    return NULL;
+}
+
+static inline bool
+play_takes_work(void *arg)
+{
+    const play_t *self = arg;
+    bool takes_work = self->llm.takes_work;
+
+    for (size_t i = 0; i < LLMS_MAX; i++)
+        takes_work |= self->others[i].takes_work;
+    return takes_work;
+}
+
+static inline bool
+play_is_up(void *arg, uint64_t instance)
+{
+    const play_llm_t *llm = play_find_llm(arg, instance);
+
+    return instance != 0 && llm != NULL && llm->is_up;
+}
+
+static inline bool
+play_is_lost(void *arg, uint64_t llm)
+{
+    return llm != 0 && ((play_t *)arg)->lost == llm;
+}
+
+static inline uint64_t
+play_next_llm(void *arg, uint64_t after)
+{
+    const play_t *self = arg;
+    uint64_t next = self->llm.is_up && self->llm.instance > after ? self->llm.instance
+                                                                  : 0;
+
+    for (size_t i = 0; i < LLMS_MAX; i++) {
+        uint64_t llm = self->others[i].instance;
+
+        if (self->others[i].is_up && llm > after && (next == 0 || llm < next))
+            next = llm;
+    }
+    return next;
+}
+
+static inline uint64_t
+play_alone_ms(void *arg)
+{
+    (void)arg;
+    return ALONE_MS;
 }
 
 static inline void
@@ -209,38 +305,70 @@ play_count(void *arg, svc_metric metric)
 }
 
 static const answer_out_t play_out = {
-    play_step,    play_restart, play_generate, play_attach, play_hang_up,
-    play_ack,     play_stop,    play_tell,     play_refuse, play_mono_ms,
-    play_unix_ms, play_llm,     play_count,
+    .step = play_step,
+    .restart = play_restart,
+    .generate = play_generate,
+    .attach = play_attach,
+    .hang_up = play_hang_up,
+    .ack = play_ack,
+    .stop = play_stop,
+    .want_stop = play_want_stop,
+    .look = play_look,
+    .tell = play_tell,
+    .refuse = play_refuse,
+    .mono_ms = play_mono_ms,
+    .unix_ms = play_unix_ms,
+    .takes_work = play_takes_work,
+    .is_up = play_is_up,
+    .is_lost = play_is_lost,
+    .next_llm = play_next_llm,
+    .alone_ms = play_alone_ms,
+    .count = play_count,
 };
+
+/* Makes an answer of this row, whose text is `text`. */
+static inline void
+play_open_row(play_t *self, const answer_row_t *row, const char *text, bool is_known)
+{
+    memset(self, 0, sizeof(*self));
+    self->mono_ms = 5000;
+    self->unix_ms = 1000000;
+    self->llm = (play_llm_t){true, true, 500};
+    self->state = row->state;
+    self->fence = row->fence;
+    self->attempt = row->attempt;
+    self->length = row->length;
+    svc_buf_init(&self->text, 1u << 25);
+    svc_buf_init(&self->step_bytes, 1u << 21);
+    assert_int_equal(svc_buf_add_str(&self->text, svc_str_c(text)), RC_OK);
+    self->answer = answer_new(row, is_known, &play_out, self);
+}
+
+/* The row that most tests begin with: one that was taken over streaming has its llm-svc in it. */
+static inline answer_row_t
+play_row(int state, const char *text)
+{
+    return (answer_row_t){.stream = SVC_LIT(STREAM),
+                          .user = 7,
+                          .conversation = 9,
+                          .message = 2,
+                          .state = state,
+                          .term = 1,
+                          .fence = 100,
+                          .attempt = 1,
+                          .owner = OWNER,
+                          .llm = state == ANSWER_WAITING ? 0 : 500,
+                          .length = strlen(text),
+                          .asked_ms = 1000000};
+}
 
 /* Makes an answer of a row in `state` with `text`; is_known: asked just now. Does not begin it. */
 static inline void
 play_open(play_t *self, int state, const char *text, bool is_known)
 {
-    answer_row_t row = {.stream = SVC_LIT(STREAM),
-                        .user = 7,
-                        .conversation = 9,
-                        .message = 2,
-                        .state = state,
-                        .term = 1,
-                        .fence = 100,
-                        .attempt = 1,
-                        .length = strlen(text),
-                        .asked_ms = 1000000};
+    answer_row_t row = play_row(state, text);
 
-    memset(self, 0, sizeof(*self));
-    self->mono_ms = 5000;
-    self->unix_ms = 1000000;
-    self->llm = (answer_llm_t){true, true, 500};
-    self->state = state;
-    self->fence = 100;
-    self->attempt = 1;
-    self->length = strlen(text);
-    svc_buf_init(&self->text, 1u << 25);
-    svc_buf_init(&self->step_bytes, 1u << 21);
-    assert_int_equal(svc_buf_add_str(&self->text, svc_str_c(text)), RC_OK);
-    self->answer = answer_new(&row, is_known, &play_out, self);
+    play_open_row(self, &row, text, is_known);
 }
 
 static inline void
@@ -294,7 +422,11 @@ play_send_prompt(play_t *self, svc_rc rc)
     if (!answer_is_prompting(self->answer, self->prompt_fence))
         return;
     self->is_calling = rc == RC_OK;
-    answer_on_generate(self->answer, rc);
+    self->called = self->llm.instance;
+    for (size_t i = 0; i < LLMS_MAX && !self->llm.takes_work; i++)
+        if (self->others[i].takes_work)
+            self->called = self->others[i].instance;
+    answer_on_generate(self->answer, rc, self->called);
 }
 
 static inline void
@@ -346,18 +478,36 @@ static inline void
 play_down(play_t *self)
 {
     self->llm.is_up = self->llm.takes_work = false;
-    if (self->is_calling)
+    if (self->is_calling && self->called == self->llm.instance)
         play_error(self, RC_UNAVAILABLE);
-    answer_on_llm_down(self->answer);
+    answer_on_llm_down(self->answer, self->llm.instance);
+}
+
+static inline void
+play_lose(play_t *self)
+{
+    self->lost = self->llm.instance;
+    answer_on_llm_lost(self->answer, self->llm.instance);
 }
 
 static inline void
 play_up(play_t *self, uint64_t instance)
 {
-    if (instance != self->llm.instance)
-        answer_on_llm_lost(self->answer);
-    self->llm = (answer_llm_t){true, true, instance};
-    answer_on_llm_up(self->answer);
+    if (instance != self->llm.instance && self->llm.instance != 0)
+        play_lose(self);
+    self->llm = (play_llm_t){true, true, instance};
+    if (self->lost == instance)
+        self->lost = 0;
+    answer_on_llm_up(self->answer, instance);
+}
+
+/* The database tells what the row is now. */
+static inline void
+play_tell_row(play_t *self, svc_rc rc, const answer_row_t *row)
+{
+    assert_true(self->is_looking);
+    self->is_looking = false;
+    answer_on_row(self->answer, rc, row);
 }
 
 static inline const told_t *

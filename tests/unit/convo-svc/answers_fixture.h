@@ -15,7 +15,7 @@
 
 #define PLAYED_QUEUE_MAX 4 /* jobs that wait for a played worker */
 #define NOTHING          ((svc_str){NULL, 0})
-#define KINDS_MAX        8
+#define KINDS_MAX        16
 
 /* What a played worker was given last. */
 typedef struct {
@@ -29,7 +29,10 @@ typedef struct {
     pthread_mutex_t mutex;  /* guards all below but for pool */
     pthread_cond_t changed; /* is_held has changed */
     bool is_held;           /* jobs wait here */
-    svc_rc rc;              /* of every job */
+    svc_rc rc;              /* of every job but a look at a row */
+    svc_rc look_rc;         /* of that */
+    uint64_t look_term;     /* of the row that is seen then */
+    int look_state;         /* likewise */
     size_t n[KINDS_MAX];    /* jobs begun, by kind */
     played_seen_t seen;
     bool writes;      /* the writer's kinds, not the readers' */
@@ -82,6 +85,23 @@ played_prompt(const prompt_job_t *job, svc_buf_t *out)
     SVC_ASSERT(proto_encode(&generate_req_schema, &req, out) == RC_OK);
 }
 
+/* Appends the row that a look is to see. */
+static inline void
+played_row(const played_pool_t *self, const watch_req_t *req, svc_buf_t *out)
+{
+    answer_row_t row = {.stream = req->stream,
+                        .user = req->user,
+                        .conversation = req->conversation,
+                        .message = 2,
+                        .state = self->look_state,
+                        .term = self->look_term,
+                        .owner = 600 + self->look_term,
+                        .fence = 100,
+                        .attempt = 1};
+
+    SVC_ASSERT(proto_encode(&answer_row_schema, &row, out) == RC_OK);
+}
+
 /* Notes a job; appends what it gives. */
 static inline void
 played_note(played_pool_t *self, const svc_job_t *job, proto_arena_t *arena,
@@ -91,7 +111,11 @@ played_note(played_pool_t *self, const svc_job_t *job, proto_arena_t *arena,
     uint32_t kind = svc_job_kind(job);
     answer_step_t *step = &self->seen.step;
     prompt_job_t prompt;
+    watch_req_t look;
 
+    if (!self->writes && kind == READ_STATUS &&
+        proto_decode(&watch_req_schema, payload, arena, &look) == RC_OK)
+        played_row(self, &look, out);
     if (!self->writes && kind == READ_PROMPT &&
         proto_decode(&prompt_job_schema, payload, arena, &prompt) == RC_OK)
         played_prompt(&prompt, out);
@@ -120,7 +144,10 @@ played_work(void *state, svc_job_t *const *jobs, size_t n)
             played_note(self, jobs[i], arena, &out);
         while (self->is_held)
             SVC_ASSERT(pthread_cond_wait(&self->changed, &self->mutex) == 0);
-        svc_job_done(jobs[i], self->rc, svc_buf_str(&out));
+        svc_job_done(jobs[i],
+                     !self->writes && svc_job_kind(jobs[i]) == READ_STATUS ? self->look_rc
+                                                                           : self->rc,
+                     svc_buf_str(&out));
         played_unlock(self);
         svc_buf_fini(&out);
     }
@@ -133,6 +160,17 @@ played_say(played_pool_t *self, svc_rc rc)
 {
     played_lock(self);
     self->rc = rc;
+    played_unlock(self);
+}
+
+/* What a look at a row sees from now on. */
+static inline void
+played_show(played_pool_t *self, svc_rc rc, uint64_t term, int state)
+{
+    played_lock(self);
+    self->look_rc = rc;
+    self->look_term = term;
+    self->look_state = state;
     played_unlock(self);
 }
 

@@ -122,11 +122,15 @@ a_newer_owner_at_llm_svc_means_giving_up(void **state)
 
     for (size_t i = 0; i < SVC_COUNT(verdicts); i++) {
         play_t *self = *state;
+        answer_row_t row = play_row(ANSWER_STREAMING, "Hello");
 
         open_streaming(self);
         play_error(self, verdicts[i]);
+        assert_false(self->is_calling);
+        row.term = 2;
+        play_tell_row(self, RC_OK, &row);
         assert_true(answer_is_over(self->answer));
-        assert_int_equal(self->refused, 1);
+        assert_true(play_last_told(self)->is_last);
         assert_int_equal(self->state, ANSWER_STREAMING);
         if (i + 1 < SVC_COUNT(verdicts))
             play_close(self);
@@ -179,7 +183,7 @@ a_waiting_answer_without_llm_svc_is_stopped_at_once(void **state)
     play_t *self = *state;
 
     play_open(self, ANSWER_WAITING, "", true);
-    self->llm = (answer_llm_t){false, false, 0};
+    self->llm = (play_llm_t){false, false, 0};
     assert_int_equal(answer_watch(self->answer, 1), RC_OK);
     answer_begin(self->answer);
     answer_stop(self->answer);
@@ -200,7 +204,7 @@ a_stop_while_the_prompt_is_built_keeps_it_from_being_sent(void **state)
     assert_false(answer_is_prompting(self->answer, 100));
     play_send_prompt(self, RC_OK);
     assert_false(self->is_calling);
-    answer_on_generate(self->answer, RC_OK);
+    answer_on_generate(self->answer, RC_OK, 500);
     play_commit(self, RC_OK);
     assert_ended(self, ANSWER_STOPPED, "");
 }
@@ -396,12 +400,12 @@ what_comes_at_the_wrong_time_changes_nothing(void **state)
     play_open(self, ANSWER_WAITING, "", true);
     answer_on_step(self->answer, RC_OK);
     answer_on_restart(self->answer, RC_OK);
-    answer_on_generate(self->answer, RC_OK);
+    answer_on_generate(self->answer, RC_OK, 500);
     play_piece(self, 0, "early");
     play_final(self, 0, "early", "stop", "");
     play_error(self, RC_NOT_FOUND);
-    answer_on_llm_lost(self->answer);
-    answer_on_llm_down(self->answer);
+    play_lose(self);
+    answer_on_llm_down(self->answer, self->llm.instance);
     assert_int_equal(self->steps, 0);
     assert_false(self->has_restart);
     answer_begin(self->answer);

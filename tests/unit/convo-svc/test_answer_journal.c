@@ -308,14 +308,19 @@ static void
 a_row_that_has_moved_on_is_given_up(void **state)
 {
     play_t *self = *state;
+    answer_row_t row = play_row(ANSWER_STREAMING, "");
 
     open_called(self);
     play_piece(self, 0, "Hello");
     play_commit(self, RC_STALE);
-    assert_true(answer_is_over(self->answer));
-    assert_int_equal(self->refused, 1);
-    assert_int_equal(self->refused_rc, RC_STALE);
+    assert_int_equal(self->counted[SVC_M_STEPS_FENCED], 1);
     assert_false(self->is_calling);
+    row.term = 2;
+    row.owner = OWNER + 1;
+    play_tell_row(self, RC_OK, &row);
+    assert_true(answer_is_over(self->answer));
+    assert_true(play_last_told(self)->is_last);
+    assert_int_equal(play_last_told(self)->owner, OWNER + 1);
     assert_int_equal(self->acks, 0);
 }
 
@@ -516,13 +521,15 @@ static void
 an_end_of_somebody_else_is_given_up(void **state)
 {
     play_t *self = *state;
+    answer_row_t row = play_row(ANSWER_INTERRUPTED, "Hello");
 
     open_streaming(self);
     play_final(self, 5, "!", "stop", "");
     play_commit(self, RC_STALE);
+    row.term = 2;
+    play_tell_row(self, RC_OK, &row);
     assert_true(answer_is_over(self->answer));
-    assert_int_equal(self->refused, 1);
-    assert_int_equal(self->refused_rc, RC_STALE);
+    assert_int_equal(play_last_told(self)->state, ANSWER_INTERRUPTED);
     assert_false(self->ack.stored);
     assert_int_equal(self->counted[SVC_M_ANSWERS_COMPLETE], 0);
 }
@@ -566,7 +573,7 @@ a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends(void **state)
     open_streaming(self);
     assert_int_equal(answer_tail(self->answer, &tail), RC_CONFLICT);
     play_down(self);
-    answer_on_llm_lost(self->answer);
+    play_lose(self);
     assert_true(play_last_told(self)->lost);
     assert_int_equal(play_last_told(self)->length, 5);
     tail.fence = 99;

@@ -173,7 +173,7 @@ shake(walk_t *self)
             self->has_stream = false;
             self->instance++;
             if (roll(self, 2) == 0)
-                answer_on_llm_lost(play->answer);
+                play_lose(play);
         }
     } else {
         play_up(play, self->instance);

@@ -30,14 +30,33 @@ who_is_there_already_is_given_instead_of_a_second_one(void **state)
 {
     test_t *self = *state;
     answer_t *one = add_answer(self, 1, ANSWER_WAITING, 0, true);
-    char room[PROTO_STREAM_BYTES];
-    answer_row_t row = {
-        .stream = stream_of(room, 9), .conversation = 1, .state = ANSWER_WAITING};
 
     assert_ptr_equal(add_answer(self, 1, ANSWER_WAITING, 0, true), one);
-    assert_ptr_equal(answers_add(self->answers, &row, true),
-                     one); /* conversation 1 is busy */
-    assert_null(by_stream(self, 9));
+    assert_int_equal(answers_count(self->answers), 1);
+}
+
+static void
+what_a_newer_row_proves_to_be_over_is_given_up(void **state)
+{
+    test_t *self = *state;
+    char room[PROTO_STREAM_BYTES];
+    answer_row_t row = {.stream = stream_of(room, 9),
+                        .user = USER,
+                        .conversation = 1,
+                        .message = 4,
+                        .state = ANSWER_WAITING,
+                        .term = 1};
+
+    (void)add_answer(self, 1, ANSWER_WAITING, 0, true);
+    watch(self, 1, &self->a);
+    assert_non_null(answers_add(self->answers, &row, true)); /* it has ended elsewhere */
+    assert_null(by_stream(self, 1));
+    assert_non_null(by_stream(self, 9));
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->rc, RC_STALE);
+    watch(self, 1, &self->b);
+    row.term = 3; /* somebody else had it meanwhile */
+    assert_int_equal(answer_term(answers_add(self->answers, &row, false)), 3);
+    assert_int_equal(service_wait(&self->service, &self->b, 2)->rc, RC_STALE);
     assert_int_equal(answers_count(self->answers), 1);
 }
 
@@ -154,8 +173,10 @@ a_restart_of_a_row_that_has_moved_on_is_given_up(void **state)
     (void)begin_answer(self, 1);
     watch(self, 1, &self->a);
     played_say(&self->writer, RC_STALE);
+    played_show(&self->reader, RC_OK, 2, ANSWER_WAITING);
     service_stop_llm(&self->service);
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->rc, RC_STALE);
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->kind, PROTO_FINAL);
+    assert_int_equal(self->a.seen[1].status.owner, 602);
     assert_int_equal(answers_count(self->answers), 0);
     assert_null(by_stream(self, 1));
 }
@@ -274,6 +295,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_answer_is_found_by_stream_and_by_conversation_and_by_nothing_else),
         TEST(who_is_there_already_is_given_instead_of_a_second_one),
+        TEST(what_a_newer_row_proves_to_be_over_is_given_up),
         TEST(many_are_found_and_those_that_stay_when_others_go),
         TEST(an_empty_table_is_taken_apart_and_null_is_harmless),
         TEST(what_was_asked_here_is_generated_and_what_was_found_is_attached_to),

@@ -230,11 +230,30 @@ a_row_that_has_moved_on_is_given_up_and_its_watchers_told_so(void **state)
     (void)begin_answer(self, 1);
     watch(self, 1, &self->a);
     played_say(&self->writer, RC_STALE);
+    played_show(&self->reader, RC_OK, 2, ANSWER_STREAMING);
     service_llm_piece(&self->service, 0, "Hello");
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->rc, RC_STALE);
-    assert_int_equal(self->a.seen[1].kind, PROTO_ERROR);
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->kind, PROTO_FINAL);
+    assert_int_equal(self->a.seen[1].status.state, ANSWER_STREAMING);
+    assert_int_equal(self->a.seen[1].status.owner, 602);
     assert_int_equal(answers_count(self->answers), 0);
     assert_int_equal(self->service.llm.acks, 0);
+    assert_int_equal(fixture_count(&self->service.fixture, SVC_M_STEPS_FENCED), 1);
+}
+
+static void
+a_row_that_is_gone_ends_its_answer_as_deleted(void **state)
+{
+    test_t *self = *state;
+
+    (void)begin_answer(self, 1);
+    watch(self, 1, &self->a);
+    played_show(&self->reader, RC_NOT_FOUND, 0, 0);
+    answer_doubt(by_stream(self, 1));
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->kind, PROTO_FINAL);
+    assert_string_equal(self->a.seen[1].reason, "deleted");
+    run_until(self, llm_may_forget);
+    assert_int_equal(self->service.llm.stops, 1);
+    assert_int_equal(answers_count(self->answers), 0);
 }
 
 /* --- llm-svc ---------------------------------------------------------------------------------- */
@@ -295,8 +314,11 @@ a_prompt_of_a_row_that_has_moved_on_is_given_up(void **state)
 
     watch(self, 1, &self->a);
     played_say(&self->reader, RC_STALE);
+    played_show(&self->reader, RC_OK, 2, ANSWER_COMPLETE);
     answers_begin(self->answers, answer, NOTHING, NOTHING);
-    assert_int_equal(service_wait(&self->service, &self->a, 2)->rc, RC_STALE);
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
+                     ANSWER_COMPLETE);
+    assert_int_equal(self->a.seen[1].kind, PROTO_FINAL);
     assert_int_equal(answers_count(self->answers), 0);
     assert_int_equal(self->service.llm.generates, 0);
 }
@@ -413,6 +435,7 @@ main(void)
         TEST(a_piece_that_the_disk_refuses_is_taken_when_it_comes_again),
         TEST(a_full_queue_takes_the_piece_when_it_comes_again),
         TEST(a_row_that_has_moved_on_is_given_up_and_its_watchers_told_so),
+        TEST(a_row_that_is_gone_ends_its_answer_as_deleted),
         TEST(a_prompt_that_cannot_be_made_ends_the_answer_with_its_reason),
         TEST(a_prompt_that_came_with_the_question_goes_out_without_a_reader),
         TEST(a_prompt_of_a_row_that_has_moved_on_is_given_up),
