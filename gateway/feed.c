@@ -46,6 +46,19 @@ feed_destroy(feed_t **self_p)
     *self_p = NULL;
 }
 
+void
+feed_start_at(feed_t *self, uint64_t from)
+{
+    svc_buf_clear(&self->window);
+    self->base = from;
+}
+
+void
+feed_rename(feed_t *self, svc_str stream)
+{
+    memcpy(self->stream, stream.p, PROTO_STREAM_BYTES);
+}
+
 svc_str
 feed_stream(const feed_t *self)
 {
@@ -210,6 +223,14 @@ feed_take_page(feed_t *self, uint64_t fence, uint64_t from, svc_str bytes)
     return append(self, from, bytes);
 }
 
+feed_news
+feed_learn(feed_t *self, uint64_t fence, uint64_t offset)
+{
+    if (fence != self->fence || is_given_up(self))
+        return FEED_SAME;
+    return learn_of(self, offset);
+}
+
 /* Replaces an owned copy and its view. */
 static void
 keep_text(char **copy, svc_str *view, svc_str text)
@@ -223,7 +244,7 @@ keep_text(char **copy, svc_str *view, svc_str text)
 static void
 settle_fence(feed_t *self, uint64_t fence)
 {
-    bool is_empty = feed_end(self) == 0;
+    bool is_empty = self->window.n == 0;
 
     if (fence == 0 || fence == self->fence)
         return;
@@ -252,6 +273,8 @@ feed_take_status(feed_t *self, const status_rep_t *status)
     mine->state = (answer_state)status->state;
     mine->length = status->length;
     mine->fence = status->fence;
+    mine->owner = status->owner;
+    mine->llm = status->llm;
     mine->lost = status->lost;
     mine->usage = status->usage;
     mine->reason = status->state == ANSWER_INTERRUPTED ? svc_rc_from_wire(status->reason)

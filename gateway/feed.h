@@ -28,6 +28,8 @@ typedef struct {
     answer_state state;     /* see there */
     uint64_t length;        /* journaled bytes */
     uint64_t fence;         /* 0: no generation yet */
+    uint64_t owner;         /* instance of the convo-svc that runs it; 0: not told */
+    uint64_t llm;           /* instance of the llm-svc that writes it; 0: not known */
     bool lost;              /* what we hold past length should be handed in */
     svc_str finish;         /* terminal: why it ended */
     usage_t usage;          /* all 0: not told */
@@ -50,6 +52,14 @@ feed_t *feed_new(const uint8_t stream[PROTO_STREAM_BYTES]);
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void feed_destroy(feed_t **self_p);
 
+/* The window begins anew at `from`, empty: nobody here will read what lies before, but
+ * page by page. `from` must not be past the journal. */
+void feed_start_at(feed_t *self, uint64_t from);
+
+/* The question has joined the answer of another stream (copied). Before the first
+ * status only. */
+void feed_rename(feed_t *self, svc_str stream);
+
 /* The stream's id; good as long as the feed. */
 svc_str feed_stream(const feed_t *self);
 
@@ -58,6 +68,9 @@ feed_news feed_take_token(feed_t *self, const proto_token_t *token);
 
 /* Takes a fetched page: `bytes` of the text of `fence`, from offset `from`. */
 feed_news feed_take_page(feed_t *self, uint64_t fence, uint64_t from, svc_str bytes);
+
+/* Text of `fence` up to `offset` exists, its llm-svc says. */
+feed_news feed_learn(feed_t *self, uint64_t fence, uint64_t offset);
 
 /* Takes a status. A terminal one stays: later ones are ignored. */
 void feed_take_status(feed_t *self, const status_rep_t *status);

@@ -1,15 +1,13 @@
 /* feed_hub.h - all answers that are being read through one reactor.
  *
- * Owns the SUB socket and the table from stream id to feed. A few fresh stream ids are
- * subscribed in advance, so that the subscription has reached llm-svc when a question
- * comes. A feed lives as long as it has viewers. Thread: its reactor's. */
+ * Owns the table from stream id to feed, and what brings the frames. A stream has one
+ * feed, however many read it; a feed lives as long as it has viewers. Viewers come with
+ * a question, or to read on what was asked elsewhere or before. Thread: its reactor's. */
 #ifndef GATEWAY_FEED_HUB_H
 #define GATEWAY_FEED_HUB_H
 
 #include "live_feed.h"
-
-#define FEED_HUB_SPARE_IDS \
-    16 /* stream ids subscribed in advance: more questions than that rarely come in the ms that a subscription takes */
+#include "token_sub.h"
 
 typedef struct feed_hub feed_hub_t;
 
@@ -21,16 +19,28 @@ feed_hub_t *feed_hub_new(svc_ctx_t *ctx, svc_peer_t *convo, svc_peer_t *llm,
 /* Closes it; all viewers must have left. Sets *self_p to NULL. NULL-safe. */
 void feed_hub_destroy(feed_hub_t **self_p);
 
-/* Asks a question as `user` in a conversation; `viewer` joins the answer's feed.
+/* Asks a question as who->user in who->conversation (who->stream is not looked at: it gets a
+ * fresh one); `viewer` joins the answer's feed, from offset 0 on. A key may join another
+ * answer: then feed_stream of the viewer's feed changes before its first status is heard.
  * Errors as of svc_peer_call: nothing was joined then. */
-svc_rc feed_hub_ask(feed_hub_t *self, const live_subject_t *who, svc_str text,
+svc_rc feed_hub_ask(feed_hub_t *self, const live_subject_t *who,
+                    const live_question_t *question,
                     live_viewer_t *viewer) SVC_MUST_CHECK;
+
+/* Reads the answer of who->stream on, from offset `from`; convo-svc has just told its
+ * `status` to who->user, which it does only if it may be read. `viewer` joins its feed, or
+ * a new one. `from` may be past all text that is known here: the viewer waits until there
+ * is more. `changed` is called before this returns. RC_BUSY: no room for this stream; nothing
+ * was joined then. */
+svc_rc feed_hub_watch(feed_hub_t *self, const live_subject_t *who,
+                      const status_rep_t *status, uint64_t from,
+                      live_viewer_t *viewer) SVC_MUST_CHECK;
 
 /* The viewer leaves; the last one takes the feed with it. Harmless when it has not
  * joined. */
 void feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer);
 
-/* convo-svc is up again: all feeds watch at once. */
+/* A convo-svc is up: feeds that nobody tells of changes watch at once. */
 void feed_hub_reattach(feed_hub_t *self);
 
 /* How many feeds there are. */

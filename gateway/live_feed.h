@@ -1,8 +1,9 @@
 /* live_feed.h - a feed with its wires: the calls that keep it going, and the viewers that read it.
  *
  * Asks the question (or watches the answer), renews the watch, fetches what is missing
- * from llm-svc or, where that cannot help, from convo-svc's journal, and hands in what
- * it holds when an answer's llm-svc is lost. A viewer is woken when something has
+ * from the answer's llm-svc or, where that cannot help, from the journal, and hands in
+ * what it holds when that llm-svc is lost. Whom it asks: watch and tail go to the
+ * convo-svc that owns the answer, reading to any. A viewer is woken when something has
  * changed and reads the feed for itself; one that is too slow for the window asks for
  * older pages here. Nothing is stopped when viewers leave. Thread: its reactor's. */
 #ifndef GATEWAY_LIVE_FEED_H
@@ -14,14 +15,22 @@
 #define LIVE_RENEW_MS 5000 /* what a gateway takes; convo-svc holds a watch for 12 s */
 #define LIVE_RETRY_MS 250  /* after a fetch that brought nothing */
 
+#define LIVE_PROBES \
+    2 /* of a feed that begins in the middle: at once, and when it is surely subscribed */
+
+typedef struct live_feed live_feed_t;
+
 /* What all feeds of a reactor share. */
 typedef struct {
     svc_ctx_t *ctx;          /* loop, log, metrics, config */
     svc_peer_t *convo, *llm; /* borrowed */
     uint64_t renew_ms;       /* between two watches */
+    /* The question has joined an answer that was begun before, of another stream. Gives
+     * the feed of that stream: the same one, renamed, or the one that was there; that has
+     * its viewers then, and `self` is gone. NULL: no room for it. */
+    live_feed_t *(*moved)(void *arg, live_feed_t *self, svc_str stream);
+    void *arg; /* of moved */
 } live_bus_t;
-
-typedef struct live_feed live_feed_t;
 
 /* One reader. Its owner embeds it, fills the first three fields, and leaves before it
  * dies. */
@@ -29,8 +38,8 @@ typedef struct live_viewer {
     void (*changed)(void *arg); /* the feed has news; must not leave the feed */
     void (*paged)(void *arg, uint64_t from, svc_str bytes); /* the page that was wanted */
     void *arg;                                              /* of both */
-    uint64_t offset;                 /* what it has read, see live_viewer_moved */
-    live_feed_t *live;               /* NULL: has not joined */
+    uint64_t offset;   /* what it has read, see live_viewer_moved; may be past all text */
+    live_feed_t *live; /* NULL: has not joined */
     struct live_viewer *prev, *next; /* in the feed's list */
     uint64_t page_call;              /* 0: none */
     uint64_t page_from;              /* wanted offset */
@@ -45,6 +54,15 @@ typedef struct {
     uint8_t trace[PROTO_TRACE_BYTES];   /* of the request */
 } live_subject_t;
 
+/* What is asked, and how. */
+typedef struct {
+    svc_str text;    /* the question; a retry has none */
+    svc_str key;     /* of the client, PROTO_KEY_MAX_BYTES at most: the same one joins the
+                        answer that it has begun; may be empty */
+    bool stop_alone; /* the answer stops when nobody has watched it for a while */
+    bool is_retry;   /* the last question once more */
+} live_question_t;
+
 /* Gives a feed without viewers. Keeps `bus`. */
 live_feed_t *live_feed_new(const live_bus_t *bus, const live_subject_t *subject);
 
@@ -53,7 +71,25 @@ live_feed_t *live_feed_new(const live_bus_t *bus, const live_subject_t *subject)
 void live_feed_destroy(live_feed_t **self_p);
 
 /* Sends the question. Errors of svc_peer_call; later ones fail the feed. */
-svc_rc live_feed_ask(live_feed_t *self, svc_str text) SVC_MUST_CHECK;
+svc_rc live_feed_ask(live_feed_t *self, const live_question_t *question) SVC_MUST_CHECK;
+
+/* Follows an answer instead, whose status has just been told: begins at `from`, or at
+ * the end of the journal if that is before. For a fresh feed. */
+void live_feed_watch(live_feed_t *self, const status_rep_t *status, uint64_t from);
+
+/* Somebody else was told this status of the feed's answer; counts when it is the first or
+ * the last one. */
+void live_feed_take_status(live_feed_t *self, const status_rep_t *status);
+
+/* The window begins anew at `from`, which is not past the journal: a viewer has come who
+ * is far ahead of it. */
+void live_feed_skip_to(live_feed_t *self, uint64_t from);
+
+/* It is the feed of this stream from now on; see live_bus_t.moved. */
+void live_feed_rename(live_feed_t *self, svc_str stream);
+
+/* Its last viewer has left: the answer's owner need not wait until the watch runs out. */
+void live_feed_unwatch(live_feed_t *self);
 
 /* The feed itself, for reading. */
 const feed_t *live_feed_feed(const live_feed_t *self);
@@ -64,7 +100,7 @@ void live_feed_take_token(live_feed_t *self, const proto_token_t *token);
 /* Renews, retries and gives up what is due; several times a second. */
 void live_feed_tick(live_feed_t *self);
 
-/* convo-svc is back: watches again at once. */
+/* A convo-svc is up: watches again at once if nobody tells of changes. */
 void live_feed_reattach(live_feed_t *self);
 
 /* We stood still: all clocks start anew. */
@@ -74,6 +110,9 @@ void live_feed_forgive(live_feed_t *self);
  * viewer's page. */
 size_t live_feed_join(live_feed_t *self, live_viewer_t *viewer);
 size_t live_feed_leave(live_feed_t *self, live_viewer_t *viewer);
+
+/* Gives all viewers to another feed of the same answer. */
+void live_feed_move_viewers(live_feed_t *self, live_feed_t *to);
 
 /* The viewer has read up to `offset`: a fetch that waited for it may go on. */
 void live_viewer_moved(live_viewer_t *viewer, uint64_t offset);

@@ -247,7 +247,8 @@ rest_chat(request_t *request)
     live_subject_t who = {.user = request_user(request),
                           .conversation = request_id(request)};
     memcpy(who.trace, request_trace(request).p, PROTO_TRACE_BYTES);
-    svc_rc rc = feed_hub_ask(reactor->hub, &who, message, &self->viewer);
+    live_question_t question = {.text = message};
+    svc_rc rc = feed_hub_ask(reactor->hub, &who, &question, &self->viewer);
     json_in_destroy(&json);
     if (rc != RC_OK) {
         request_refuse(request, rc, (svc_str){NULL, 0}, 0);

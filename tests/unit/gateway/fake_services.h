@@ -11,6 +11,7 @@
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_server.h"
+#include "svc/svc_text.h"
 #include "tests/unit/svc/bus_fixture.h"
 
 #define FAKE_FENCE       7
@@ -28,6 +29,8 @@ typedef enum {
     FAKE_WATCH,
     FAKE_READ,
     FAKE_TAIL,
+    FAKE_RETRY,
+    FAKE_UNWATCH,
     FAKE_REPLAY,
     FAKE_MODELS,
     FAKE_OPS
@@ -61,9 +64,12 @@ typedef struct {
     uint64_t released, journaled; /* bytes of it that llm-svc and convo-svc give out */
     status_rep_t status;          /* what convo-svc tells; its length is `journaled` */
     uint8_t stream[PROTO_STREAM_BYTES]; /* of the last question */
-    uint64_t watch;                     /* kept ask or watch; 0: none */
-    svc_buf_t tail;                     /* handed in */
-    uint64_t tail_from;                 /* its offset */
+    bool joins;                         /* questions join the answer of `stream` */
+    bool is_foreign;                    /* convo-svc owns no answer, it tells once */
+    char ask_key[80];   /* key and stop_alone of the last question, as text */
+    uint64_t watch;     /* kept ask or watch; 0: none */
+    svc_buf_t tail;     /* handed in */
+    uint64_t tail_from; /* its offset */
 } fakes_t;
 
 /* --- what all operations do --------------------------------------------------------------- */
@@ -192,6 +198,10 @@ fake_status(const fakes_t *self)
     status.message = 2;
     status.fence = FAKE_FENCE;
     status.length = self->journaled;
+    if (status.owner == 0)
+        status.owner = self->contexts[FAKE_CONVO].instance;
+    if (status.llm == 0)
+        status.llm = self->contexts[FAKE_LLM].instance;
     return status;
 }
 
@@ -214,7 +224,7 @@ static inline svc_rc
 fake_begin_watch(fakes_t *self, svc_call_t *call, status_rep_t *rep)
 {
     *rep = fake_status(self);
-    if (answer_state_is_terminal(rep->state))
+    if (answer_state_is_terminal(rep->state) || self->is_foreign)
         return RC_OK;
     self->watch = svc_call_id(call);
     status_rep_t status = *rep;
@@ -231,9 +241,37 @@ fake_ask(void *self, svc_call_t *call, const void *req, void *rep)
     fake_note(self, FAKE_ASK, "%d: %llu %.*s", (int)ask->user,
               (unsigned long long)ask->conversation,
               (int)(ask->text.n < 1000 ? ask->text.n : 1000), ask->text.p);
-    memcpy(fakes->stream, ask->stream.p, PROTO_STREAM_BYTES);
+    snprintf(fakes->ask_key, sizeof fakes->ask_key, "%.*s%s", FAKE_STR(ask->key),
+             ask->stop_alone ? " alone" : "");
+    if (!fakes->joins)
+        memcpy(fakes->stream, ask->stream.p, PROTO_STREAM_BYTES);
     svc_rc rc = fake_serve(self, FAKE_ASK, call, req, rep);
     return rc == RC_OK ? fake_begin_watch(self, call, rep) : rc;
+}
+
+static inline svc_rc
+fake_retry(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    fakes_t *fakes = self;
+    const retry_req_t *retry = req;
+
+    fake_note(self, FAKE_RETRY, "%d: %llu %.*s%s", (int)retry->user,
+              (unsigned long long)retry->conversation, FAKE_STR(retry->key),
+              retry->stop_alone ? " alone" : "");
+    memcpy(fakes->stream, retry->stream.p, PROTO_STREAM_BYTES);
+    svc_rc rc = fake_serve(self, FAKE_RETRY, call, req, rep);
+    return rc == RC_OK ? fake_begin_watch(self, call, rep) : rc;
+}
+
+static inline svc_rc
+fake_unwatch(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    const unwatch_req_t *unwatch = req;
+    char stream[2 * PROTO_STREAM_BYTES + 1];
+
+    svc_hex((const uint8_t *)unwatch->stream.p, PROTO_STREAM_BYTES, stream);
+    fake_note(self, FAKE_UNWATCH, "%s", stream);
+    return fake_serve(self, FAKE_UNWATCH, call, req, rep);
 }
 
 static inline svc_rc
@@ -339,7 +377,7 @@ fake_is_subscribed(void *arg)
 
     while (zmq_recv(self->pub, topic, sizeof topic, ZMQ_DONTWAIT) > 0)
         self->subscriptions += topic[0] == 1 ? 1 : 0;
-    return self->subscriptions >= FEED_HUB_SPARE_IDS;
+    return self->subscriptions >= TOKEN_SUB_SPARE_IDS;
 }
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -360,6 +398,8 @@ static const svc_op_t fake_convo_ops[] = {
     {OP_CONVO_WATCH,   &watch_req_schema,        &status_rep_schema,  fake_watch,   SVC_ANYONE, 20000},
     {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema,    fake_read,    SVC_ANYONE, 20000},
     {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema,       fake_tail,    SVC_ANYONE, 20000},
+    {OP_CONVO_RETRY,   &retry_req_schema,        &status_rep_schema,  fake_retry,   SVC_ANYONE, 20000},
+    {OP_CONVO_UNWATCH, &unwatch_req_schema,      &empty_schema,       fake_unwatch, SVC_ANYONE, 20000},
     {0},
 };
 static const svc_op_t fake_llm_ops[] = {

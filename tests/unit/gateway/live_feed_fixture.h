@@ -16,11 +16,14 @@ typedef struct {
     live_viewer_t viewer;    /* its reader; reads at once while `follows` */
     bool follows;            /* see there */
     unsigned changes;        /* told to the viewer */
+    unsigned moves;          /* of the feed, to the answer of another stream */
     unsigned pages;          /* given to it */
     uint64_t page_from;      /* the last one's offset */
     size_t page_n;           /* and bytes */
     uint64_t wanted;         /* a condition's argument */
 } world_t;
+
+static const live_question_t why = {.text = {"Why?", 4}};
 
 /* --- the world ---------------------------------------------------------------------------- */
 
@@ -49,6 +52,17 @@ on_peer(void *arg, svc_peer_event event, uint64_t instance)
     (void)instance;
 }
 
+/* The hub's part: there is no other feed, so this one takes the name. */
+static inline live_feed_t *
+on_moved(void *arg, live_feed_t *feed, svc_str stream)
+{
+    world_t *world = arg;
+
+    world->moves++;
+    live_feed_rename(feed, stream);
+    return feed;
+}
+
 static inline bool
 both_up(void *arg)
 {
@@ -74,7 +88,8 @@ open_world(void **state)
     world->llm = svc_peer_new(&bus->ctx, "llm-svc", world->fakes.endpoints[FAKE_LLM],
                               on_peer, world, &error);
     fixture_run_until(bus, both_up, world);
-    world->bus = (live_bus_t){&bus->ctx, world->convo, world->llm, LIVE_RENEW_MS};
+    world->bus = (live_bus_t){&bus->ctx,     world->convo, world->llm,
+                              LIVE_RENEW_MS, on_moved,     world};
     svc_random(subject.stream, sizeof subject.stream);
     svc_random(subject.trace, sizeof subject.trace);
     world->feed = live_feed_new(&world->bus, &subject);
@@ -168,7 +183,7 @@ static inline void
 ask(world_t *world, bool streams)
 {
     world->fakes.status.state = streams ? ANSWER_STREAMING : ANSWER_WAITING;
-    assert_int_equal(live_feed_ask(world->feed, SVC_LIT("Why?")), RC_OK);
+    assert_int_equal(live_feed_ask(world->feed, &why), RC_OK);
     run_until(world, is_heard);
     assert_string_equal(world->fakes.scripts[FAKE_ASK].asked, "3: 9 Why?");
 }

@@ -9,6 +9,8 @@
 
 #define FENCE FAKE_FENCE
 
+static const live_question_t why = {.text = {"Why?", 4}};
+
 typedef struct {
     fakes_t fakes;                     /* first: loop, services, what they give out */
     svc_peer_t *convo_peer, *llm_peer; /* the hub's */
@@ -184,8 +186,7 @@ ask(world_t *world)
 {
     live_subject_t who = {.user = 3, .conversation = 9};
 
-    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer),
-                     RC_OK);
+    assert_int_equal(feed_hub_ask(world->hub, &who, &why, &world->viewer), RC_OK);
     assert_int_equal(feed_hub_feeds(world->hub), 1);
     assert_runs_until(world, is_heard);
     assert_string_equal(world->fakes.scripts[FAKE_ASK].asked, "3: 9 Why?");
@@ -309,8 +310,7 @@ a_refused_question_fails_with_its_reason(void **state)
     world->fakes.scripts[FAKE_ASK].rc = RC_ANSWERING;
     world->fakes.scripts[FAKE_ASK].text = "no";
     world->fakes.scripts[FAKE_ASK].retry_after_s = 5;
-    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer),
-                     RC_OK);
+    assert_int_equal(feed_hub_ask(world->hub, &who, &why, &world->viewer), RC_OK);
     assert_runs_until(world, is_settled);
     assert_int_equal(feed_failed(feed_of(world)), RC_ANSWERING);
     assert_true(svc_str_eq(feed_status(feed_of(world))->text, SVC_LIT("no")));
@@ -325,7 +325,7 @@ a_service_that_is_away_refuses_at_once(void **state)
 
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
     assert_runs_until(world, convo_is_down);
-    assert_int_equal(feed_hub_ask(world->hub, &who, SVC_LIT("Why?"), &world->viewer),
+    assert_int_equal(feed_hub_ask(world->hub, &who, &why, &world->viewer),
                      RC_UNAVAILABLE);
     assert_int_equal(feed_hub_feeds(world->hub), 0);
     assert_null(world->viewer.live);

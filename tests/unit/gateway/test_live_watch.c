@@ -1,6 +1,6 @@
-/* test_live_feed_watch.c - one feed keeps its answer in sight, hands in what would be lost, and serves its viewers.
+/* test_live_watch.c - one feed keeps its answer in sight, and hands in what would be lost.
  *
- * How its text comes together is test_live_feed's. */
+ * How its text comes together is test_live_feed's, its readers are test_live_viewer's. */
 #include "live_feed_fixture.h"
 
 /* --- keeping sight ------------------------------------------------------------------------ */
@@ -13,7 +13,7 @@ a_refused_question_fails_the_feed(void **state)
     world->fakes.scripts[FAKE_ASK].rc = RC_BUSY;
     world->fakes.scripts[FAKE_ASK].text = "no";
     world->fakes.scripts[FAKE_ASK].retry_after_s = 5;
-    assert_int_equal(live_feed_ask(world->feed, SVC_LIT("Why?")), RC_OK);
+    assert_int_equal(live_feed_ask(world->feed, &why), RC_OK);
     run_until(world, has_failed);
     assert_int_equal(feed_failed(feed_of(world)), RC_BUSY);
     assert_true(svc_str_eq(feed_status(feed_of(world))->text, SVC_LIT("no")));
@@ -59,12 +59,25 @@ a_watch_that_holds_is_renewed_all_the_same(void **state)
     assert_true(feed_is_settled(feed_of(world)));
 }
 
+static bool
+watch_is_broken(void *arg)
+{
+    world_t *world = arg;
+
+    return world->changes >= world->wanted;
+}
+
 static void
 convo_svc_back_is_watched_without_a_tick(void **state)
 {
     world_t *world = *state;
 
     ask(world, true);
+    live_feed_reattach(world->feed); /* one more replica: nothing is missing */
+    world->wanted = world->changes + 1;
+    break_watch(world, RC_BUSY);
+    run_until(world, watch_is_broken);
+    assert_int_equal(asked(world, FAKE_WATCH), 0);
     live_feed_reattach(world->feed);
     fakes_await(&world->fakes, FAKE_WATCH, 1);
     tell(world, ANSWER_STREAMING, 5);
@@ -76,7 +89,7 @@ a_question_without_a_word_yet_is_not_watched(void **state)
     world_t *world = *state;
 
     world->fakes.scripts[FAKE_ASK].rc = RC_LATER;
-    assert_int_equal(live_feed_ask(world->feed, SVC_LIT("Why?")), RC_OK);
+    assert_int_equal(live_feed_ask(world->feed, &why), RC_OK);
     fakes_await(&world->fakes, FAKE_ASK, 1);
     live_feed_reattach(world->feed);
     live_feed_tick(world->feed);
@@ -107,14 +120,6 @@ a_journal_that_was_deleted_ends_the_feed(void **state)
     frame(world, FAKE_FENCE, 50, 10);
     run_until(world, has_failed);
     assert_int_equal(feed_failed(feed_of(world)), RC_DELETED);
-}
-
-static bool
-watch_is_broken(void *arg)
-{
-    world_t *world = arg;
-
-    return world->changes >= world->wanted;
 }
 
 /* The watch breaks and no other succeeds; nobody ticks for longer than gateway.reattach_s. */
@@ -235,124 +240,6 @@ nothing_is_handed_in_that_is_not_wanted(void **state)
     assert_int_equal(asked(world, FAKE_TAIL), 0);
 }
 
-/* --- viewers ------------------------------------------------------------------------------ */
-
-static bool
-has_page(void *arg)
-{
-    world_t *world = arg;
-
-    live_feed_tick(world->feed);
-    return world->pages >= world->wanted;
-}
-
-static void
-a_slow_viewer_gets_the_page_it_wants_once(void **state)
-{
-    world_t *world = *state;
-
-    ask(world, true);
-    world->fakes.journaled = 500000;
-    live_viewer_want_page(&world->viewer, 7);
-    live_viewer_want_page(&world->viewer, 8); /* one at a time */
-    world->wanted = 1;
-    run_until(world, has_page);
-    assert_int_equal(world->page_from, 7);
-    assert_int_equal(world->page_n, PROTO_PAGE_MAX_BYTES);
-    assert_string_equal(world->fakes.scripts[FAKE_READ].asked, "3: from 7");
-    live_viewer_want_page(&world->viewer, 8);
-    world->wanted = 2;
-    run_until(world, has_page);
-    assert_int_equal(world->page_from, 8);
-    assert_int_equal(asked(world, FAKE_READ), 2);
-}
-
-static void
-a_page_that_fails_is_asked_for_again(void **state)
-{
-    world_t *world = *state;
-
-    world->fakes.config.gateway_reattach_s = 10;
-    ask(world, true);
-    world->fakes.scripts[FAKE_READ].rc = RC_BUSY;
-    live_viewer_want_page(&world->viewer, 7);
-    world->wanted = 1;
-    assert_false(fixture_runs_until(&world->fakes.bus, has_page, world, 20));
-    assert_true(asked(world, FAKE_READ) >= 1);
-    world->fakes.scripts[FAKE_READ].rc = RC_OK; /* with an empty page at first */
-    assert_false(fixture_runs_until(&world->fakes.bus, has_page, world, 20));
-    world->fakes.journaled = 500000;
-    run_until(world, has_page);
-    assert_int_equal(world->page_from, 7);
-    assert_false(world->viewer.starved);
-}
-
-static bool
-is_starved(void *arg)
-{
-    world_t *world = arg;
-
-    live_viewer_want_page(&world->viewer, 7); /* wanting again does not start anew */
-    live_feed_tick(world->feed);
-    return world->viewer.starved;
-}
-
-static void
-a_viewer_whose_page_does_not_come_starves(void **state)
-{
-    world_t *world = *state;
-
-    ask(world, true);
-    world->fakes.scripts[FAKE_READ].rc = RC_LATER;
-    unsigned changes = world->changes;
-    live_viewer_want_page(&world->viewer, 7);
-    run_until(world, is_starved);
-    assert_true(world->changes > changes); /* it was told */
-    assert_int_equal(world->pages, 0);
-}
-
-static void
-viewers_come_and_go(void **state)
-{
-    world_t *world = *state;
-    live_viewer_t second = world->viewer;
-
-    ask(world, true);
-    assert_int_equal(live_feed_join(world->feed, &second), 2);
-    live_viewer_t third = world->viewer;
-    assert_int_equal(live_feed_join(world->feed, &third), 3);
-    assert_int_equal(live_feed_leave(world->feed, &second), 2); /* from the middle */
-    assert_int_equal(live_feed_leave(world->feed, &third), 1);
-    assert_int_equal(live_feed_join(world->feed, &second), 2);
-    unsigned changes = world->changes;
-    frame(world, FAKE_FENCE, 0, 10);
-    assert_int_equal(world->changes, changes + 2);
-    assert_int_equal(live_feed_leave(world->feed, &world->viewer), 1);
-    assert_null(world->viewer.live);
-    frame(world, FAKE_FENCE, 10, 10);
-    assert_int_equal(world->changes, changes + 3);
-    assert_int_equal(live_feed_leave(world->feed, &second), 0);
-    frame(world, FAKE_FENCE, 20, 10);
-    assert_int_equal(world->changes, changes + 3);
-    assert_int_equal(feed_end(feed_of(world)), 30);
-}
-
-static void
-a_viewer_that_leaves_gets_no_page(void **state)
-{
-    world_t *world = *state;
-
-    ask(world, true);
-    world->fakes.scripts[FAKE_READ].rc = RC_LATER;
-    live_viewer_want_page(&world->viewer, 7);
-    fakes_await(&world->fakes, FAKE_READ, 1);
-    assert_int_equal(live_feed_leave(world->feed, &world->viewer), 0);
-    read_rep_t page = {7, {world->fakes.truth + 7, 10}, ANSWER_STREAMING, 17};
-    svc_call_finish(fakes_kept(&world->fakes, FAKE_CONVO, FAKE_READ), RC_OK, &page);
-    fixture_run_for(&world->fakes.bus, 20);
-    assert_int_equal(world->pages, 0);
-}
-
 static void
 a_feed_that_dies_forgets_its_calls(void **state)
 {
@@ -395,11 +282,6 @@ main(void)
         FEED_TEST(no_character_is_torn_when_a_tail_is_cut),
         FEED_TEST(a_tail_that_is_refused_is_offered_again_with_the_next_status),
         FEED_TEST(nothing_is_handed_in_that_is_not_wanted),
-        FEED_TEST(a_slow_viewer_gets_the_page_it_wants_once),
-        FEED_TEST(a_page_that_fails_is_asked_for_again),
-        FEED_TEST(a_viewer_whose_page_does_not_come_starves),
-        FEED_TEST(viewers_come_and_go),
-        FEED_TEST(a_viewer_that_leaves_gets_no_page),
         FEED_TEST(a_feed_that_dies_forgets_its_calls),
     };
 

@@ -1,0 +1,174 @@
+/* token_sub.c - where token frames come in: one SUB socket for all llm-svc replicas.
+ *
+ * The socket's send queue carries subscriptions and drops them silently when it is
+ * full, so it has no bound; what it receives is bounded, and what is lost there shows
+ * up as a gap. */
+#include "token_sub.h"
+#include "svc/svc_msg.h"
+#include "svc/svc_secret.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FRAMES_PER_TURN 512
+#define RECEIVE_HWM     100000 /* frames of 64-100 bytes: some seconds of a busy llm-svc */
+
+struct token_sub {
+    svc_ctx_t *ctx;                                         /* loop, metrics */
+    token_sub_fn *on_token;                                 /* the owner's */
+    void *arg;                                              /* of on_token */
+    void *socket;                                           /* owned; SUB */
+    size_t n_spare;                                         /* ids in `spare` */
+    uint8_t spare[TOKEN_SUB_SPARE_IDS][PROTO_STREAM_BYTES]; /* subscribed, not used yet */
+};
+
+/* --- subscriptions ------------------------------------------------------------------------ */
+
+void
+token_sub_add(token_sub_t *self, svc_str stream)
+{
+    zmq_setsockopt(self->socket, ZMQ_SUBSCRIBE, stream.p, stream.n);
+    svc_loop_touched(self->ctx->loop, self->socket);
+}
+
+void
+token_sub_drop(token_sub_t *self, svc_str stream)
+{
+    zmq_setsockopt(self->socket, ZMQ_UNSUBSCRIBE, stream.p, stream.n);
+    svc_loop_touched(self->ctx->loop, self->socket);
+}
+
+static void
+fill_spare(token_sub_t *self)
+{
+    size_t n = TOKEN_SUB_SPARE_IDS - self->n_spare;
+
+    svc_random(self->spare[self->n_spare], n * PROTO_STREAM_BYTES);
+    for (; n > 0; n--)
+        zmq_setsockopt(self->socket, ZMQ_SUBSCRIBE, self->spare[self->n_spare++],
+                       PROTO_STREAM_BYTES);
+}
+
+void
+token_sub_take_id(token_sub_t *self, uint8_t out[PROTO_STREAM_BYTES])
+{
+    memcpy(out, self->spare[0], PROTO_STREAM_BYTES);
+    self->n_spare--;
+    memmove(self->spare[0], self->spare[1], self->n_spare * PROTO_STREAM_BYTES);
+    if (self->n_spare <= TOKEN_SUB_SPARE_IDS / 2) /* random bytes are a system call */
+        fill_spare(self);
+}
+
+/* --- frames ------------------------------------------------------------------------------- */
+
+static void
+take_frame(token_sub_t *self, svc_str frame)
+{
+    size_t n = frame.n < PROTO_STREAM_BYTES ? frame.n : PROTO_STREAM_BYTES;
+    svc_str topic = {frame.p, n}, bytes = {frame.p + n, frame.n - n};
+    proto_token_t token;
+
+    if (proto_token_decode(bytes, &token) != RC_OK || !svc_str_eq(token.stream, topic)) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
+        return;
+    }
+    svc_metrics_add(self->ctx->metrics, SVC_M_TOKENS_RECEIVED, 1);
+    self->on_token(self->arg, &token);
+}
+
+static void
+on_frames(void *arg, short events)
+{
+    token_sub_t *self = arg;
+    zmq_msg_t frame;
+
+    (void)events;
+    zmq_msg_init(&frame);
+    for (int i = 0; i < FRAMES_PER_TURN; i++) {
+        if (!svc_msg_recv(self->socket, &frame, ZMQ_DONTWAIT)) {
+            svc_loop_read_dry(self->ctx->loop, self->socket);
+            break;
+        }
+        take_frame(self, svc_msg_str(&frame));
+        svc_msg_skip_rest(self->socket, &frame);
+    }
+    zmq_msg_close(&frame);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static bool
+open_socket(token_sub_t *self)
+{
+    int unbounded = 0;
+    int hwm = RECEIVE_HWM;
+    int reconnect_max_ms = 1000;
+    int heartbeat_ms = 2000;
+    int silence_ms = 6000;
+    /* When we are frozen and the way to us is full, llm-svc cannot even ask whether we live: so it is told to drop
+     * us, and the frames it keeps for us, when it has not heard of us for so long. */
+    int our_silence_ms = 10000;
+
+    self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_SUB, RECEIVE_HWM);
+    if (self->socket == NULL)
+        return false;
+    zmq_setsockopt(self->socket, ZMQ_SNDHWM, &unbounded, sizeof unbounded);
+    zmq_setsockopt(self->socket, ZMQ_RCVHWM, &hwm, sizeof hwm);
+    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max_ms,
+                   sizeof reconnect_max_ms);
+    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &heartbeat_ms, sizeof heartbeat_ms);
+    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms, sizeof silence_ms);
+    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TTL, &our_silence_ms,
+                   sizeof our_silence_ms);
+    return true;
+}
+
+static bool
+connect_all(token_sub_t *self, const char *endpoints, char **error)
+{
+    for (const char *at = endpoints;; at++) {
+        size_t n = strcspn(at, ",");
+        char *endpoint = svc_str_dup((svc_str){at, n});
+        bool ok = zmq_connect(self->socket, endpoint) == 0;
+        if (!ok && asprintf(error, "bus.tokens.connect: \"%s\": %s", endpoint,
+                            zmq_strerror(zmq_errno())) < 0)
+            *error = NULL;
+        free(endpoint);
+        at += n;
+        if (!ok || *at == '\0')
+            return ok;
+    }
+}
+
+token_sub_t *
+token_sub_new(svc_ctx_t *ctx, const char *endpoints, token_sub_fn *on_token, void *arg,
+              char **error)
+{
+    token_sub_t *self = svc_alloc(sizeof *self);
+
+    self->ctx = ctx;
+    self->on_token = on_token;
+    self->arg = arg;
+    if (!open_socket(self) || !connect_all(self, endpoints, error)) {
+        token_sub_destroy(&self);
+        return NULL;
+    }
+    fill_spare(self);
+    svc_loop_add_socket(ctx->loop, self->socket, on_frames, self);
+    return self;
+}
+
+void
+token_sub_destroy(token_sub_t **self_p)
+{
+    token_sub_t *self = *self_p;
+
+    if (self == NULL)
+        return;
+    if (self->socket != NULL) {
+        svc_loop_remove_socket(self->ctx->loop, self->socket);
+        zmq_close(self->socket);
+    }
+    free(self);
+    *self_p = NULL;
+}
