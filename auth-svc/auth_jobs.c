@@ -16,6 +16,7 @@ static const proto_field_t check_fields[] = {
     /* key, type, required, min, max, where, sub */
     {"username", PROTO_STR, true,  0, PROTO_USERNAME_MAX_BYTES, offsetof(auth_check_t, username), NULL},
     {"password", PROTO_STR, true,  0, PROTO_PASSWORD_MAX_BYTES, offsetof(auth_check_t, password), NULL},
+    {"key",      PROTO_BIN, false, 0, PROTO_KEY_MAX_BYTES,      offsetof(auth_check_t, key), NULL},
     {"attempt",  PROTO_U64, false, 0, UINT64_MAX,               offsetof(auth_check_t, attempt), NULL},
     {"expires",  PROTO_U64, false, 0, UINT64_MAX,               offsetof(auth_check_t, expires_ms), NULL},
 };
@@ -26,6 +27,7 @@ static const proto_field_t verdict_fields[] = {
 static const proto_field_t user_fields[] = {
     {"username", PROTO_STR, true, 1, PROTO_USERNAME_MAX_BYTES, offsetof(auth_user_t, username), NULL},
     {"hash",     PROTO_STR, true, 1, USER_HASH_MAX_BYTES,      offsetof(auth_user_t, hash), NULL},
+    {"key",      PROTO_BIN, false, 0, PROTO_KEY_MAX_BYTES,     offsetof(auth_user_t, key), NULL},
 };
 const proto_schema_t auth_check_schema = {"auth_check", check_fields, SVC_COUNT(check_fields), sizeof(auth_check_t)};
 const proto_schema_t auth_verdict_schema = {"auth_verdict", verdict_fields, SVC_COUNT(verdict_fields), sizeof(auth_verdict_t)};
@@ -60,7 +62,7 @@ open_worker(void *arg, char **error)
 
     self->shared = arg;
     svc_buf_init(&self->out, PROTO_ENVELOPE_MAX_BYTES + PROTO_USERNAME_MAX_BYTES +
-                                 USER_HASH_MAX_BYTES);
+                                 USER_HASH_MAX_BYTES + PROTO_KEY_MAX_BYTES);
     self->arena = proto_arena_new();
     self->connection = self->shared->driver->connect(self->shared->store, error);
     if (self->connection != NULL)
@@ -108,15 +110,18 @@ check(worker_t *self, const auth_check_t *request, uint64_t *user_out)
     return RC_OK;
 }
 
-/* Hashes for a new user. A name that is taken is told early; who is first is decided by the writer. */
+/* Hashes for a new user. A name that is taken is told early, unless by this very request when it came before: that one goes on
+ * with the hash that is stored. Who is first, and whose name it is then, is decided by the writer. */
 static svc_rc
-hash(worker_t *self, const auth_check_t *request, char out[PASSWORD_HASH_BYTES + 1])
+hash(worker_t *self, const auth_check_t *request, char out[USER_HASH_MAX_BYTES + 1])
 {
     user_row_t row;
     svc_rc rc = self->shared->driver->find(self->connection, request->username, &row);
 
-    if (rc == RC_OK)
+    if (rc == RC_OK && !user_row_has_key(&row, request->key))
         return RC_USERNAME_TAKEN;
+    if (rc == RC_OK)
+        memcpy(out, row.hash, sizeof(row.hash));
     if (rc != RC_NOT_FOUND)
         return rc;
     rc = password_hash(self->hasher, request->password, out);
@@ -128,7 +133,7 @@ work_on(worker_t *self, svc_job_t *job)
 {
     auth_check_t request = {.attempt = 0};
     auth_verdict_t verdict = {.user = 0};
-    char hashed[PASSWORD_HASH_BYTES + 1] = "";
+    char hashed[USER_HASH_MAX_BYTES + 1] = "";
     svc_rc rc = proto_decode(&auth_check_schema, svc_job_payload(job), self->arena,
                              &request);
 
@@ -149,7 +154,9 @@ work_on(worker_t *self, svc_job_t *job)
         return;
     }
     answer(self, job, RC_OK, &auth_user_schema,
-           &(auth_user_t){.username = request.username, .hash = svc_str_c(hashed)});
+           &(auth_user_t){.username = request.username,
+                          .hash = svc_str_c(hashed),
+                          .key = request.key});
     sodium_memzero(hashed, sizeof(hashed));
 }
 
@@ -181,6 +188,7 @@ read_users(worker_t *self, svc_job_t *const *jobs, size_t n, new_user_t *users,
         owners[n_users] = jobs[i];
         users[n_users++] = (new_user_t){.username = user.username,
                                         .hash = user.hash,
+                                        .key = user.key,
                                         .created_s = svc_unix_ms() / 1000};
     }
     return n_users;

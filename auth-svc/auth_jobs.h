@@ -24,6 +24,7 @@ typedef enum {
 /* A name and a password. */
 typedef struct {
     svc_str username, password; /* as the client sent them */
+    svc_str key;                /* of a register */
     uint64_t attempt;           /* comes back with the verdict */
     uint64_t expires_ms;        /* Unix; nobody waits any more after it */
 } auth_check_t;
@@ -36,7 +37,7 @@ typedef struct {
 
 /* A user to be added. */
 typedef struct {
-    svc_str username, hash;
+    svc_str username, hash, key;
 } auth_user_t;
 
 extern const proto_schema_t auth_check_schema, auth_verdict_schema, auth_user_schema;

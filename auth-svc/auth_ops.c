@@ -7,6 +7,7 @@
 #include "auth_jobs.h"
 #include "password.h"
 #include "throttle.h"
+#include "ticket.h"
 #include "token.h"
 
 #include "proto/utf8.h"
@@ -30,18 +31,20 @@
     6 /* so many times in a row nobody waits: the gateway has had its answers */
 
 struct auth {
-    svc_ctx_t *ctx;         /* borrowed */
-    auth_shared_t shared;   /* for the workers; owns its store */
-    svc_server_t *server;   /* owned */
-    svc_pool_t *bcrypt;     /* owned: looks up and hashes */
-    svc_pool_t *writer;     /* owned: adds users */
-    token_signer_t *tokens; /* owned */
-    throttle_t *throttle;   /* owned */
-    uint64_t drain_timer;   /* 0: not draining */
-    unsigned quiet_looks;   /* while draining: how often in a row nobody waited */
+    svc_ctx_t *ctx;           /* borrowed */
+    auth_shared_t shared;     /* for the workers; owns its store */
+    svc_server_t *server;     /* owned */
+    svc_pool_t *bcrypt;       /* owned: looks up and hashes */
+    svc_pool_t *writer;       /* owned: adds users */
+    token_signer_t *tokens;   /* owned */
+    ticket_signer_t *tickets; /* owned */
+    throttle_t *throttle;     /* owned */
+    uint64_t drain_timer;     /* 0: not draining */
+    unsigned quiet_looks;     /* while draining: how often in a row nobody waited */
+    char ticket[TICKET_TEXT_BYTES + 1]; /* of the reply that is being encoded */
 };
 
-static svc_handler_fn on_register, on_login, on_verify;
+static svc_handler_fn on_register, on_login, on_verify, on_ticket, on_redeem;
 
 // clang-format off
 const svc_op_t auth_ops[] = {
@@ -49,6 +52,8 @@ const svc_op_t auth_ops[] = {
     {OP_AUTH_REGISTER, &register_req_schema, &register_rep_schema, on_register, SVC_GATEWAY | SVC_TOOL, SLOW_BUDGET_MS},
     {OP_AUTH_LOGIN,    &login_req_schema,    &login_rep_schema,    on_login,    SVC_GATEWAY | SVC_TOOL, SLOW_BUDGET_MS},
     {OP_AUTH_VERIFY,   &verify_req_schema,   &verify_rep_schema,   on_verify,   SVC_GATEWAY | SVC_TOOL, VERIFY_BUDGET_MS},
+    {OP_AUTH_TICKET,   &ticket_req_schema,   &ticket_rep_schema,   on_ticket,   SVC_GATEWAY | SVC_TOOL, VERIFY_BUDGET_MS},
+    {OP_AUTH_REDEEM,   &redeem_req_schema,   &redeem_rep_schema,   on_redeem,   SVC_GATEWAY | SVC_TOOL, VERIFY_BUDGET_MS},
     {0},
 };
 // clang-format on
@@ -144,9 +149,11 @@ on_register(void *arg, svc_call_t *call, const void *request, void *reply)
         return RC_INVALID_USERNAME;
     if (!is_password(self, req->password))
         return RC_INVALID_PASSWORD;
-    rc = submit_check(
-        self, call, AUTH_JOB_HASH,
-        &(auth_check_t){.username = req->username, .password = req->password}, on_hashed);
+    rc = submit_check(self, call, AUTH_JOB_HASH,
+                      &(auth_check_t){.username = req->username,
+                                      .password = req->password,
+                                      .key = req->key},
+                      on_hashed);
     return rc == RC_OK ? RC_LATER : rc;
 }
 
@@ -248,25 +255,90 @@ on_verify(void *arg, svc_call_t *call, const void *request, void *reply)
                        &rep->expires_s);
 }
 
+/* --- auth.ticket, auth.redeem ------------------------------------------------------------ */
+
+static svc_rc
+on_ticket(void *arg, svc_call_t *call, const void *request, void *reply)
+{
+    auth_t *self = arg;
+    const ticket_req_t *req = request;
+    ticket_rep_t *rep = reply;
+    const uint64_t now_s = svc_unix_ms() / 1000;
+    const uint64_t usual_s = self->ctx->config->auth_ticket_s;
+
+    (void)call;
+    if (req->expires_s <= now_s)
+        return RC_UNAUTHORIZED;
+    rep->expires_in_s = req->expires_s - now_s < usual_s ? req->expires_s - now_s
+                                                         : usual_s;
+    ticket_make(self->tickets,
+                &(ticket_t){.user = req->user,
+                            .conversation = req->conversation,
+                            .open_until_s = now_s + rep->expires_in_s,
+                            .expires_s = req->expires_s},
+                self->ticket);
+    rep->ticket = svc_str_c(self->ticket);
+    svc_metrics_add(self->ctx->metrics, SVC_M_TICKETS, 1);
+    return RC_OK;
+}
+
+static svc_rc
+on_redeem(void *arg, svc_call_t *call, const void *request, void *reply)
+{
+    auth_t *self = arg;
+    const redeem_req_t *req = request;
+    redeem_rep_t *rep = reply;
+    ticket_t ticket;
+    svc_rc rc = ticket_check(self->tickets, req->ticket, svc_unix_ms() / 1000, &ticket);
+
+    (void)call;
+    if (rc != RC_OK)
+        return rc;
+    *rep = (redeem_rep_t){.user = ticket.user,
+                          .conversation = ticket.conversation,
+                          .open_until_s = ticket.open_until_s,
+                          .expires_s = ticket.expires_s};
+    return RC_OK;
+}
+
 /* --- life -------------------------------------------------------------------------------- */
 
-/* Makes the signer from jwt.secret, or from the secret beside the database. */
-static token_signer_t *
-open_tokens(const svc_config_t *config, char **error)
+static bool
+open_signers_with(auth_t *self, const void *secret, size_t n)
 {
+    self->tokens = token_signer_new(secret, n, self->ctx->config->jwt_ttl_s);
+    self->tickets = ticket_signer_new(secret, n);
+    return true;
+}
+
+/* With a database for many, a secret of each replica's own would make the others' tokens worthless. */
+static bool
+has_secret_for_many(const svc_config_t *config, char **error)
+{
+    if (config->storage_driver == SVC_STORAGE_SQLITE || config->jwt_secret[0] != '\0')
+        return true;
+    *error = svc_str_dup(SVC_LIT("jwt.secret must be configured with storage.driver: "
+                                 "postgresql, the same for every auth-svc"));
+    return false;
+}
+
+/* Makes the signers from jwt.secret, or from the secret beside the database. */
+static bool
+open_signers(auth_t *self, char **error)
+{
+    const svc_config_t *config = self->ctx->config;
     uint8_t secret[SVC_SECRET_BYTES];
-    token_signer_t *tokens = NULL;
+    bool good = false;
     char *path;
 
     if (config->jwt_secret[0] != '\0')
-        return token_signer_new(config->jwt_secret, strlen(config->jwt_secret),
-                                config->jwt_ttl_s);
+        return open_signers_with(self, config->jwt_secret, strlen(config->jwt_secret));
     path = svc_secret_path_beside(config->sqlite_path, "jwt.secret");
     if (svc_secret_load_or_make(path, secret, error) == RC_OK)
-        tokens = token_signer_new(secret, sizeof(secret), config->jwt_ttl_s);
+        good = open_signers_with(self, secret, sizeof(secret));
     sodium_memzero(secret, sizeof(secret));
     free(path);
-    return tokens;
+    return good;
 }
 
 static svc_pool_t *
@@ -309,8 +381,9 @@ auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
     self->shared.metrics = ctx->metrics;
     self->shared.cost = config->auth_bcrypt_cost;
     self->throttle = throttle_new(config->auth_guess_limit, config->auth_guess_window_s);
-    if ((self->shared.store = driver->open(config, error)) != NULL &&
-        (self->tokens = open_tokens(config, error)) != NULL &&
+    if (has_secret_for_many(config, error) &&
+        (self->shared.store = driver->open(config, error)) != NULL &&
+        open_signers(self, error) &&
         (self->bcrypt = open_bcrypt_pool(self, count_threads(config), error)) != NULL &&
         (self->writer = open_pool(
              self, auth_writer_pool(config->auth_bcrypt_queue + AUTH_WRITER_BATCH),
@@ -336,6 +409,7 @@ auth_destroy(auth_t **self_p)
     svc_pool_destroy(&self->bcrypt);
     svc_pool_destroy(&self->writer);
     token_signer_destroy(&self->tokens);
+    ticket_signer_destroy(&self->tickets);
     throttle_destroy(&self->throttle);
     if (self->shared.store != NULL)
         self->shared.driver->close(self->shared.store);

@@ -1,8 +1,8 @@
-/* auth_ops.h - the operations of auth-svc: register, login, verify.
+/* auth_ops.h - the operations of auth-svc: register, login, verify, ticket, redeem.
  *
- * Serves them on the loop of its context; verify is answered at once, the other two after the
- * workers have done the slow part. Owns everything the service has: store, pools, throttle
- * table, signer and server. Thread: the front thread. */
+ * Serves them on the loop of its context; register and login are answered after the workers have
+ * done the slow part, the others at once. Owns everything the service has: store, pools, throttle
+ * table, signers and server. Thread: the front thread. */
 #ifndef AUTH_OPS_H
 #define AUTH_OPS_H
 

@@ -6,7 +6,7 @@
 #ifndef AUTH_USER_STORE_H
 #define AUTH_USER_STORE_H
 
-#include "proto/base.h"
+#include "proto/proto.h"
 #include "svc/svc_config.h"
 
 #define USER_HASH_MAX_BYTES 127 /* of a stored hash: bcrypt has 60 */
@@ -14,6 +14,8 @@
 typedef struct {
     uint64_t id;                        /* 1.., never used again */
     char hash[USER_HASH_MAX_BYTES + 1]; /* of the password, with its NUL */
+    uint8_t key[PROTO_KEY_MAX_BYTES];   /* of the request that added it */
+    size_t n_key;                       /* its bytes, 0: none */
 } user_row_t;
 
 /* A user to be added, and what became of it. */
@@ -22,9 +24,9 @@ typedef struct {
     svc_str hash;       /* borrowed */
     svc_str key;        /* borrowed; a request key, may be empty */
     uint64_t created_s; /* Unix seconds */
+    uint64_t id;        /* out: of the user */
     svc_rc
-        rc; /* out: RC_OK (also of one that was added with the same key before), RC_USERNAME_TAKEN, RC_INTERNAL */
-    uint64_t id; /* out: of the user */
+        rc; /* out: RC_OK (also of one added with the same key before), RC_USERNAME_TAKEN, RC_INTERNAL, RC_UNAVAILABLE */
 } new_user_t;
 
 typedef struct {
@@ -40,12 +42,19 @@ typedef struct {
     /* Closes it, on its thread. NULL-safe. */
     void (*disconnect)(void *connection);
 
-    /* Finds a user by name. RC_NOT_FOUND, RC_INTERNAL. */
+    /* Finds a user by name. RC_NOT_FOUND, RC_INTERNAL, RC_UNAVAILABLE: the database is away for the moment. */
     svc_rc (*find)(void *connection, svc_str username, user_row_t *out);
 
-    /* Adds users in one transaction and sets rc and id of each: they are durable on return. RC_INTERNAL: none of them was added. */
+    /* Adds users in one transaction and sets rc and id of each: they are durable on return. Anything but RC_OK: none of them was added. */
     svc_rc (*add)(void *connection, new_user_t *users, size_t n);
 } user_store_driver_t;
+
+/* True when a user was added by a request with this key. */
+static inline bool
+user_row_has_key(const user_row_t *row, svc_str key)
+{
+    return key.n > 0 && key.n == row->n_key && memcmp(key.p, row->key, key.n) == 0;
+}
 
 extern const user_store_driver_t user_store_sqlite;
 

@@ -23,11 +23,14 @@ static const char *const migrations[] = {
     "  password_hash TEXT NOT NULL,"
     "  created_s INTEGER NOT NULL"
     ") STRICT;",
+    "ALTER TABLE user ADD COLUMN request_key BLOB;", /* NULL: registered without one */
 };
 
-#define SQL_FIND "SELECT id, password_hash FROM user WHERE username = ?1"
-#define SQL_ADD \
-    "INSERT INTO user (username, password_hash, created_s) VALUES (?1, ?2, ?3)"
+#define SQL_FIND "SELECT id, password_hash, request_key FROM user WHERE username = ?1"
+#define SQL_ADD                                                           \
+    "INSERT INTO user (username, password_hash, created_s, request_key) " \
+    "VALUES (?1, ?2, ?3, ?4)"
+#define SQL_FIND_KEY "SELECT id FROM user WHERE username = ?1 AND request_key = ?2"
 
 typedef struct {
     char *path; /* of the database, owned */
@@ -35,8 +38,8 @@ typedef struct {
 } store_t;
 
 typedef struct {
-    sqlite3 *db;              /* owned */
-    sqlite3_stmt *find, *add; /* owned */
+    sqlite3 *db;                         /* owned */
+    sqlite3_stmt *find, *add, *find_key; /* owned */
 } connection_t;
 
 /* Sets *error to "path: what: why". */
@@ -63,6 +66,7 @@ disconnect(void *arg)
         return;
     sqlite3_finalize(self->find);
     sqlite3_finalize(self->add);
+    sqlite3_finalize(self->find_key);
     sqlite3_close(self->db);
     free(self);
 }
@@ -84,6 +88,13 @@ open_database(const char *path, char **error)
     return NULL;
 }
 
+static bool
+prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out)
+{
+    return sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL) ==
+           SQLITE_OK;
+}
+
 static void *
 connect_store(void *arg, char **error)
 {
@@ -91,11 +102,9 @@ connect_store(void *arg, char **error)
     connection_t *self = svc_alloc(sizeof(*self));
 
     self->db = open_database(store->path, error);
-    if (self->db != NULL &&
-        sqlite3_prepare_v3(self->db, SQL_FIND, -1, SQLITE_PREPARE_PERSISTENT, &self->find,
-                           NULL) == SQLITE_OK &&
-        sqlite3_prepare_v3(self->db, SQL_ADD, -1, SQLITE_PREPARE_PERSISTENT, &self->add,
-                           NULL) == SQLITE_OK)
+    if (self->db != NULL && prepare(self->db, SQL_FIND, &self->find) &&
+        prepare(self->db, SQL_ADD, &self->add) &&
+        prepare(self->db, SQL_FIND_KEY, &self->find_key))
         return self;
     if (self->db != NULL)
         explain(error, store->path, "this is no database of users",
@@ -190,6 +199,14 @@ bind(sqlite3_stmt *q, int index, svc_str text)
                                SQLITE_UTF8) == SQLITE_OK;
 }
 
+/* Binds a request key, NULL for none. */
+static bool
+bind_key(sqlite3_stmt *q, int index, svc_str key)
+{
+    return key.n == 0 ||
+           sqlite3_bind_blob64(q, index, key.p, key.n, SQLITE_STATIC) == SQLITE_OK;
+}
+
 static svc_rc
 find(void *arg, svc_str username, user_row_t *out)
 {
@@ -209,10 +226,38 @@ find(void *arg, svc_str username, user_row_t *out)
     hash = (const char *)sqlite3_column_text(q, 1);
     if (hash == NULL || sqlite3_column_bytes(q, 1) > USER_HASH_MAX_BYTES)
         goto out;
+    out->n_key = (size_t)sqlite3_column_bytes(q, 2);
+    if (out->n_key > sizeof(out->key))
+        goto out;
+    if (out->n_key > 0)
+        memcpy(out->key, sqlite3_column_blob(q, 2), out->n_key);
     out->id = (uint64_t)sqlite3_column_int64(q, 0);
     (void)snprintf(out->hash, sizeof(out->hash), "%s", hash);
     rc = RC_OK;
 out:
+    sqlite3_reset(q);
+    sqlite3_clear_bindings(q);
+    return rc;
+}
+
+/* A name is taken: by this very request when it came before? Sets id then. */
+static svc_rc
+look_for_key(connection_t *self, new_user_t *user)
+{
+    sqlite3_stmt *q = self->find_key;
+    svc_rc rc = RC_INTERNAL;
+    int step = SQLITE_ERROR;
+
+    if (user->key.n == 0)
+        return RC_USERNAME_TAKEN;
+    if (bind(q, 1, user->username) && bind_key(q, 2, user->key))
+        step = sqlite3_step(q);
+    if (step == SQLITE_ROW) {
+        user->id = (uint64_t)sqlite3_column_int64(q, 0);
+        rc = RC_OK;
+    } else if (step == SQLITE_DONE) {
+        rc = RC_USERNAME_TAKEN;
+    }
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
     return rc;
@@ -227,14 +272,15 @@ insert(connection_t *self, new_user_t *user)
     int step = SQLITE_ERROR;
 
     if (bind(q, 1, user->username) && bind(q, 2, user->hash) &&
-        sqlite3_bind_int64(q, 3, (sqlite3_int64)user->created_s) == SQLITE_OK)
+        sqlite3_bind_int64(q, 3, (sqlite3_int64)user->created_s) == SQLITE_OK &&
+        bind_key(q, 4, user->key))
         step = sqlite3_step(q);
     if (step == SQLITE_DONE) {
         user->id = (uint64_t)sqlite3_last_insert_rowid(self->db);
         rc = RC_OK;
     } else if (step == SQLITE_CONSTRAINT &&
                sqlite3_extended_errcode(self->db) == SQLITE_CONSTRAINT_UNIQUE) {
-        rc = RC_USERNAME_TAKEN;
+        rc = look_for_key(self, user);
     }
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);

@@ -18,6 +18,7 @@
 typedef struct {
     char names[USERS_MAX][32]; /* a user's id is its place, from 1 */
     char hashes[USERS_MAX][USER_HASH_MAX_BYTES + 1];
+    const char *key;                  /* of the request that added them all; NULL: none */
     size_t n;                         /* users */
     atomic_int connects, disconnects; /* connections */
     atomic_int finds, adds, largest;  /* calls; users in the largest add */
@@ -102,6 +103,9 @@ store_find(void *connection, svc_str username, user_row_t *out)
     if (i == store->n)
         return RC_NOT_FOUND;
     out->id = i + 1;
+    out->n_key = store->key == NULL ? 0 : strlen(store->key);
+    if (out->n_key > 0)
+        memcpy(out->key, store->key, out->n_key);
     memcpy(out->hash, store->hashes[i], sizeof(out->hash));
     return RC_OK;
 }
@@ -413,6 +417,37 @@ a_hash_is_what_the_writer_wants_to_be_given(void **state)
 }
 
 static void
+a_request_that_comes_again_goes_on_with_the_hash_that_is_stored(void **state)
+{
+    (void)state;
+    bench_t *bench = open_bench();
+    auth_check_t check = {.username = SVC_LIT("ann"),
+                          .password = SVC_LIT("secret-a"),
+                          .key = SVC_LIT("first"),
+                          .expires_ms = svc_unix_ms() + 60000};
+    auth_user_t user;
+    have_user(bench, "ann", "secret-a");
+    bench->store.key = "first";
+    open_pool(bench, auth_bcrypt_pool(1, 10));
+    assert_int_equal(submit(bench, AUTH_JOB_HASH, &auth_check_schema, &check, 0), RC_OK);
+    check.key = SVC_LIT("firs");
+    assert_int_equal(submit(bench, AUTH_JOB_HASH, &auth_check_schema, &check, 1), RC_OK);
+    check.key = SVC_LIT("");
+    assert_int_equal(submit(bench, AUTH_JOB_HASH, &auth_check_schema, &check, 2), RC_OK);
+    await_done(bench, 3);
+    assert_int_equal(bench->told[0].rc, RC_OK);
+    assert_int_equal(proto_decode(&auth_user_schema,
+                                  (svc_str){bench->told[0].bytes, bench->told[0].n},
+                                  bench->arena, &user),
+                     RC_OK);
+    assert_true(svc_str_eq(user.hash, svc_str_c(bench->store.hashes[0])));
+    assert_true(svc_str_eq(user.key, SVC_LIT("first")));
+    assert_int_equal(bench->told[1].rc, RC_USERNAME_TAKEN);
+    assert_int_equal(bench->told[2].rc, RC_USERNAME_TAKEN);
+    close_bench(bench);
+}
+
+static void
 a_name_that_is_taken_and_a_password_that_cannot_be_are_told_before_hashing(void **state)
 {
     (void)state;
@@ -605,6 +640,7 @@ main(void)
         cmocka_unit_test(what_nobody_waits_for_any_more_is_not_done),
         cmocka_unit_test(what_waits_at_the_end_is_not_done),
         cmocka_unit_test(a_hash_is_what_the_writer_wants_to_be_given),
+        cmocka_unit_test(a_request_that_comes_again_goes_on_with_the_hash_that_is_stored),
         cmocka_unit_test(
             a_name_that_is_taken_and_a_password_that_cannot_be_are_told_before_hashing),
         cmocka_unit_test(users_that_wait_are_added_in_one_transaction_of_a_bounded_size),

@@ -1,235 +1,11 @@
-/* test_auth_ops.c - register, login and verify over a real bus, with real workers and a real file.
+/* test_auth_ops.c - register, login and verify, good and bad, many at once, and with a database that fails.
  *
- * The caller is a peer that says it is the gateway, on the same loop as the service. bcrypt runs
- * at its least cost. A second driver stands for a database that fails. */
-#include "tests/unit/svc/bus_fixture.h"
+ * A second driver stands for a database that fails. */
+#include "auth_fixture.h"
 
-#include "auth-svc/auth_ops.h"
 #include "auth-svc/password.h"
 
-#include "svc/svc_peer.h"
-
 #include <sqlite3.h>
-#include <unistd.h>
-
-#define REPLIES_MAX 64
-
-/* How a call ended. */
-typedef struct {
-    svc_rc rc;              /* RC_LATER: not yet */
-    uint64_t user;          /* register, verify */
-    uint64_t expires_s;     /* login, verify */
-    char token[4097];       /* login */
-    uint64_t retry_after_s; /* errors */
-} outcome_t;
-
-typedef struct {
-    fixture_t fixture;               /* first: of the service */
-    svc_ctx_t caller;                /* says it is the gateway */
-    svc_config_t *config;            /* owned */
-    char dir[64];                    /* of its data */
-    auth_t *auth;                    /* under test */
-    svc_peer_t *peer;                /* its caller */
-    outcome_t outcomes[REPLIES_MAX]; /* of calls in flight */
-    size_t n;                        /* calls begun */
-} bench_t;
-
-/* --- the bench -------------------------------------------------------------------------------- */
-
-static bool
-is_up(void *arg)
-{
-    return svc_peer_is_up(((bench_t *)arg)->peer);
-}
-
-static void
-on_event(void *arg, svc_peer_event event, uint64_t instance)
-{
-    (void)arg;
-    (void)event;
-    (void)instance;
-}
-
-static void
-start_service(bench_t *bench)
-{
-    char *error = NULL;
-
-    bench->fixture.ctx.config = bench->config;
-    bench->auth = auth_new(&bench->fixture.ctx, &user_store_sqlite, &error);
-    if (bench->auth == NULL)
-        fail_msg("%s", error);
-    bench->peer = svc_peer_new(&bench->caller, "auth-svc", auth_endpoint(bench->auth),
-                               on_event, bench, &error);
-    assert_non_null(bench->peer);
-    fixture_run_until(&bench->fixture, is_up, bench);
-}
-
-static void
-stop_service(bench_t *bench)
-{
-    svc_peer_destroy(&bench->peer);
-    auth_destroy(&bench->auth);
-    assert_null(bench->auth);
-}
-
-/* Opens a bench with some YAML of its own. */
-static void
-open_bench(bench_t *bench, const char *yaml)
-{
-    char text[512];
-    char *error = NULL;
-
-    memset(bench, 0, sizeof(*bench));
-    (void)snprintf(bench->dir, sizeof(bench->dir), "/tmp/test_auth_ops.XXXXXX");
-    assert_non_null(mkdtemp(bench->dir));
-    (void)snprintf(text, sizeof(text), "sqlite: {path: %s/x.db}\n%s%s\n", bench->dir,
-                   strstr(yaml, "bcrypt_cost") == NULL ? "auth.bcrypt_cost: 4\n" : "",
-                   yaml);
-    bench->config = svc_config_parse(svc_str_c(text), "test", false, &error);
-    if (bench->config == NULL)
-        fail_msg("%s", error);
-    free(bench->config->bus_auth.bind);
-    bench->config->bus_auth.bind = svc_str_dup(SVC_LIT("tcp://127.0.0.1:*"));
-    fixture_open(&bench->fixture, "auth-svc");
-    bench->caller = bench->fixture.ctx;
-    bench->caller.service = "gateway";
-    bench->caller.instance = 78;
-    start_service(bench);
-}
-
-static void
-close_bench(bench_t *bench)
-{
-    char command[128];
-
-    stop_service(bench);
-    svc_config_destroy(&bench->config);
-    fixture_close(&bench->fixture);
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", bench->dir);
-    assert_int_equal(system(command), 0);
-}
-
-/* --- calls ------------------------------------------------------------------------------------- */
-
-static void
-on_register_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep,
-                  const error_rep_t *error)
-{
-    outcome_t *out = arg;
-
-    out->rc = rc;
-    out->retry_after_s = error->retry_after_s;
-    if (kind == PROTO_FINAL)
-        out->user = ((const register_rep_t *)rep)->user;
-}
-
-static void
-on_login_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep,
-               const error_rep_t *error)
-{
-    outcome_t *out = arg;
-    const login_rep_t *login = rep;
-
-    out->rc = rc;
-    out->retry_after_s = error->retry_after_s;
-    if (kind != PROTO_FINAL)
-        return;
-    out->expires_s = login->expires_s;
-    memcpy(out->token, login->token.p, login->token.n);
-    out->token[login->token.n] = '\0';
-}
-
-static void
-on_verify_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep,
-                const error_rep_t *error)
-{
-    outcome_t *out = arg;
-
-    (void)error;
-    out->rc = rc;
-    if (kind != PROTO_FINAL)
-        return;
-    out->user = ((const verify_rep_t *)rep)->user;
-    out->expires_s = ((const verify_rep_t *)rep)->expires_s;
-}
-
-/* Begins a call; its outcome is the next of the bench. */
-static outcome_t *
-begin(bench_t *bench, svc_peer_request_t request)
-{
-    outcome_t *out = &bench->outcomes[bench->n++ % REPLIES_MAX];
-
-    memset(out, 0, sizeof(*out));
-    out->rc = RC_LATER;
-    request.timeout_ms = FIXTURE_PATIENCE_MS;
-    request.arg = out;
-    assert_int_equal(svc_peer_call(bench->peer, &request, NULL), RC_OK);
-    return out;
-}
-
-static outcome_t *
-begin_register(bench_t *bench, svc_str username, svc_str password)
-{
-    register_req_t req = {.username = username, .password = password};
-
-    return begin(bench, (svc_peer_request_t){.op = OP_AUTH_REGISTER,
-                                             .req_schema = &register_req_schema,
-                                             .req = &req,
-                                             .rep_schema = &register_rep_schema,
-                                             .on_reply = on_register_reply});
-}
-
-static outcome_t *
-begin_login(bench_t *bench, svc_str username, svc_str password, const char *address)
-{
-    login_req_t req = {username, password, svc_str_c(address)};
-
-    return begin(bench, (svc_peer_request_t){.op = OP_AUTH_LOGIN,
-                                             .req_schema = &login_req_schema,
-                                             .req = &req,
-                                             .rep_schema = &login_rep_schema,
-                                             .on_reply = on_login_reply});
-}
-
-static bool
-is_over(void *arg)
-{
-    return ((outcome_t *)arg)->rc != RC_LATER;
-}
-
-static outcome_t
-finish(bench_t *bench, outcome_t *outcome)
-{
-    fixture_run_until(&bench->fixture, is_over, outcome);
-    return *outcome;
-}
-
-static outcome_t
-register_user(bench_t *bench, const char *username, const char *password)
-{
-    return finish(bench, begin_register(bench, svc_str_c(username), svc_str_c(password)));
-}
-
-static outcome_t
-login(bench_t *bench, const char *username, const char *password)
-{
-    return finish(
-        bench, begin_login(bench, svc_str_c(username), svc_str_c(password), "1.1.1.1"));
-}
-
-static outcome_t
-verify(bench_t *bench, svc_str token)
-{
-    verify_req_t req = {token};
-
-    return finish(bench,
-                  begin(bench, (svc_peer_request_t){.op = OP_AUTH_VERIFY,
-                                                    .req_schema = &verify_req_schema,
-                                                    .req = &req,
-                                                    .rep_schema = &verify_rep_schema,
-                                                    .on_reply = on_verify_reply}));
-}
 
 /* --- tests -------------------------------------------------------------------------------------- */
 
@@ -532,7 +308,8 @@ a_hash_of_the_original_backend_logs_in(void **state)
     hash[2] = 'a';
     path = svc_config_users_path(bench.config);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_true(asprintf(&sql, "INSERT INTO user VALUES (9, 'old', '%s', 1)", hash) > 0);
+    assert_true(
+        asprintf(&sql, "INSERT INTO user VALUES (9, 'old', '%s', 1, NULL)", hash) > 0);
     assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
     assert_int_equal(login(&bench, "old", "correct horse").rc, RC_OK);
@@ -558,6 +335,8 @@ other_services_may_not_call(void **state)
     assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_FORBIDDEN);
     assert_int_equal(login(&bench, "ann", "correct horse").rc, RC_FORBIDDEN);
     assert_int_equal(verify(&bench, SVC_LIT("a.b.c")).rc, RC_FORBIDDEN);
+    assert_int_equal(ask_ticket(&bench, 1, 1, PROTO_ID_MAX).rc, RC_FORBIDDEN);
+    assert_int_equal(redeem(&bench, SVC_LIT("a")).rc, RC_FORBIDDEN);
     close_bench(&bench);
 }
 
@@ -689,6 +468,9 @@ what_keeps_it_from_starting_is_told(void **state)
     (void)state;
     open_bench(&bench, "");
     assert_does_not_start(&bench, &user_store_sqlite, "is in use by another auth-svc");
+    bench.config->storage_driver = SVC_STORAGE_POSTGRESQL; /* whatever the driver */
+    assert_does_not_start(&bench, &user_store_sqlite, "jwt.secret must be configured");
+    bench.config->storage_driver = SVC_STORAGE_SQLITE;
     driver.open = fail_to_open;
     assert_does_not_start(&bench, &driver, "no database today");
     stop_service(&bench);

@@ -186,6 +186,38 @@ a_second_process_is_sent_to_postgresql(void **state)
     driver->close(store);
 }
 
+static void
+a_taken_name_is_told_whose_it_is_to_the_request_that_took_it(void **state)
+{
+    void *store = open_store();
+    void *connection = connect_to(store);
+    new_user_t users[] = {user("ann"), user("ann"), user("ann"), user("ann"),
+                          user("bob")};
+    user_row_t row;
+
+    (void)state;
+    users[0].key = users[1].key = users[4].key = SVC_LIT("a\0key");
+    users[2].key = SVC_LIT("a\0kex");
+    assert_int_equal(driver->add(connection, users, SVC_COUNT(users)), RC_OK);
+    assert_int_equal(users[0].rc, RC_OK);
+    assert_int_equal(users[1].rc, RC_OK);
+    assert_int_equal(users[1].id, users[0].id);
+    assert_int_equal(users[2].rc, RC_USERNAME_TAKEN);
+    assert_int_equal(users[3].rc, RC_USERNAME_TAKEN);
+    assert_int_equal(users[4].rc, RC_OK);
+    assert_true(users[4].id != users[0].id);
+    assert_int_equal(driver->find(connection, SVC_LIT("ann"), &row), RC_OK);
+    assert_true(user_row_has_key(&row, SVC_LIT("a\0key")));
+    assert_false(user_row_has_key(&row, SVC_LIT("a\0kex")));
+    assert_false(user_row_has_key(&row, SVC_LIT("")));
+    users[1].id = 0;
+    assert_int_equal(driver->add(connection, &users[1], 1), RC_OK);
+    assert_int_equal(users[1].rc, RC_OK);
+    assert_int_equal(users[1].id, users[0].id);
+    driver->disconnect(connection);
+    driver->close(store);
+}
+
 /* Runs SQL on the file behind the store's back. */
 static void
 tamper(const char *sql)
@@ -197,6 +229,41 @@ tamper(const char *sql)
     assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
     free(path);
+}
+
+static void
+a_file_of_the_first_release_is_brought_up_to_date(void **state)
+{
+    new_user_t again = user("ann");
+    user_row_t row;
+    void *store, *connection;
+
+    (void)state;
+    driver->close(open_store());
+    tamper("DROP TABLE user;"
+           "CREATE TABLE user ("
+           "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+           "  username TEXT NOT NULL UNIQUE COLLATE BINARY,"
+           "  password_hash TEXT NOT NULL,"
+           "  created_s INTEGER NOT NULL"
+           ") STRICT;"
+           "INSERT INTO user VALUES (5, 'ann', '" HASH "', 1);"
+           "PRAGMA user_version = 1");
+    store = open_store();
+    connection = connect_to(store);
+    assert_int_equal(driver->find(connection, SVC_LIT("ann"), &row), RC_OK);
+    assert_int_equal(row.id, 5);
+    assert_string_equal(row.hash, HASH);
+    assert_int_equal(row.n_key, 0);
+    again.key = SVC_LIT("key");
+    assert_int_equal(driver->add(connection, &again, 1), RC_OK);
+    assert_int_equal(again.rc, RC_USERNAME_TAKEN);
+    again.username = SVC_LIT("bob");
+    assert_int_equal(driver->add(connection, &again, 1), RC_OK);
+    assert_int_equal(again.rc, RC_OK);
+    assert_int_equal(again.id, 6);
+    driver->disconnect(connection);
+    driver->close(store);
 }
 
 static void
@@ -277,6 +344,11 @@ main(void)
                                         make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_second_process_is_sent_to_postgresql, make_dir,
                                         remove_dir),
+        cmocka_unit_test_setup_teardown(
+            a_taken_name_is_told_whose_it_is_to_the_request_that_took_it, make_dir,
+            remove_dir),
+        cmocka_unit_test_setup_teardown(a_file_of_the_first_release_is_brought_up_to_date,
+                                        make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_a_newer_release_is_refused, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(what_is_no_database_is_refused, make_dir,
