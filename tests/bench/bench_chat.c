@@ -241,7 +241,7 @@ take_line(bench_chat_t *self, const char *p, const char *end)
         self->has_id = true;
         return true;
     }
-    if (*p == ':' || BEGINS(p, end, "event: "))
+    if (*p == ':' || BEGINS(p, end, "event: ") || BEGINS(p, end, "retry: "))
         return true;
     return fail(self, true, "a strange line: %.*s", end - p < 60 ? (int)(end - p) : 60,
                 p);

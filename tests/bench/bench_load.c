@@ -1,6 +1,7 @@
 /* bench_load.c - the load generator of the bench: chats checked byte by byte, plain requests.
  *
  *   bench_load chats --target 127.0.0.1:8080 --parallel 32 --count 320 --model bench:burst:200
+ *   bench_load chats --viewers 3 … each answer is read by two more, from its start
  *   bench_load chats --raw … the same through a bare proxy, or straight to the provider
  *   bench_load list|history|create|login --target … --parallel 32 --count 1000 (or --ms 3000)
  *   bench_load get --path /x --target … plain GET; every answer must equal the first
@@ -152,8 +153,9 @@ print_result(const load_t *self, uint32_t verified)
            self->what, self->done, self->failed, self->wrong, seconds);
     if (self->phase == PHASE_CHATS)
         printf(",\"tokens\":%" PRIu64 ",\"tokens_per_s\":%.1f,\"events\":%" PRIu64
-               ",\"verified\":%u",
-               self->tokens, (double)self->tokens / seconds, self->events, verified);
+               ",\"watched\":%" PRIu64 ",\"verified\":%u",
+               self->tokens, (double)self->tokens / seconds, self->events, self->watched,
+               verified);
     else
         printf(",\"per_s\":%.1f,\"bytes\":%zu", (double)self->done / seconds,
                self->expected_n);
@@ -374,6 +376,7 @@ read_number(load_t *self, const char *key, const char *value)
         {"--ramp-ms", &self->ramp_ms},
         {"--timeout-s", &self->timeout_s},
         {"--verify", &self->verify},
+        {"--viewers", &self->viewers},
     };
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -418,7 +421,8 @@ read_options(load_t *self, int argc, char **argv)
 int
 main(int argc, char **argv)
 {
-    static load_t load = {.parallel = 1, .count = 0, .timeout_s = 120, .path = "/"};
+    static load_t load = {
+        .parallel = 1, .viewers = 1, .count = 0, .timeout_s = 120, .path = "/"};
     static const bench_http_calls_t calls = {load_on_body, load_on_end};
     struct rlimit limit;
 
@@ -432,7 +436,9 @@ main(int argc, char **argv)
         run_yardstick(dir);
         return 0;
     }
-    load.slots_n = load.parallel;
+    if (load.viewers == 0)
+        die("--viewers wants one at least", 0, "");
+    load.slots_n = load.parallel * load.viewers;
     load.width = load.parallel;
     if (strcmp(load.what, "chats") == 0 && load.width > SETUP_PARALLEL)
         load.width = SETUP_PARALLEL;

@@ -25,6 +25,7 @@ typedef struct {
     uint32_t job;      /* number of the request or chat */
     bool busy;         /* something is under way */
     bool counted;      /* its chat counts as open */
+    bool watches;      /* the answer of another slot's chat */
 } slot_t;
 
 struct load {
@@ -41,6 +42,7 @@ struct load {
     uint32_t ramp_ms;      /* chats: until all have begun */
     uint32_t timeout_s;    /* then what is left has failed */
     uint32_t verify;       /* chats whose history is read afterwards */
+    uint32_t viewers;      /* of each answer, the one who asked included */
     bool wait;             /* for a line on stdin, before it begins */
 
     bench_http_t *http; /* owned */
@@ -66,6 +68,7 @@ struct load {
     uint32_t open;      /* chats that stream at this moment */
     bool told_open;     /* all of them did, and it has been said */
     uint64_t tokens;    /* in the answers, as the provider wrote them */
+    uint64_t watched;   /* tokens that the other viewers got */
     uint64_t events;    /* pieces that they came in */
     uint64_t from_us;   /* beginning of the phase */
     uint64_t to_us;     /* its end */

@@ -57,6 +57,83 @@ keep_body(slot_t *slot, const char *bytes, size_t n)
     return true;
 }
 
+/* The model of a slot's chat, with its letter. */
+static const char *
+name_of(const load_t *self, const slot_t *slot, char *out, size_t cap)
+{
+    snprintf(out, cap, "%s:%c", self->model, (char)('a' + slot->job % BENCH_LETTERS));
+    return out;
+}
+
+/* Begins to check what a slot is about to get; `latency` is for paced tokens. */
+static void
+begin_check(const load_t *self, slot_t *slot, bench_hist_t *latency)
+{
+    char name[80];
+    bench_model_t model;
+
+    name_of(self, slot, name, sizeof(name));
+    if (!bench_model_parse(name, strlen(name), &model))
+        abort();
+    bench_chat_begin(&slot->chat, self->kind, &model,
+                     model.mode == BENCH_PACED ? latency : NULL);
+}
+
+/* --- the other viewers of an answer ----------------------------------------------------------- */
+
+/* Slots of the viewers besides the one who asks in slot i: they stand behind all that ask. */
+static slot_t *
+watcher(const load_t *self, const slot_t *asker, uint32_t k)
+{
+    uint32_t i = (uint32_t)(asker - self->slots);
+
+    return &self->slots[self->parallel + i * (self->viewers - 1) + k];
+}
+
+/* The slot whose answer this one reads; itself when it asks. */
+static slot_t *
+asker_of(load_t *self, slot_t *slot)
+{
+    uint32_t i = (uint32_t)(slot - self->slots);
+
+    return i < self->parallel ? slot
+                              : &self->slots[(i - self->parallel) / (self->viewers - 1)];
+}
+
+/* True while somebody still reads the answer that this slot has asked for. */
+static bool
+is_read(const load_t *self, const slot_t *asker)
+{
+    bool busy = asker->busy;
+
+    for (uint32_t k = 0; k + 1 < self->viewers; k++)
+        busy |= watcher(self, asker, k)->busy;
+    return busy;
+}
+
+/* The answer has begun: the others open its stream. */
+static void
+begin_watches(load_t *self, const slot_t *asker)
+{
+    for (uint32_t k = 0; self->kind == CHAT_GATEWAY && k + 1 < self->viewers; k++) {
+        slot_t *slot = watcher(self, asker, k);
+        char request[LOAD_REQUEST_BYTES];
+        char path[96];
+
+        slot->watches = true;
+        slot->busy = true;
+        slot->job = asker->job;
+        slot->body_n = 0;
+        begin_check(self, slot, NULL);
+        snprintf(path, sizeof(path), "/api/chat/%" PRIu64 "/stream",
+                 self->ids[asker->job]);
+        size_t n = write_request(self, request, sizeof(request), "GET", path, "");
+        bench_http_send(self->http,
+                        bench_http_conn(self->http, (uint32_t)(slot - self->slots)),
+                        request, n);
+    }
+}
+
 bool
 load_on_body(bench_conn_t *conn, const char *bytes, size_t n)
 {
@@ -66,9 +143,10 @@ load_on_body(bench_conn_t *conn, const char *bytes, size_t n)
     if (self->phase != PHASE_CHATS || conn->status != 200)
         return keep_body(slot, bytes, n);
     bool good = bench_chat_feed(&slot->chat, bytes, n);
-    if (!slot->counted && slot->chat.first_us != 0) {
+    if (!slot->counted && !slot->watches && slot->chat.first_us != 0) {
         slot->counted = true;
         self->open++;
+        begin_watches(self, slot);
     }
     return good;
 }
@@ -172,30 +250,25 @@ begin_chat(load_t *self, bench_conn_t *conn)
 {
     slot_t *slot = conn->user;
     char request[LOAD_REQUEST_BYTES];
-    char model_name[80];
     char path[96];
     char body[256];
-    bench_model_t model;
 
     slot->job = self->begun++;
     slot->body_n = 0;
     slot->busy = true;
     slot->counted = false;
-    snprintf(model_name, sizeof(model_name), "%s:%c", self->model,
-             (char)('a' + slot->job % BENCH_LETTERS));
-    if (!bench_model_parse(model_name, strlen(model_name), &model))
-        abort();
-    bench_chat_begin(&slot->chat, self->kind, &model,
-                     model.mode == BENCH_PACED ? &self->added : NULL);
+    begin_check(self, slot, &self->added);
     if (self->kind == CHAT_GATEWAY) {
         snprintf(path, sizeof(path), "/api/chat/%" PRIu64, self->ids[slot->job]);
         snprintf(body, sizeof(body), "{\"message\":\"question %u\"}", slot->job);
     } else {
+        char model_name[80];
+
         snprintf(path, sizeof(path), "/v1/chat/completions");
         snprintf(body, sizeof(body),
                  "{\"model\":\"%s\",\"stream\":true,\"messages\":[{\"role\":\"user\","
                  "\"content\":\"question %u\"}]}",
-                 model_name, slot->job);
+                 name_of(self, slot, model_name, sizeof(model_name)), slot->job);
     }
     size_t n = write_request(self, request, sizeof(request), "POST", path, body);
     bench_http_send(self->http, conn, request, n);
@@ -210,10 +283,14 @@ end_chat(load_t *self, bench_conn_t *conn, const char *fault)
 
     if (slot->counted)
         self->open--;
-    self->tokens += chat->text.next;
-    self->events += chat->events;
-    if (chat->first_us != 0)
-        bench_hist_add(&self->first, chat->first_us - conn->begun_us);
+    if (slot->watches) {
+        self->watched += chat->text.next;
+    } else {
+        self->tokens += chat->text.next;
+        self->events += chat->events;
+        if (chat->first_us != 0)
+            bench_hist_add(&self->first, chat->first_us - conn->begun_us);
+    }
     if (conn->status != 200 && !fault) {
         snprintf(text, sizeof(text), "HTTP %d: %.120s", conn->status,
                  slot->body_n > 0 ? slot->body : "");
@@ -246,11 +323,15 @@ load_on_end(bench_conn_t *conn, const char *fault)
         self->fault = fault;
         return;
     }
-    self->done++;
     if (self->phase == PHASE_REQUESTS)
         end_request(self, conn, fault);
     else
         end_chat(self, conn, fault);
+    slot = asker_of(self, slot);
+    if (is_read(self, slot))
+        return;
+    self->done++;
+    conn = bench_http_conn(self->http, (uint32_t)(slot - self->slots));
     if (self->failed > FAILURES_MAX) /* nobody is there: no use in trying on */
         self->limit = self->begun;
     if (self->begun >= self->limit)
