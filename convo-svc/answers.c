@@ -180,7 +180,7 @@ answers_new(svc_ctx_t *ctx)
 
 void
 answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer, svc_pool_t *reader,
-            svc_peer_t *llm)
+            svc_peers_t *llm)
 {
     self->server = server;
     self->writer = writer;

@@ -9,7 +9,7 @@
 #define ANSWERS_H
 
 #include "answer.h"
-#include "svc/svc_peer.h"
+#include "svc/svc_peers.h"
 #include "svc/svc_pool.h"
 #include "svc/svc_server.h"
 
@@ -25,7 +25,7 @@ answers_t *answers_new(svc_ctx_t *ctx);
 /* Names what answers work with; all of them outlive the table's last use but for answers_destroy, which needs
  * server and llm. */
 void answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer,
-                 svc_pool_t *reader, svc_peer_t *llm);
+                 svc_pool_t *reader, svc_peers_t *llm);
 
 /* Ends all of them here (their rows stay as they are), frees the table and sets *self_p to NULL. NULL-safe. */
 void answers_destroy(answers_t **self_p);

@@ -142,7 +142,7 @@ takes_work(void *arg)
 {
     const live_t *live = arg;
 
-    return svc_peer_is_up(live->table->llm) && !svc_peer_is_draining(live->table->llm);
+    return svc_peers_takes_work(live->table->llm);
 }
 
 static bool
@@ -150,7 +150,7 @@ is_up(void *arg, uint64_t llm)
 {
     const live_t *live = arg;
 
-    return svc_peer_is_up(live->table->llm) && svc_peer_instance(live->table->llm) == llm;
+    return svc_peers_has(live->table->llm, llm);
 }
 
 static bool
@@ -164,13 +164,27 @@ is_lost(void *arg, uint64_t llm)
     return false;
 }
 
+typedef struct {
+    uint64_t after, found; /* the least instance beyond `after`; 0: none */
+} next_t;
+
+static void
+look_at_next(void *arg, uint64_t instance)
+{
+    next_t *next = arg;
+
+    if (instance > next->after && (next->found == 0 || instance < next->found))
+        next->found = instance;
+}
+
 static uint64_t
 next_llm(void *arg, uint64_t after)
 {
     const live_t *live = arg;
-    uint64_t llm = svc_peer_instance(live->table->llm);
+    next_t next = {after, 0};
 
-    return svc_peer_is_up(live->table->llm) && llm > after ? llm : 0;
+    svc_peers_each(live->table->llm, look_at_next, &next);
+    return next.found;
 }
 
 /* Opens a generate or attach call. `schema` NULL: req is a svc_str that is encoded already. */
@@ -188,11 +202,11 @@ call_llm(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schem
         .hold_ms = HOLD_MS,
         .on_reply = on_journal,
         .arg = live,
+        .instance = llm,
     };
 
-    if (!is_up(live, llm))
-        return RC_UNAVAILABLE;
-    return svc_peer_call(live->table->llm, &request, &live->call);
+    return llm == 0 ? RC_UNAVAILABLE
+                    : svc_peers_call(live->table->llm, &request, &live->call);
 }
 
 static void
@@ -214,7 +228,7 @@ on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 static void
 send_prompt(live_t *live, svc_str prompt)
 {
-    uint64_t llm = svc_peer_instance(live->table->llm);
+    uint64_t llm = svc_peers_pick(live->table->llm);
 
     answer_on_generate(live->answer, call_llm(live, llm, OP_LLM_GENERATE, NULL, &prompt),
                        llm);
@@ -266,7 +280,7 @@ hang_up(void *arg)
 {
     live_t *live = arg;
 
-    svc_peer_forget(live->table->llm, live->call);
+    svc_peers_forget(live->table->llm, live->call);
     live->call = 0;
 }
 
@@ -275,8 +289,8 @@ static void
 post(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schema,
      const void *req)
 {
-    svc_rc rc = !is_up(live, llm) ? RC_UNAVAILABLE
-                                  : svc_peer_post(live->table->llm, op, schema, req);
+    svc_rc rc = llm == 0 ? RC_UNAVAILABLE
+                         : svc_peers_post(live->table->llm, llm, op, schema, req);
 
     if (rc != RC_OK)
         svc_log_debug(live->table->ctx->log, "%s was not sent: %s", op,

@@ -160,8 +160,8 @@ convo_new(svc_ctx_t *ctx, char **error)
     if (svc_server_new(ctx, config->bus_convo.bind, convo_ops, self, &self->server,
                        error) != RC_OK)
         goto fail;
-    self->llm = svc_peer_new(ctx, "llm-svc", config->bus_llm.connect, answers_on_llm,
-                             self->answers, error);
+    self->llm = svc_peers_new(ctx, "llm-svc", config->bus_llm.connect, answers_on_llm,
+                              self->answers, error);
     if (self->llm == NULL)
         goto fail;
     answers_set(self->answers, self->server, self->writer, self->reader, self->llm);
@@ -201,7 +201,7 @@ convo_destroy(convo_t **self_p)
     svc_loop_cancel(self->ctx->loop, self->drain_timer);
     convo_drop_held(self);
     answers_destroy(&self->answers);
-    svc_peer_destroy(&self->llm);
+    svc_peers_destroy(&self->llm);
     svc_server_destroy(&self->server);
     convo_cache_destroy(&self->cache);
     convo_cache_destroy(&self->lists);

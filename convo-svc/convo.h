@@ -37,7 +37,7 @@ typedef struct convo {
     convo_cache_t *
         lists; /* owned; of lists, always in memory: another process would be slower than the database */
     svc_server_t *server; /* owned */
-    svc_peer_t *llm;      /* owned */
+    svc_peers_t *llm;     /* owned */
     answers_t *answers;   /* owned */
     proto_arena_t *arena; /* of results */
     svc_table_t lookups;  /* owns the histories that the cache is asked for, by call */

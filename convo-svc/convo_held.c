@@ -47,7 +47,7 @@ static void
 look(void *arg, short events)
 {
     convo_t *self = arg;
-    bool is_up = svc_peer_is_up(self->llm);
+    bool is_up = svc_peers_is_up(self->llm);
     uint64_t now = svc_loop_now_ms(self->ctx->loop);
     convo_held_t *held;
 

@@ -95,7 +95,7 @@ convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
     if (self->is_draining)
         return RC_UNAVAILABLE;
     /* Nobody is there to begin an answer. One that is being written already is only joined. */
-    if (!svc_peer_is_up(self->llm) &&
+    if (!svc_peers_is_up(self->llm) &&
         answers_by_stream(self->answers, ask->stream) == NULL)
         return convo_hold_ask(self, call);
     rc = convo_commit_ask(self, svc_call_id(call), svc_call_body(call));

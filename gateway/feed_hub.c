@@ -262,7 +262,7 @@ feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer)
 /* --- life --------------------------------------------------------------------------------- */
 
 feed_hub_t *
-feed_hub_new(svc_ctx_t *ctx, svc_peer_t *convo, svc_peer_t *llm, char **error)
+feed_hub_new(svc_ctx_t *ctx, svc_peers_t *convo, svc_peers_t *llm, char **error)
 {
     feed_hub_t *self = svc_alloc(sizeof *self);
 

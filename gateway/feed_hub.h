@@ -13,7 +13,7 @@ typedef struct feed_hub feed_hub_t;
 
 /* Gives a hub that reads token frames from config->bus_tokens.connect. Keeps ctx and
  * the peers. NULL with *error (free() it) set: that is no endpoint. */
-feed_hub_t *feed_hub_new(svc_ctx_t *ctx, svc_peer_t *convo, svc_peer_t *llm,
+feed_hub_t *feed_hub_new(svc_ctx_t *ctx, svc_peers_t *convo, svc_peers_t *llm,
                          char **error);
 
 /* Closes it; all viewers must have left. Sets *self_p to NULL. NULL-safe. */
@@ -22,7 +22,7 @@ void feed_hub_destroy(feed_hub_t **self_p);
 /* Asks a question as who->user in who->conversation (who->stream is not looked at: it gets a
  * fresh one); `viewer` joins the answer's feed, from offset 0 on. A key may join another
  * answer: then feed_stream of the viewer's feed changes before its first status is heard.
- * Errors as of svc_peer_call: nothing was joined then. */
+ * Errors as of svc_peers_call: nothing was joined then. */
 svc_rc feed_hub_ask(feed_hub_t *self, const live_subject_t *who,
                     const live_question_t *question,
                     live_viewer_t *viewer) SVC_MUST_CHECK;

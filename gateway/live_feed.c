@@ -56,10 +56,10 @@ live_feed_destroy(live_feed_t **self_p)
     if (self == NULL)
         return;
     svc_loop_cancel(self->bus->ctx->loop, self->patience_timer);
-    svc_peer_forget(self->bus->convo, self->watch_call);
-    svc_peer_forget(self->bus->convo, self->tail_call);
-    svc_peer_forget(self->fetch_is_read ? self->bus->convo : self->bus->llm,
-                    self->fetch_call);
+    svc_peers_forget(self->bus->convo, self->watch_call);
+    svc_peers_forget(self->bus->convo, self->tail_call);
+    svc_peers_forget(self->fetch_is_read ? self->bus->convo : self->bus->llm,
+                     self->fetch_call);
     feed_destroy(&self->feed);
     free(self);
     *self_p = NULL;
@@ -198,7 +198,6 @@ on_read(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_
 static svc_rc
 call_replay(live_feed_t *self)
 {
-    uint64_t llm = feed_status(self->feed)->llm;
     replay_req_t replay = {feed_stream(self->feed), self->fetch_fence,
                            feed_end(self->feed)};
     svc_peer_request_t request = {
@@ -210,11 +209,10 @@ call_replay(live_feed_t *self)
         .timeout_ms = 1000,
         .on_reply = on_replay,
         .arg = self,
+        .instance = feed_status(self->feed)->llm,
     };
 
-    if (llm != 0 && llm != svc_peer_instance(self->bus->llm))
-        return RC_UNAVAILABLE;
-    return svc_peer_call(self->bus->llm, &request, &self->fetch_call);
+    return svc_peers_call(self->bus->llm, &request, &self->fetch_call);
 }
 
 svc_rc
@@ -233,7 +231,7 @@ live_feed_call_read(const live_feed_t *self, uint64_t from, svc_reply_fn *on_rep
         .arg = arg,
     };
 
-    return svc_peer_call(self->bus->convo, &request, call);
+    return svc_peers_call(self->bus->convo, &request, call);
 }
 
 /* Asks the next source. False: nobody is there, or a probe has nobody to ask. */

@@ -10,7 +10,7 @@
 #define GATEWAY_LIVE_FEED_H
 
 #include "feed.h"
-#include "svc/svc_peer.h"
+#include "svc/svc_peers.h"
 
 #define LIVE_RENEW_MS 5000 /* what a gateway takes; convo-svc holds a watch for 12 s */
 #define LIVE_RETRY_MS 250  /* after a fetch that brought nothing */
@@ -22,9 +22,9 @@ typedef struct live_feed live_feed_t;
 
 /* What all feeds of a reactor share. */
 typedef struct {
-    svc_ctx_t *ctx;          /* loop, log, metrics, config */
-    svc_peer_t *convo, *llm; /* borrowed */
-    uint64_t renew_ms;       /* between two watches */
+    svc_ctx_t *ctx;           /* loop, log, metrics, config */
+    svc_peers_t *convo, *llm; /* borrowed */
+    uint64_t renew_ms;        /* between two watches */
     /* The question has joined an answer that was begun before, of another stream. Gives
      * the feed of that stream: the same one, renamed, or the one that was there; that has
      * its viewers then, and `self` is gone. NULL: no room for it. */
@@ -70,7 +70,7 @@ live_feed_t *live_feed_new(const live_bus_t *bus, const live_subject_t *subject)
  * NULL-safe. */
 void live_feed_destroy(live_feed_t **self_p);
 
-/* Sends the question. Errors of svc_peer_call; later ones fail the feed. */
+/* Sends the question. Errors of svc_peers_call; later ones fail the feed. */
 svc_rc live_feed_ask(live_feed_t *self, const live_question_t *question) SVC_MUST_CHECK;
 
 /* Follows an answer instead, whose status has just been told: begins at `from`, or at

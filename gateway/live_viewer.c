@@ -21,7 +21,7 @@ live_feed_join(live_feed_t *self, live_viewer_t *viewer)
 size_t
 live_feed_leave(live_feed_t *self, live_viewer_t *viewer)
 {
-    svc_peer_forget(self->bus->convo, viewer->page_call);
+    svc_peers_forget(self->bus->convo, viewer->page_call);
     *(viewer->prev != NULL ? &viewer->prev->next : &self->viewers) = viewer->next;
     if (viewer->next != NULL)
         viewer->next->prev = viewer->prev;

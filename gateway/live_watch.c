@@ -15,7 +15,7 @@ static void on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep,
                       const error_rep_t *error);
 static void hand_in_tail(live_feed_t *self);
 
-static svc_peer_t *
+static svc_peers_t *
 convo_of(const live_feed_t *self)
 {
     return self->bus->convo;
@@ -27,10 +27,7 @@ owner_of(const live_feed_t *self)
 {
     uint64_t owner = feed_status(self->feed)->owner;
 
-    return owner != 0 && svc_peer_is_up(convo_of(self)) &&
-                   svc_peer_instance(convo_of(self)) == owner
-               ? owner
-               : 0;
+    return svc_peers_has(convo_of(self), owner) ? owner : 0;
 }
 
 /* --- asking ------------------------------------------------------------------------------- */
@@ -56,7 +53,7 @@ live_feed_ask(live_feed_t *self, const live_question_t *question)
     };
 
     self->renewed_ms = self->heard_ms = live_feed_now_ms(self);
-    return svc_peer_call(convo_of(self), &request, &self->watch_call);
+    return svc_peers_call(convo_of(self), &request, &self->watch_call);
 }
 
 /* --- watching ----------------------------------------------------------------------------- */
@@ -76,13 +73,14 @@ renew_watch(live_feed_t *self)
         .timeout_ms = 1000ull * self->bus->ctx->config->gateway_request_timeout_s,
         .on_reply = on_status,
         .arg = self,
+        .instance = owner_of(self),
     };
     uint64_t call = 0;
 
     self->renewed_ms = live_feed_now_ms(self);
-    if (svc_peer_call(convo_of(self), &request, &call) != RC_OK)
+    if (svc_peers_call(convo_of(self), &request, &call) != RC_OK)
         return;
-    svc_peer_forget(convo_of(self), self->watch_call);
+    svc_peers_forget(convo_of(self), self->watch_call);
     self->watch_call = call;
 }
 
@@ -170,7 +168,7 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep,
             return;
         }
     }
-    take_status(self, kind == PROTO_PARTIAL, status, svc_peer_instance(convo_of(self)));
+    take_status(self, kind == PROTO_PARTIAL, status, svc_peers_replier(convo_of(self)));
     live_viewers_tell(self);
 }
 
@@ -226,13 +224,13 @@ live_feed_unwatch(live_feed_t *self)
 {
     unwatch_req_t unwatch = {feed_stream(self->feed)};
     const feed_status_t *status = feed_status(self->feed);
+    uint64_t owner = owner_of(self);
 
-    if (!status->heard || answer_state_is_terminal((int)status->state) ||
-        owner_of(self) == 0)
+    if (!status->heard || answer_state_is_terminal((int)status->state) || owner == 0)
         return;
     /* Unless it gets through, the watch ends by itself when it is not renewed. */
-    svc_rc rc = svc_peer_post(convo_of(self), OP_CONVO_UNWATCH, &unwatch_req_schema,
-                              &unwatch);
+    svc_rc rc = svc_peers_post(convo_of(self), owner, OP_CONVO_UNWATCH,
+                               &unwatch_req_schema, &unwatch);
     (void)rc;
 }
 
@@ -258,7 +256,7 @@ live_watch_tick(live_feed_t *self, uint64_t now)
 
     if (is_watchable(self) &&
         (self->watch_call == 0 || since_ms >= self->bus->renew_ms) &&
-        svc_peer_is_up(convo_of(self)) && since_ms + RETRY_SLACK_MS >= LIVE_RETRY_MS)
+        svc_peers_is_up(convo_of(self)) && since_ms + RETRY_SLACK_MS >= LIVE_RETRY_MS)
         renew_watch(self);
     if (feed_failed(self->feed) == RC_OK && is_out_of_patience(self, now)) {
         feed_fail(self->feed, RC_UNAVAILABLE, (svc_str){NULL, 0}, 1);
@@ -315,9 +313,10 @@ hand_in_tail(live_feed_t *self)
         .timeout_ms = 5000,
         .on_reply = on_tail,
         .arg = self,
+        .instance = owner_of(self),
     };
     self->tail_n = bytes.n;
-    if (svc_peer_call(convo_of(self), &request, &self->tail_call) == RC_OK)
+    if (svc_peers_call(convo_of(self), &request, &self->tail_call) == RC_OK)
         live_feed_count(self, SVC_M_TAILS, 1);
     else
         self->tail_call = 0;

@@ -101,9 +101,9 @@ ask_models(void *arg, short events)
     };
 
     (void)events;
-    if (!svc_peer_is_up(self->reactor.peers[REACTOR_LLM]))
+    if (!svc_peers_is_up(self->reactor.peers[REACTOR_LLM]))
         return; /* asked again when it is */
-    if (svc_peer_call(self->reactor.peers[REACTOR_LLM], &request, NULL) != RC_OK)
+    if (svc_peers_call(self->reactor.peers[REACTOR_LLM], &request, NULL) != RC_OK)
         svc_loop_after(self->reactor.ctx.loop, MODELS_RETRY_MS, ask_models, self);
 }
 
@@ -114,10 +114,10 @@ on_peer(void *arg, svc_peer_event event, uint64_t instance)
     reactor_thread_t *self = place->thread;
 
     (void)instance;
-    if (event != SVC_PEER_UP) {
+    if (!svc_peers_is_up(self->reactor.peers[place->peer]))
         set_ready(self, place->peer, false);
+    if (event != SVC_PEER_UP)
         return;
-    }
     if (place->peer == REACTOR_LLM)
         ask_models(self, 0);
     else
@@ -135,7 +135,7 @@ open_peers(reactor_thread_t *self)
 
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++) {
         self->places[peer] = (peer_place_t){self, peer};
-        self->reactor.peers[peer] = svc_peer_new(
+        self->reactor.peers[peer] = svc_peers_new(
             &self->reactor.ctx, reactor_peer_names[peer], endpoints[peer], on_peer,
             &self->places[peer], &self->error);
         if (self->reactor.peers[peer] == NULL)
@@ -411,7 +411,7 @@ tear_down(reactor_thread_t *self)
     conns_destroy(&reactor->conns);
     feed_hub_destroy(&reactor->hub);
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
-        svc_peer_destroy(&reactor->peers[peer]);
+        svc_peers_destroy(&reactor->peers[peer]);
     verdicts_destroy(&reactor->verdicts);
     models_destroy(&reactor->models);
     svc_buf_fini(&reactor->scratch);

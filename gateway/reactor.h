@@ -35,7 +35,7 @@ typedef struct reactor {
     readiness_t *readiness;             /* shared */
     struct MHD_Daemon *mhd;             /* owned */
     conns_t *conns;                     /* owned */
-    svc_peer_t *peers[REACTOR_PEERS];   /* owned */
+    svc_peers_t *peers[REACTOR_PEERS];  /* owned */
     feed_hub_t *hub;                    /* owned */
     verdicts_t *verdicts;               /* owned */
     models_t *models;                   /* owned */

@@ -222,7 +222,7 @@ request_call(request_t *self, const request_call_t *call)
     };
     self->called = self->reactor->peers[call->peer];
     self->on_reply = call->on_reply;
-    svc_rc rc = svc_peer_call(self->called, &request, &self->call);
+    svc_rc rc = svc_peers_call(self->called, &request, &self->call);
     if (rc != RC_OK) {
         self->call = 0;
         fail_call(self, rc, (svc_str){NULL, 0}, 0);
@@ -600,7 +600,7 @@ request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p,
     if (self->drop != NULL)
         self->drop(self->data);
     if (self->call != 0)
-        svc_peer_forget(self->called, self->call);
+        svc_peers_forget(self->called, self->call);
     conn_unwatch(self->conn);
     log_request(self);
     conn_enter(self->conn, CONN_IDLE);

@@ -38,7 +38,7 @@ struct request {
     bool gone;                  /* the client has closed */
     bool doubted;               /* it has closed its sending side, maybe more */
     bool cut;                   /* its stream must end badly */
-    svc_peer_t *called;         /* whom it asked last */
+    svc_peers_t *called;        /* whom it asked last */
     uint64_t call;              /* outstanding; 0: none */
     request_reply_fn *on_reply; /* of that */
     struct MHD_Response *response; /* owned until queued; NULL: not answered */

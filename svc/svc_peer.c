@@ -28,6 +28,7 @@
 const svc_peer_times_t svc_peer_usual_times = {
     .tick = 250,
     .ping = 1000,
+    .steer = 1500,
     .down = 3000,
     .lost = 12000,
     .hello = 3000,
@@ -192,7 +193,7 @@ on_hello_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
     if (self->state != PEER_HELLO)
         return;
     if (envelope->kind != PROTO_FINAL ||
-        proto_decode(&hello_schema, body, self->arena, &hello) != RC_OK ||
+        proto_decode(&hello_schema, body, self->calls->arena, &hello) != RC_OK ||
         hello.instance == 0)
         complain(self, "hello was not answered as it should be", (svc_str){0});
     else if (!svc_str_eq(hello.service, svc_str_c(self->service)))
@@ -208,7 +209,7 @@ on_ping_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
     if (self->state != PEER_UP)
         return;
     if (envelope->kind != PROTO_FINAL ||
-        proto_decode(&ping_rep_schema, body, self->arena, &rep) != RC_OK ||
+        proto_decode(&ping_rep_schema, body, self->calls->arena, &rep) != RC_OK ||
         rep.instance != self->instance) {
         go_down(self, "ping was not answered as it should be", times(self)->reopen);
         return;
@@ -405,7 +406,7 @@ check_endpoint(const char *endpoint)
 {
     static const char wrong_form[] = "not of the form tcp://host:port";
     if (strchr(endpoint, ',') != NULL)
-        return "several endpoints are not supported yet, give one";
+        return "one endpoint is wanted here";
     if (strncmp(endpoint, "tcp://", 6) != 0)
         return wrong_form;
     const char *host = endpoint + 6, *colon = strrchr(host, ':');
@@ -417,8 +418,9 @@ check_endpoint(const char *endpoint)
 }
 
 svc_peer_t *
-svc_peer_new(svc_ctx_t *ctx, const char *service, const char *endpoint,
-             svc_peer_event_fn *on_event, void *arg, char **error)
+svc_peer_new_among(svc_ctx_t *ctx, const char *service, const char *endpoint,
+                   svc_peer_event_fn *on_event, void *arg, svc_peer_calls_t *calls,
+                   char **error)
 {
     const char *wrong = check_endpoint(endpoint);
     if (wrong != NULL) {
@@ -433,13 +435,20 @@ svc_peer_new(svc_ctx_t *ctx, const char *service, const char *endpoint,
     self->endpoint = svc_str_dup(svc_str_c(endpoint));
     self->on_event = on_event;
     self->arg = arg;
-    self->arena = proto_arena_new();
+    self->own_calls = calls == NULL ? svc_peer_calls_new(ctx) : NULL;
+    self->calls = calls == NULL ? self->own_calls : calls;
     self->last_life_ms = svc_mono_ms();
-    svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
     self->tick_timer = svc_loop_every(ctx->loop, times(self)->tick, on_tick, self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
     open_socket(self);
     return self;
+}
+
+svc_peer_t *
+svc_peer_new(svc_ctx_t *ctx, const char *service, const char *endpoint,
+             svc_peer_event_fn *on_event, void *arg, char **error)
+{
+    return svc_peer_new_among(ctx, service, endpoint, on_event, arg, NULL, error);
 }
 
 void
@@ -453,9 +462,7 @@ svc_peer_destroy(svc_peer_t **self_p)
     svc_loop_cancel(self->ctx->loop, self->open_timer);
     svc_loop_off_stall(self->ctx->loop, self);
     svc_peer_drop_calls(self);
-    proto_arena_destroy(&self->arena);
-    svc_buf_fini(&self->out);
-    free(self->rep);
+    svc_peer_calls_destroy(&self->own_calls);
     free(self->endpoint);
     free(self->service);
     free(self);
@@ -466,6 +473,19 @@ bool
 svc_peer_is_up(const svc_peer_t *self)
 {
     return self->state == PEER_UP;
+}
+
+bool
+svc_peer_is_silent(const svc_peer_t *self)
+{
+    return self->is_asked &&
+           svc_loop_now_ms(self->ctx->loop) - self->asked_ms >= times(self)->steer;
+}
+
+size_t
+svc_peer_load(const svc_peer_t *self)
+{
+    return self->n_calls;
 }
 
 bool

@@ -1,6 +1,7 @@
 /* svc_peer.h - the calling side of the bus: one replica of a service, behind a DEALER.
  *
- * Says hello first, pings every second, reconnects by itself. Up: hello was answered
+ * Services call through svc_peers, which has one of these for each address. It
+ * says hello first, pings every second, reconnects by itself. Up: hello was answered
  * on this connection. Down: disconnected, or 3 s without a sign of life; calls in
  * flight fail with RC_UNAVAILABLE at once and new ones are refused. Lost: the address
  * refuses connections, or answers as another instance, or 12 s of silence: only then
@@ -22,6 +23,7 @@ typedef struct svc_peer svc_peer_t;
 typedef struct svc_peer_times {
     uint64_t tick;      /* how late silence may be noticed; ping is a multiple of it */
     uint64_t ping;      /* between two pings */
+    uint64_t steer;     /* no answer to a ping: others are asked first */
     uint64_t down;      /* no answer to a ping: no new work goes there */
     uint64_t lost;      /* silence: what it held is given up */
     uint64_t hello;     /* for the answer to hello */
@@ -51,7 +53,7 @@ typedef void svc_reply_fn(void *arg, proto_kind kind, svc_rc rc, const void *rep
 
 /* One call, as svc_peer_call wants it. */
 typedef struct {
-    const char *op; /* OP_… */
+    const char *op; /* OP_…, kept */
     const proto_schema_t
         *req_schema; /* of req; NULL: req is a svc_str, encoded by it already */
     const void *req; /* borrowed for the call */
@@ -62,6 +64,8 @@ typedef struct {
         hold_ms; /* after a PARTIAL: until the next reply, else RC_TIMEOUT; 0: no bound */
     svc_reply_fn *on_reply; /* called later from the loop, never inside svc_peer_call */
     void *arg;              /* for on_reply */
+    uint64_t
+        instance; /* svc_peers_call: only this one; 0: any. One peer does not look at it */
 } svc_peer_request_t;
 
 /* Connects to `endpoint` (one tcp://host:port; several by commas are refused).
@@ -77,6 +81,12 @@ void svc_peer_destroy(svc_peer_t **self_p);
 
 /* True while the peer is up. */
 bool svc_peer_is_up(const svc_peer_t *self);
+
+/* True while a ping has been waiting for its answer for long enough to ask others first. */
+bool svc_peer_is_silent(const svc_peer_t *self);
+
+/* How many calls it is to answer. */
+size_t svc_peer_load(const svc_peer_t *self);
 
 /* True when its last ping reply said that it is draining. */
 bool svc_peer_is_draining(const svc_peer_t *self);

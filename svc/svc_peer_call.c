@@ -1,4 +1,4 @@
-/* svc_peer_call.c - the calling side of the bus: the calls of one peer.
+/* svc_peer_call.c - the calling side of the bus: the calls of one peer, or of all peers of a set.
  *
  * A call is found by its id (hash table) when a reply comes and by its deadline (heap)
  * when none does; one timer of the loop stands at or before the earliest deadline. A
@@ -15,85 +15,136 @@
 #define BODY_COPY_MAX_BYTES \
     (64u << 10) /* smaller bodies are copied, and the buffer is used again */
 
-typedef struct {
+struct peer_call {
     svc_table_node_t by_id;           /* first: cast from table nodes; key is the id */
     svc_heap_node_t deadline;         /* key: monotonic ms */
+    svc_peer_t *peer;                 /* who is to answer it */
+    peer_call_t *prev, *next;         /* in the peer's list */
     const proto_schema_t *rep_schema; /* borrowed */
     uint64_t hold_ms;                 /* between parts; 0: no bound */
     svc_reply_fn *on_reply;           /* receives the replies */
     void *arg;                        /* for on_reply */
-} peer_call_t;
+    const char *op;                   /* OP_… */
+    uint64_t expires_ms;              /* Unix time, of the request */
+    size_t n;                         /* bytes of body */
+    bool is_kept;                     /* may be sent again: no reply has come yet */
+    char trace[PROTO_TRACE_BYTES];    /* of a kept call */
+    char body[];                      /* of a kept call: the encoded request */
+};
 
 /* --- sending ------------------------------------------------------------------------ */
 
-/* Sends what the peer's buffer holds. */
+/* Sends what the buffer holds. */
 static bool
-send_out(svc_peer_t *self)
+send_out(const svc_peer_t *self)
 {
+    svc_buf_t *out = &self->calls->out;
     svc_loop_touched(self->ctx->loop, self->socket);
-    if (self->out.n <= BODY_COPY_MAX_BYTES)
-        return svc_msg_send_bytes(self->socket, svc_buf_str(&self->out), ZMQ_DONTWAIT);
+    if (out->n <= BODY_COPY_MAX_BYTES)
+        return svc_msg_send_bytes(self->socket, svc_buf_str(out), ZMQ_DONTWAIT);
     zmq_msg_t message;
-    svc_msg_take(&message, &self->out);
+    svc_msg_take(&message, out);
     const bool sent = svc_msg_send(self->socket, &message, ZMQ_DONTWAIT);
     zmq_msg_close(&message);
     return sent;
+}
+
+/* Puts one message into the buffer; *body_at: where its body begins. */
+static svc_rc
+encode(svc_peer_calls_t *calls, const proto_envelope_t *envelope,
+       const proto_schema_t *schema, const void *msg, size_t *body_at)
+{
+    uint8_t fresh[PROTO_TRACE_BYTES];
+    proto_envelope_t head = *envelope;
+    if (head.trace.n != PROTO_TRACE_BYTES) {
+        svc_ids_next(&calls->traces, fresh);
+        head.trace = (svc_str){(const char *)fresh, sizeof(fresh)};
+    }
+    svc_buf_clear(&calls->out);
+    svc_rc rc = proto_envelope_encode(&head, &calls->out);
+    *body_at = calls->out.n;
+    if (rc == RC_OK)
+        rc = schema == NULL ? svc_buf_add_str(&calls->out, *(const svc_str *)msg)
+                            : proto_encode(schema, msg, &calls->out);
+    return rc;
 }
 
 svc_rc
 svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
               const proto_schema_t *schema, const void *msg)
 {
+    size_t body_at;
     if (self->socket == NULL)
         return RC_UNAVAILABLE;
-    uint8_t fresh[PROTO_TRACE_BYTES];
-    proto_envelope_t head = *envelope;
-    if (head.trace.n != PROTO_TRACE_BYTES) {
-        svc_ids_next(&self->traces, fresh);
-        head.trace = (svc_str){(const char *)fresh, sizeof(fresh)};
-    }
-    svc_buf_clear(&self->out);
-    svc_rc rc = proto_envelope_encode(&head, &self->out);
-    if (rc == RC_OK)
-        rc = schema == NULL ? svc_buf_add_str(&self->out, *(const svc_str *)msg)
-                            : proto_encode(schema, msg, &self->out);
-    if (rc == RC_OK && !send_out(self))
-        rc = RC_BUSY;
-    return rc;
+    const svc_rc rc = encode(self->calls, envelope, schema, msg, &body_at);
+    return rc == RC_OK && !send_out(self) ? RC_BUSY : rc;
 }
 
-/* --- deadlines ---------------------------------------------------------------------- */
+/* --- who answers it ----------------------------------------------------------------- */
 
 static void
-remove_call(svc_peer_t *self, peer_call_t *call)
+link_call(svc_peer_t *self, peer_call_t *call)
 {
-    svc_table_remove(&self->calls, call->by_id.key);
+    call->peer = self;
+    call->prev = NULL;
+    call->next = self->first_call;
+    if (call->next != NULL)
+        call->next->prev = call;
+    self->first_call = call;
+    self->n_calls++;
+}
+
+static void
+unlink_call(peer_call_t *call)
+{
+    *(call->prev != NULL ? &call->prev->next : &call->peer->first_call) = call->next;
+    if (call->next != NULL)
+        call->next->prev = call->prev;
+    call->peer->n_calls--;
+}
+
+/* Takes a call out of everything; it is the caller's to free. */
+static void
+remove_call(svc_peer_calls_t *self, peer_call_t *call)
+{
+    unlink_call(call);
+    svc_table_remove(&self->table, call->by_id.key);
     svc_heap_remove(&self->deadlines, &call->deadline);
+}
+
+/* Ends a call with an error: frees it, then tells. */
+static void
+end_call(svc_peer_calls_t *self, peer_call_t *call, svc_rc rc, const error_rep_t *error)
+{
+    svc_reply_fn *on_reply = call->on_reply;
+    void *arg = call->arg;
+    self->replier = call->peer->instance;
+    remove_call(self, call);
+    free(call);
+    on_reply(arg, PROTO_ERROR, rc, NULL, error);
 }
 
 /* Ends a call with an error of our own. */
 static void
-fail_call(svc_peer_t *self, peer_call_t *call, svc_rc rc)
+fail_call(svc_peer_calls_t *self, peer_call_t *call, svc_rc rc)
 {
     const error_rep_t error = {.code = svc_str_c(svc_rc_info(rc)->wire)};
-    svc_reply_fn *on_reply = call->on_reply;
-    void *arg = call->arg;
-    remove_call(self, call);
-    free(call);
     svc_metrics_add(self->ctx->metrics, SVC_M_CALLS_FAILED, 1);
-    on_reply(arg, PROTO_ERROR, rc, NULL, &error);
+    end_call(self, call, rc, &error);
 }
 
-static void set_timer(svc_peer_t *self);
+/* --- deadlines ---------------------------------------------------------------------- */
+
+static void set_timer(svc_peer_calls_t *self);
 
 static void
 on_deadline(void *arg, short events)
 {
     (void)events;
-    svc_peer_t *self = arg;
+    svc_peer_calls_t *self = arg;
     const uint64_t now = svc_loop_now_ms(self->ctx->loop);
     svc_heap_node_t *first;
-    self->call_timer = 0;
+    self->timer = 0;
     while ((first = svc_heap_first(&self->deadlines)) != NULL && first->key <= now)
         fail_call(self, (peer_call_t *)((char *)first - offsetof(peer_call_t, deadline)),
                   RC_TIMEOUT);
@@ -102,20 +153,20 @@ on_deadline(void *arg, short events)
 
 /* Set again only for an earlier deadline: one that fires too early finds nothing due. */
 static void
-set_timer(svc_peer_t *self)
+set_timer(svc_peer_calls_t *self)
 {
     const svc_heap_node_t *first = svc_heap_first(&self->deadlines);
-    if (first == NULL || (self->call_timer != 0 && self->call_timer_ms <= first->key))
+    if (first == NULL || (self->timer != 0 && self->timer_ms <= first->key))
         return;
     const uint64_t now = svc_loop_now_ms(self->ctx->loop);
-    svc_loop_cancel(self->ctx->loop, self->call_timer);
-    self->call_timer_ms = first->key;
-    self->call_timer = svc_loop_after(
-        self->ctx->loop, first->key > now ? first->key - now : 0, on_deadline, self);
+    svc_loop_cancel(self->ctx->loop, self->timer);
+    self->timer_ms = first->key;
+    self->timer = svc_loop_after(self->ctx->loop, first->key > now ? first->key - now : 0,
+                                 on_deadline, self);
 }
 
 static void
-set_deadline(svc_peer_t *self, peer_call_t *call, uint64_t ms)
+set_deadline(svc_peer_calls_t *self, peer_call_t *call, uint64_t ms)
 {
     svc_heap_put(&self->deadlines, &call->deadline,
                  svc_loop_now_ms(self->ctx->loop) + ms);
@@ -124,33 +175,95 @@ set_deadline(svc_peer_t *self, peer_call_t *call, uint64_t ms)
 
 /* --- calls -------------------------------------------------------------------------- */
 
-svc_rc
-svc_peer_call(svc_peer_t *self, const svc_peer_request_t *request, uint64_t *id_out)
+/* Makes the call whose request stands in the buffer. */
+static peer_call_t *
+make_call(const svc_peer_t *self, const svc_peer_request_t *request, bool keep,
+          size_t body_at)
 {
-    if (self->state != PEER_UP)
-        return RC_UNAVAILABLE;
-    if (self->calls.n >= SVC_PEER_CALLS_MAX)
-        return RC_BUSY;
-    const proto_envelope_t envelope = {
-        .version = PROTO_VERSION,
-        .kind = PROTO_REQUEST,
-        .id = ++self->ids,
-        .op = svc_str_c(request->op),
-        .trace = request->trace,
-        .expires_ms = svc_unix_ms() + request->timeout_ms,
-    };
-    const svc_rc rc = svc_peer_send(self, &envelope, request->req_schema, request->req);
-    if (rc != RC_OK)
-        return rc;
-    peer_call_t *call = svc_alloc(sizeof(*call));
+    const svc_buf_t *out = &self->calls->out;
+    const size_t n = keep ? out->n - body_at : 0;
+    peer_call_t *call = svc_alloc(sizeof(*call) + n);
     call->rep_schema = request->rep_schema;
     call->hold_ms = request->hold_ms;
     call->on_reply = request->on_reply;
     call->arg = request->arg;
-    svc_table_add(&self->calls, &call->by_id, envelope.id);
-    set_deadline(self, call, request->timeout_ms);
+    call->op = request->op;
+    if (!keep)
+        return call;
+    call->is_kept = true;
+    call->n = n;
+    memcpy(call->body, svc_buf_str(out).p + body_at, n);
+    if (request->trace.n == sizeof(call->trace))
+        memcpy(call->trace, request->trace.p, sizeof(call->trace));
+    else
+        svc_ids_next(&self->calls->traces, (uint8_t *)call->trace);
+    return call;
+}
+
+svc_rc
+svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
+               uint64_t *id_out)
+{
+    svc_peer_calls_t *calls = self->calls;
+    size_t body_at;
+    if (self->state != PEER_UP)
+        return RC_UNAVAILABLE;
+    if (self->n_calls >= SVC_PEER_CALLS_MAX)
+        return RC_BUSY;
+    const proto_envelope_t envelope = {
+        .version = PROTO_VERSION,
+        .kind = PROTO_REQUEST,
+        .id = ++calls->ids,
+        .op = svc_str_c(request->op),
+        .trace = request->trace,
+        .expires_ms = svc_unix_ms() + request->timeout_ms,
+    };
+    const svc_rc rc = encode(calls, &envelope, request->req_schema, request->req,
+                             &body_at);
+    if (rc != RC_OK)
+        return rc;
+    peer_call_t *call = make_call(self, request, keep, body_at);
+    if (!send_out(self)) {
+        free(call);
+        return RC_BUSY;
+    }
+    call->expires_ms = envelope.expires_ms;
+    link_call(self, call);
+    svc_table_add(&calls->table, &call->by_id, envelope.id);
+    set_deadline(calls, call, request->timeout_ms);
     if (id_out != NULL)
         *id_out = envelope.id;
+    return RC_OK;
+}
+
+svc_rc
+svc_peer_call(svc_peer_t *self, const svc_peer_request_t *request, uint64_t *id_out)
+{
+    return svc_peer_begin(self, request, false, id_out);
+}
+
+svc_rc
+svc_peer_resend(svc_peer_t *self, peer_call_t *call)
+{
+    const svc_str body = {call->body, call->n};
+    const proto_envelope_t envelope = {
+        .version = PROTO_VERSION,
+        .kind = PROTO_REQUEST,
+        .id = call->by_id.key,
+        .op = svc_str_c(call->op),
+        .trace = {call->trace, sizeof(call->trace)},
+        .expires_ms = call->expires_ms,
+    };
+    if (self->state != PEER_UP)
+        return RC_UNAVAILABLE;
+    if (self->n_calls >= SVC_PEER_CALLS_MAX)
+        return RC_BUSY;
+    const svc_rc rc = svc_peer_send(self, &envelope, NULL, &body);
+    if (rc != RC_OK)
+        return rc;
+    call->is_kept = false;
+    unlink_call(call);
+    link_call(self, call);
     return RC_OK;
 }
 
@@ -170,9 +283,9 @@ svc_peer_post(svc_peer_t *self, const char *op, const proto_schema_t *schema,
 }
 
 void
-svc_peer_forget(svc_peer_t *self, uint64_t id)
+svc_peer_calls_forget(svc_peer_calls_t *self, uint64_t id)
 {
-    peer_call_t *call = (peer_call_t *)svc_table_get(&self->calls, id);
+    peer_call_t *call = (peer_call_t *)svc_table_get(&self->table, id);
     if (call == NULL)
         return;
     remove_call(self, call);
@@ -180,33 +293,64 @@ svc_peer_forget(svc_peer_t *self, uint64_t id)
 }
 
 void
+svc_peer_forget(svc_peer_t *self, uint64_t id)
+{
+    svc_peer_calls_forget(self->calls, id);
+}
+
+void
 svc_peer_fail_calls(svc_peer_t *self)
 {
-    size_t from = 0;
-    svc_table_node_t *node;
-    while ((node = svc_table_any(&self->calls, &from)) != NULL)
-        fail_call(self, (peer_call_t *)node, RC_UNAVAILABLE);
+    svc_peer_calls_t *calls = self->calls;
+    peer_call_t *call;
+    while ((call = self->first_call) != NULL)
+        if (!call->is_kept || calls->again == NULL || !calls->again(calls->arg, call))
+            fail_call(calls, call, RC_UNAVAILABLE);
 }
 
 void
 svc_peer_drop_calls(svc_peer_t *self)
 {
-    size_t from = 0;
-    svc_table_node_t *node;
-    while ((node = svc_table_any(&self->calls, &from)) != NULL) {
-        peer_call_t *call = (peer_call_t *)node;
-        remove_call(self, call);
+    peer_call_t *call;
+    while ((call = self->first_call) != NULL) {
+        remove_call(self->calls, call);
         free(call);
     }
-    svc_loop_cancel(self->ctx->loop, self->call_timer);
-    svc_table_fini(&self->calls);
+}
+
+/* --- life --------------------------------------------------------------------------- */
+
+svc_peer_calls_t *
+svc_peer_calls_new(svc_ctx_t *ctx)
+{
+    svc_peer_calls_t *self = svc_alloc(sizeof(*self));
+    self->ctx = ctx;
+    self->arena = proto_arena_new();
+    svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
+    return self;
+}
+
+void
+svc_peer_calls_destroy(svc_peer_calls_t **self_p)
+{
+    svc_peer_calls_t *self = *self_p;
+    if (self == NULL)
+        return;
+    SVC_ASSERT(self->table.n == 0); /* each peer has dropped its own */
+    svc_loop_cancel(self->ctx->loop, self->timer);
+    svc_table_fini(&self->table);
     svc_heap_fini(&self->deadlines);
+    proto_arena_destroy(&self->arena);
+    svc_buf_fini(&self->out);
+    free(self->rep);
+    free(self);
+    *self_p = NULL;
 }
 
 /* --- replies ------------------------------------------------------------------------ */
 
 static void
-on_error_reply(svc_peer_t *self, peer_call_t *call, svc_str body)
+on_error_reply(svc_peer_calls_t *self, peer_call_t *call, svc_str body)
 {
     error_rep_t error;
     svc_rc rc = proto_decode(&error_rep_schema, body, self->arena, &error);
@@ -219,15 +363,11 @@ on_error_reply(svc_peer_t *self, peer_call_t *call, svc_str body)
         rc = RC_INTERNAL;
         error = (error_rep_t){.code = svc_str_c(svc_rc_info(rc)->wire)};
     }
-    svc_reply_fn *on_reply = call->on_reply;
-    void *arg = call->arg;
-    remove_call(self, call);
-    free(call);
-    on_reply(arg, PROTO_ERROR, rc, NULL, &error);
+    end_call(self, call, rc, &error);
 }
 
 static void
-make_room(svc_peer_t *self, size_t size)
+make_room(svc_peer_calls_t *self, size_t size)
 {
     if (self->rep_cap >= size)
         return;
@@ -236,12 +376,32 @@ make_room(svc_peer_t *self, size_t size)
     self->rep_cap = size;
 }
 
-void
-svc_peer_on_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
+/* A decoded reply of a call that may go on. */
+static void
+take_reply(svc_peer_calls_t *self, peer_call_t *call, proto_kind kind)
 {
     static const error_rep_t no_error;
-    peer_call_t *call = (peer_call_t *)svc_table_get(&self->calls, envelope->id);
-    if (call == NULL)
+    svc_reply_fn *on_reply = call->on_reply;
+    void *arg = call->arg;
+    self->replier = call->peer->instance;
+    call->is_kept = false;
+    if (kind == PROTO_FINAL) {
+        remove_call(self, call);
+        free(call);
+    } else if (call->hold_ms > 0) {
+        set_deadline(self, call, call->hold_ms);
+    } else {
+        svc_heap_remove(&self->deadlines, &call->deadline);
+    }
+    on_reply(arg, kind, RC_OK, self->rep, &no_error);
+}
+
+void
+svc_peer_on_reply(svc_peer_t *peer, const proto_envelope_t *envelope, svc_str body)
+{
+    svc_peer_calls_t *self = peer->calls;
+    peer_call_t *call = (peer_call_t *)svc_table_get(&self->table, envelope->id);
+    if (call == NULL || call->peer != peer)
         return;
     if (envelope->kind == PROTO_ERROR) {
         on_error_reply(self, call, body);
@@ -255,15 +415,5 @@ svc_peer_on_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str bo
         fail_call(self, call, RC_INTERNAL);
         return;
     }
-    svc_reply_fn *on_reply = call->on_reply;
-    void *arg = call->arg;
-    if (envelope->kind == PROTO_FINAL) {
-        remove_call(self, call);
-        free(call);
-    } else if (call->hold_ms > 0) {
-        set_deadline(self, call, call->hold_ms);
-    } else {
-        svc_heap_remove(&self->deadlines, &call->deadline);
-    }
-    on_reply(arg, (proto_kind)envelope->kind, RC_OK, self->rep, &no_error);
+    take_reply(self, call, (proto_kind)envelope->kind);
 }

@@ -43,7 +43,7 @@ typedef struct {
     service_t service; /* first; its convo is NULL */
     answers_t *answers;
     svc_server_t *server; /* that callers watch by */
-    svc_peer_t *llm;      /* convo-svc's side */
+    svc_peers_t *llm;     /* convo-svc's side */
     played_pool_t writer, reader;
     outcome_t a, b, c; /* calls at the same time */
     uint64_t probe;    /* handle of a kept call that is not a watcher */
@@ -374,7 +374,7 @@ no_answer_lives(void *arg)
 static inline bool
 llm_is_up(void *arg)
 {
-    return svc_peer_is_up(((const test_t *)arg)->llm);
+    return svc_peers_is_up(((const test_t *)arg)->llm);
 }
 
 static inline bool
@@ -468,8 +468,8 @@ setup_with(void **state, bool with_llm)
     if (with_llm)
         service_start_llm(service, 500);
     snprintf(endpoint, sizeof(endpoint), "tcp://127.0.0.1:%d", service->llm.port);
-    self->llm = svc_peer_new(&service->fixture.ctx, "llm-svc", endpoint, answers_on_llm,
-                             self->answers, &error);
+    self->llm = svc_peers_new(&service->fixture.ctx, "llm-svc", endpoint, answers_on_llm,
+                              self->answers, &error);
     assert_non_null(self->llm);
     answers_set(self->answers, self->server, self->writer.pool, self->reader.pool,
                 self->llm);
@@ -498,7 +498,7 @@ teardown(void **state)
     test_t *self = *state;
 
     answers_destroy(&self->answers);
-    svc_peer_destroy(&self->llm);
+    svc_peers_destroy(&self->llm);
     svc_server_destroy(&self->server);
     played_end(&self->reader);
     played_end(&self->writer);

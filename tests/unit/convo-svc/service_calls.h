@@ -289,7 +289,7 @@ llm_is_down(void *arg)
 {
     const test_t *self = arg;
 
-    return !svc_peer_is_up(self->service.convo->llm);
+    return !svc_peers_is_up(self->service.convo->llm);
 }
 
 static inline bool

@@ -59,7 +59,7 @@ typedef struct {
     convo_t *convo;
     int port;
     svc_ctx_t gateway_ctx;
-    svc_peer_t *gateway;
+    svc_peers_t *gateway;
     fake_llm_t llm;
 } service_t;
 
@@ -299,7 +299,7 @@ service_send(service_t *self, const char *op, const proto_schema_t *req_schema,
 
     outcome_clear(out);
     out->schema = rep_schema;
-    assert_int_equal(svc_peer_call(self->gateway, &request, NULL), RC_OK);
+    assert_int_equal(svc_peers_call(self->gateway, &request, NULL), RC_OK);
 }
 
 /* Waits for the n-th reply and gives it. */
@@ -325,7 +325,7 @@ service_call(service_t *self, const char *op, const proto_schema_t *req_schema,
 static inline bool
 service_gateway_is_up(void *arg)
 {
-    return svc_peer_is_up(((service_t *)arg)->gateway);
+    return svc_peers_is_up(((service_t *)arg)->gateway);
 }
 
 static inline bool
@@ -333,7 +333,7 @@ service_llm_is_up(void *arg)
 {
     const service_t *self = arg;
 
-    return svc_peer_is_up(self->convo->llm);
+    return svc_peers_is_up(self->convo->llm);
 }
 
 /* Connects the caller, as `service`. */
@@ -347,8 +347,8 @@ service_connect(service_t *self, const char *service)
     self->gateway_ctx.service = service;
     self->gateway_ctx.instance = 99;
     snprintf(endpoint, sizeof(endpoint), "tcp://127.0.0.1:%d", self->port);
-    self->gateway = svc_peer_new(&self->gateway_ctx, "convo-svc", endpoint, NULL, NULL,
-                                 &error);
+    self->gateway = svc_peers_new(&self->gateway_ctx, "convo-svc", endpoint, NULL, NULL,
+                                  &error);
     assert_non_null(self->gateway);
     fixture_run_until(&self->fixture, service_gateway_is_up, self);
 }
@@ -417,7 +417,7 @@ service_open(service_t *self, const char *more, bool with_llm)
 static inline void
 service_close(service_t *self)
 {
-    svc_peer_destroy(&self->gateway);
+    svc_peers_destroy(&self->gateway);
     convo_destroy(&self->convo);
     svc_server_destroy(&self->llm.server);
     svc_config_destroy(&self->config);

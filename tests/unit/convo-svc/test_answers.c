@@ -92,7 +92,7 @@ an_empty_table_is_taken_apart_and_null_is_harmless(void **state)
     assert_null(self->answers);
     answers_destroy(&self->answers);
     self->answers = answers_new(&self->service.fixture.ctx); /* for the teardown */
-    svc_peer_destroy(&self->llm);
+    svc_peers_destroy(&self->llm);
 }
 
 /* --- beginning -------------------------------------------------------------------------------- */

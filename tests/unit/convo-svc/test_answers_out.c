@@ -97,7 +97,7 @@ static void
 watchers_that_are_gone_are_forgotten_and_disturb_no_other(void **state)
 {
     test_t *self = *state;
-    svc_peer_t *gone;
+    svc_peers_t *gone;
     list_req_t probe = {.user = USER};
 
     (void)begin_answer(self, 1);
@@ -110,7 +110,7 @@ watchers_that_are_gone_are_forgotten_and_disturb_no_other(void **state)
     service_connect(&self->service, "gateway");
     watch(self, 1, &self->c);
     assert_int_equal(svc_server_kept_calls(self->server), 4);
-    svc_peer_destroy(&gone);
+    svc_peers_destroy(&gone);
     run_until(self, probe_is_gone);
     service_llm_piece(&self->service, 0, "Hello");
     assert_int_equal(service_wait(&self->service, &self->c, 2)->status.state,
@@ -152,7 +152,7 @@ watchers_of_an_answer_that_is_taken_apart_may_ask_again(void **state)
     assert_int_equal(service_wait(&self->service, &self->a, 2)->rc, RC_UNAVAILABLE);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_UNAVAILABLE);
     assert_int_equal(service_wait(&self->service, &self->c, 2)->rc, RC_UNAVAILABLE);
-    svc_peer_destroy(&self->llm);
+    svc_peers_destroy(&self->llm);
 }
 
 /* --- the database ----------------------------------------------------------------------------- */

@@ -161,7 +161,7 @@ a_wrong_seal_key_is_refused_at_start(void **state)
 static bool
 is_draining(void *arg)
 {
-    return svc_peer_is_draining(((test_t *)arg)->service.gateway);
+    return !svc_peers_takes_work(((test_t *)arg)->service.gateway);
 }
 
 static void

@@ -63,7 +63,7 @@ send_asks(test_t *self, uint64_t conversation, unsigned first, unsigned n, tally
                                       .on_reply = count_reply,
                                       .arg = tally};
 
-        assert_int_equal(svc_peer_call(self->service.gateway, &request, NULL), RC_OK);
+        assert_int_equal(svc_peers_call(self->service.gateway, &request, NULL), RC_OK);
     }
 }
 

@@ -122,7 +122,7 @@ a_service_that_calls_nobody_may_use_no_operation(void **state)
     trial_t self;
 
     trial_open(&self, test);
-    svc_peer_destroy(&test->service.gateway);
+    svc_peers_destroy(&test->service.gateway);
     service_connect(&test->service, "llm-svc");
     for (const svc_op_t *op = convo_ops; op->op != NULL; op++) {
         trial_fill(&self, op);

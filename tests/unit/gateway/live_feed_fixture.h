@@ -9,18 +9,18 @@
 #include "gateway/live_feed.h"
 
 typedef struct {
-    fakes_t fakes;           /* first */
-    svc_peer_t *convo, *llm; /* of the feed */
-    live_bus_t bus;          /* them */
-    live_feed_t *feed;       /* what is tested */
-    live_viewer_t viewer;    /* its reader; reads at once while `follows` */
-    bool follows;            /* see there */
-    unsigned changes;        /* told to the viewer */
-    unsigned moves;          /* of the feed, to the answer of another stream */
-    unsigned pages;          /* given to it */
-    uint64_t page_from;      /* the last one's offset */
-    size_t page_n;           /* and bytes */
-    uint64_t wanted;         /* a condition's argument */
+    fakes_t fakes;            /* first */
+    svc_peers_t *convo, *llm; /* of the feed */
+    live_bus_t bus;           /* them */
+    live_feed_t *feed;        /* what is tested */
+    live_viewer_t viewer;     /* its reader; reads at once while `follows` */
+    bool follows;             /* see there */
+    unsigned changes;         /* told to the viewer */
+    unsigned moves;           /* of the feed, to the answer of another stream */
+    unsigned pages;           /* given to it */
+    uint64_t page_from;       /* the last one's offset */
+    size_t page_n;            /* and bytes */
+    uint64_t wanted;          /* a condition's argument */
 } world_t;
 
 static const live_question_t why = {.text = {"Why?", 4}};
@@ -68,7 +68,7 @@ both_up(void *arg)
 {
     const world_t *world = arg;
 
-    return svc_peer_is_up(world->convo) && svc_peer_is_up(world->llm);
+    return svc_peers_is_up(world->convo) && svc_peers_is_up(world->llm);
 }
 
 static inline int
@@ -82,11 +82,11 @@ open_world(void **state)
     fakes_open(&world->fakes);
     world->fakes.config.gateway_request_timeout_s = 10;
     world->fakes.config.gateway_reattach_s = 1;
-    world->convo = svc_peer_new(&bus->ctx, "convo-svc",
-                                world->fakes.endpoints[FAKE_CONVO], on_peer, world,
-                                &error);
-    world->llm = svc_peer_new(&bus->ctx, "llm-svc", world->fakes.endpoints[FAKE_LLM],
-                              on_peer, world, &error);
+    world->convo = svc_peers_new(&bus->ctx, "convo-svc",
+                                 world->fakes.endpoints[FAKE_CONVO], on_peer, world,
+                                 &error);
+    world->llm = svc_peers_new(&bus->ctx, "llm-svc", world->fakes.endpoints[FAKE_LLM],
+                               on_peer, world, &error);
     fixture_run_until(bus, both_up, world);
     world->bus = (live_bus_t){&bus->ctx,     world->convo, world->llm,
                               LIVE_RENEW_MS, on_moved,     world};
@@ -109,8 +109,8 @@ close_world(void **state)
     if (world->viewer.live != NULL)
         assert_int_equal(live_feed_leave(world->feed, &world->viewer), 0);
     live_feed_destroy(&world->feed);
-    svc_peer_destroy(&world->convo);
-    svc_peer_destroy(&world->llm);
+    svc_peers_destroy(&world->convo);
+    svc_peers_destroy(&world->llm);
     fakes_close(&world->fakes);
     free(world);
     return 0;

@@ -12,13 +12,13 @@
 static const live_question_t why = {.text = {"Why?", 4}};
 
 typedef struct {
-    fakes_t fakes;                     /* first: loop, services, what they give out */
-    svc_peer_t *convo_peer, *llm_peer; /* the hub's */
-    feed_hub_t *hub;                   /* what is tested */
-    live_viewer_t viewer;              /* its reader */
-    unsigned changes;                  /* told to it */
-    uint64_t page_from;                /* of the viewer's page */
-    size_t page_n;                     /* its bytes */
+    fakes_t fakes;                      /* first: loop, services, what they give out */
+    svc_peers_t *convo_peer, *llm_peer; /* the hub's */
+    feed_hub_t *hub;                    /* what is tested */
+    live_viewer_t viewer;               /* its reader */
+    unsigned changes;                   /* told to it */
+    uint64_t page_from;                 /* of the viewer's page */
+    size_t page_n;                      /* its bytes */
 } world_t;
 
 /* --- the world ---------------------------------------------------------------------------- */
@@ -62,7 +62,7 @@ both_up(void *arg)
 {
     const world_t *world = arg;
 
-    return svc_peer_is_up(world->convo_peer) && svc_peer_is_up(world->llm_peer);
+    return svc_peers_is_up(world->convo_peer) && svc_peers_is_up(world->llm_peer);
 }
 
 static int
@@ -74,12 +74,12 @@ open_world(void **state)
     fakes_open(&world->fakes);
     world->fakes.config.gateway_request_timeout_s = 10;
     world->fakes.config.gateway_reattach_s = 1;
-    world->convo_peer = svc_peer_new(&world->fakes.bus.ctx, "convo-svc",
-                                     world->fakes.endpoints[FAKE_CONVO], on_convo, world,
-                                     &error);
-    world->llm_peer = svc_peer_new(&world->fakes.bus.ctx, "llm-svc",
-                                   world->fakes.endpoints[FAKE_LLM], on_llm, world,
-                                   &error);
+    world->convo_peer = svc_peers_new(&world->fakes.bus.ctx, "convo-svc",
+                                      world->fakes.endpoints[FAKE_CONVO], on_convo, world,
+                                      &error);
+    world->llm_peer = svc_peers_new(&world->fakes.bus.ctx, "llm-svc",
+                                    world->fakes.endpoints[FAKE_LLM], on_llm, world,
+                                    &error);
     world->hub = feed_hub_new(&world->fakes.bus.ctx, world->convo_peer, world->llm_peer,
                               &error);
     assert_non_null(world->hub);
@@ -99,8 +99,8 @@ close_world(void **state)
     feed_hub_leave(world->hub, &world->viewer);
     assert_int_equal(feed_hub_feeds(world->hub), 0);
     feed_hub_destroy(&world->hub);
-    svc_peer_destroy(&world->convo_peer);
-    svc_peer_destroy(&world->llm_peer);
+    svc_peers_destroy(&world->convo_peer);
+    svc_peers_destroy(&world->llm_peer);
     fakes_close(&world->fakes);
     free(world);
     return 0;
@@ -145,13 +145,13 @@ has_all_released(void *arg)
 static bool
 convo_is_down(void *arg)
 {
-    return !svc_peer_is_up(((world_t *)arg)->convo_peer);
+    return !svc_peers_is_up(((world_t *)arg)->convo_peer);
 }
 
 static bool
 llm_is_down(void *arg)
 {
-    return !svc_peer_is_up(((world_t *)arg)->llm_peer);
+    return !svc_peers_is_up(((world_t *)arg)->llm_peer);
 }
 
 static bool

@@ -148,7 +148,7 @@ text_that_is_not_out_yet_is_asked_for_again(void **state)
 static bool
 llm_is_down(void *arg)
 {
-    return !svc_peer_is_up(((world_t *)arg)->llm);
+    return !svc_peers_is_up(((world_t *)arg)->llm);
 }
 
 static void

@@ -24,7 +24,8 @@ refuses_endpoints_that_are_none_and_several_at_once(void **state)
         assert_null(svc_peer_new(&fixture.ctx, "auth-svc", wrong[i], NULL, NULL, &error));
         assert_non_null(error);
         assert_non_null(strstr(error, "auth-svc"));
-        assert_int_equal(strstr(wrong[i], ",") != NULL, strstr(error, "several") != NULL);
+        assert_int_equal(strstr(wrong[i], ",") != NULL,
+                         strstr(error, "one endpoint") != NULL);
         free(error);
     }
     fixture_close(&fixture);

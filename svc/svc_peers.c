@@ -1,0 +1,303 @@
+/* svc_peers.c - the calling side of the bus: all replicas of one service.
+ *
+ * A member is one address with its svc_peer. Members tell of connections; what the owner is
+ * told is of instances: an instance is up while any member is up with it, and lost when
+ * every member that had it last has given it up. All calls stand in one table that the
+ * members share, so a reply, a deadline and a forget find them wherever they went.
+ * There are a handful of members, so they are looked through. Thread: the loop's. */
+#include "svc/svc_peers.h"
+
+#include "svc/svc_peer_call.h"
+#include "svc/svc_secret.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ENDPOINT_MAX_BYTES 300 /* of one: a host name has up to 255 */
+
+typedef struct {
+    svc_peers_t *set;  /* its owner */
+    svc_peer_t *peer;  /* owned */
+    char *endpoint;    /* owned */
+    uint64_t instance; /* that is or was up there; 0: none yet */
+    bool is_lost;      /* of `instance`, as it told last */
+} member_t;
+
+struct svc_peers {
+    svc_ctx_t *ctx;              /* borrowed */
+    char *service;               /* expected there; owned */
+    svc_peer_event_fn *on_event; /* may be NULL */
+    void *arg;                   /* for on_event */
+    svc_peer_calls_t *calls;     /* owned; of all members */
+    member_t **members;          /* owned */
+    size_t n;                    /* of them */
+    uint64_t dice;               /* state of what draws between equals, never 0 */
+};
+
+/* --- events ------------------------------------------------------------------------- */
+
+static bool
+is_up_with(const member_t *member, uint64_t instance)
+{
+    return member->instance == instance && svc_peer_is_up(member->peer);
+}
+
+/* How many members are up with this instance. */
+static size_t
+ways_to(const svc_peers_t *self, uint64_t instance)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < self->n; i++)
+        n += is_up_with(self->members[i], instance) ? 1 : 0;
+    return n;
+}
+
+/* True when no member that had this instance last still waits for it. */
+static bool
+is_given_up(const svc_peers_t *self, uint64_t instance)
+{
+    for (size_t i = 0; i < self->n; i++)
+        if (self->members[i]->instance == instance && !self->members[i]->is_lost)
+            return false;
+    return true;
+}
+
+static void
+tell(const svc_peers_t *self, svc_peer_event event, uint64_t instance)
+{
+    if (self->on_event != NULL)
+        self->on_event(self->arg, event, instance);
+}
+
+static void
+on_member(void *arg, svc_peer_event event, uint64_t instance)
+{
+    member_t *member = arg;
+    svc_peers_t *self = member->set;
+    switch (event) {
+    case SVC_PEER_UP:
+        member->instance = instance;
+        member->is_lost = false;
+        if (ways_to(self, instance) == 1)
+            tell(self, SVC_PEER_UP, instance);
+        break;
+    case SVC_PEER_DOWN:
+        if (ways_to(self, instance) == 0)
+            tell(self, SVC_PEER_DOWN, instance);
+        break;
+    case SVC_PEER_LOST:
+        member->is_lost = true;
+        if (is_given_up(self, instance))
+            tell(self, SVC_PEER_LOST, instance);
+        break;
+    }
+}
+
+/* --- who is there ------------------------------------------------------------------- */
+
+bool
+svc_peers_is_up(const svc_peers_t *self)
+{
+    for (size_t i = 0; i < self->n; i++)
+        if (svc_peer_is_up(self->members[i]->peer))
+            return true;
+    return false;
+}
+
+bool
+svc_peers_takes_work(const svc_peers_t *self)
+{
+    for (size_t i = 0; i < self->n; i++)
+        if (svc_peer_is_up(self->members[i]->peer) &&
+            !svc_peer_is_draining(self->members[i]->peer))
+            return true;
+    return false;
+}
+
+/* The best member for new work; 0 is best. */
+static unsigned
+rank_of(const svc_peer_t *peer)
+{
+    return (svc_peer_is_silent(peer) ? 2u : 0u) + (svc_peer_is_draining(peer) ? 1u : 0u);
+}
+
+/* A member that is up with this instance (0: with any), the best one; NULL: none is. */
+static member_t *
+find_member(svc_peers_t *self, uint64_t instance)
+{
+    member_t *best = NULL;
+    unsigned best_rank = 0;
+    size_t at = 0;
+    if (self->n > 1) { /* where to begin: the first of equals wins */
+        self->dice ^= self->dice << 13;
+        self->dice ^= self->dice >> 7;
+        self->dice ^= self->dice << 17;
+        at = (size_t)(self->dice % self->n);
+    }
+    for (size_t i = 0; i < self->n; i++, at = at + 1 < self->n ? at + 1 : 0) {
+        member_t *member = self->members[at];
+        if (!is_up_with(member, instance == 0 ? member->instance : instance))
+            continue;
+        const unsigned rank = rank_of(member->peer);
+        if (best != NULL &&
+            (rank > best_rank || (rank == best_rank && svc_peer_load(member->peer) >=
+                                                           svc_peer_load(best->peer))))
+            continue;
+        best = member;
+        best_rank = rank;
+    }
+    return best;
+}
+
+bool
+svc_peers_has(const svc_peers_t *self, uint64_t instance)
+{
+    return ways_to(self, instance) > 0;
+}
+
+bool
+svc_peers_is_draining(const svc_peers_t *self, uint64_t instance)
+{
+    for (size_t i = 0; i < self->n; i++)
+        if (is_up_with(self->members[i], instance) &&
+            svc_peer_is_draining(self->members[i]->peer))
+            return true;
+    return false;
+}
+
+uint64_t
+svc_peers_pick(svc_peers_t *self)
+{
+    const member_t *member = find_member(self, 0);
+    return member == NULL ? 0 : member->instance;
+}
+
+void
+svc_peers_each(const svc_peers_t *self, void (*fn)(void *arg, uint64_t instance),
+               void *arg)
+{
+    for (size_t i = 0; i < self->n; i++) {
+        const member_t *member = self->members[i];
+        bool is_first = svc_peer_is_up(member->peer);
+        for (size_t k = 0; k < i && is_first; k++)
+            is_first = !is_up_with(self->members[k], member->instance);
+        if (is_first)
+            fn(arg, member->instance);
+    }
+}
+
+/* --- calls -------------------------------------------------------------------------- */
+
+svc_rc
+svc_peers_call(svc_peers_t *self, const svc_peer_request_t *request, uint64_t *id_out)
+{
+    const member_t *member = find_member(self, request->instance);
+    return member == NULL ? RC_UNAVAILABLE
+                          : svc_peer_begin(member->peer, request, false, id_out);
+}
+
+svc_rc
+svc_peers_post(svc_peers_t *self, uint64_t instance, const char *op,
+               const proto_schema_t *schema, const void *req)
+{
+    const member_t *member = find_member(self, instance);
+    return member == NULL ? RC_UNAVAILABLE : svc_peer_post(member->peer, op, schema, req);
+}
+
+void
+svc_peers_forget(svc_peers_t *self, uint64_t id)
+{
+    svc_peer_calls_forget(self->calls, id);
+}
+
+uint64_t
+svc_peers_replier(const svc_peers_t *self)
+{
+    return self->calls->replier;
+}
+
+/* --- life --------------------------------------------------------------------------- */
+
+static void
+free_member(member_t *member)
+{
+    svc_peer_destroy(&member->peer);
+    free(member->endpoint);
+    free(member);
+}
+
+static bool
+add_member(svc_peers_t *self, const char *endpoint, char **error)
+{
+    for (size_t i = 0; i < self->n; i++)
+        if (strcmp(self->members[i]->endpoint, endpoint) == 0)
+            return true;
+    member_t *member = svc_alloc(sizeof(*member));
+    member->set = self;
+    member->endpoint = svc_str_dup(svc_str_c(endpoint));
+    member->peer = svc_peer_new_among(self->ctx, self->service, endpoint, on_member,
+                                      member, self->calls, error);
+    if (member->peer == NULL) {
+        free_member(member);
+        return false;
+    }
+    member_t **members = svc_alloc((self->n + 1) * sizeof(*members));
+    if (self->n > 0)
+        memcpy(members, self->members, self->n * sizeof(*members));
+    free(self->members);
+    self->members = members;
+    self->members[self->n++] = member;
+    return true;
+}
+
+/* Adds every address of a comma list. */
+static bool
+add_members(svc_peers_t *self, const char *list, char **error)
+{
+    char endpoint[ENDPOINT_MAX_BYTES];
+    const char *rest = list;
+    do {
+        rest += strspn(rest, " ");
+        const size_t n = strcspn(rest, ",");
+        size_t kept = n;
+        while (kept > 0 && rest[kept - 1] == ' ')
+            kept--;
+        /* What is too long is cut, and refused for its form. */
+        snprintf(endpoint, sizeof(endpoint), "%.*s", (int)kept, rest);
+        if (!add_member(self, endpoint, error))
+            return false;
+        rest += n;
+    } while (*rest++ == ',');
+    return true;
+}
+
+svc_peers_t *
+svc_peers_new(svc_ctx_t *ctx, const char *service, const char *endpoints,
+              svc_peer_event_fn *on_event, void *arg, char **error)
+{
+    svc_peers_t *self = svc_alloc(sizeof(*self));
+    self->ctx = ctx;
+    self->service = svc_str_dup(svc_str_c(service));
+    self->on_event = on_event;
+    self->arg = arg;
+    self->calls = svc_peer_calls_new(ctx);
+    self->dice = svc_random_u64() | 1;
+    if (!add_members(self, endpoints, error))
+        svc_peers_destroy(&self);
+    return self;
+}
+
+void
+svc_peers_destroy(svc_peers_t **self_p)
+{
+    svc_peers_t *self = *self_p;
+    if (self == NULL)
+        return;
+    for (size_t i = 0; i < self->n; i++)
+        free_member(self->members[i]);
+    svc_peer_calls_destroy(&self->calls);
+    free(self->members);
+    free(self->service);
+    free(self);
+    *self_p = NULL;
+}
