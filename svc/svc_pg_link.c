@@ -1,0 +1,341 @@
+/* svc_pg_link.c - the connection to PostgreSQL made, watched and lost.
+ *
+ * libpq is used without blocking: every wait is a poll() of ours with a deadline, so that a server that has frozen, or a
+ * network that swallows everything, costs a statement's time and not the thread. After a failed try the next one waits
+ * a moment; what is asked in between is RC_UNAVAILABLE at once.
+ *
+ * Each session is told that a client of ours that stands still in the middle of a transaction must not hold its locks
+ * (idle_in_transaction_session_timeout), and that nobody waits for a lock for long (lock_timeout). Statements are planned
+ * once and never by reading whole tables: what they look for always has an index, but on an empty database the planner
+ * does not know that it will be needed. */
+#include "svc_pg_private.h"
+
+#include "svc_time.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CONNECT_MS   3000 /* one try */
+#define RETRY_MS     200  /* between two */
+#define LOG_EVERY_MS 1000
+#define SLICE_MS     100 /* a stop is noticed within this time */
+#define OLDEST \
+    130000 /* server version that is tried; older ones are no longer looked after */
+
+static const char session[] = "SET client_min_messages = error;"
+                              "SET idle_in_transaction_session_timeout = 3000;"
+                              "SET lock_timeout = 1000;"
+                              "SET plan_cache_mode = force_generic_plan;"
+                              "SET enable_seqscan = off;"
+                              "SET bytea_output = hex";
+
+bool
+pg_link_is_stopped(const svc_pg_t *self)
+{
+    return self->stop != NULL && atomic_load(self->stop);
+}
+
+void
+pg_link_pause(const svc_pg_t *self, uint32_t ms)
+{
+    for (uint32_t slice; ms > 0 && !pg_link_is_stopped(self); ms -= slice) {
+        slice = ms < SLICE_MS ? ms : SLICE_MS;
+        (void)poll(NULL, 0, (int)slice);
+    }
+}
+
+/* One line a second at most. */
+static void
+log_failure(svc_pg_t *self, const char *what, const char *state)
+{
+    uint64_t now = svc_mono_ms();
+
+    if (self->logged_ms != 0 && now - self->logged_ms < LOG_EVERY_MS)
+        return;
+    self->logged_ms = now;
+    svc_log_error(self->log, "database: %s%s%s%s", what, *state == '\0' ? "" : " (",
+                  state, *state == '\0' ? "" : ")");
+}
+
+void
+pg_link_lose(svc_pg_t *self)
+{
+    if (self->conn == NULL)
+        return;
+    PQfinish(self->conn);
+    self->conn = NULL;
+    self->n_due = 0;
+    memset(self->prepared, 0, self->slots * sizeof(*self->prepared));
+    if (self->tx == TX_OPEN)
+        self->tx = TX_LOST;
+    self->changes++;
+}
+
+/* Waits for the socket. 1: ready, 0: the deadline has passed. */
+static int
+wait_for(const svc_pg_t *self, short events, uint64_t deadline_ms)
+{
+    struct pollfd fd = {.fd = PQsocket(self->conn), .events = events};
+
+    for (;;) {
+        uint64_t now = svc_mono_ms();
+        int n = poll(&fd, 1, now >= deadline_ms ? 0 : (int)(deadline_ms - now));
+
+        if (n > 0)
+            return 1;
+        if (now >= deadline_ms)
+            return 0;
+    }
+}
+
+bool
+pg_link_flush(svc_pg_t *self)
+{
+    if (PQflush(self->conn) >= 0)
+        return true;
+    log_failure(self, "the connection was lost", "");
+    pg_link_lose(self);
+    return false;
+}
+
+bool
+pg_link_wait(svc_pg_t *self, uint64_t deadline_ms)
+{
+    const char *why = "the connection was lost";
+
+    for (;;) {
+        int unsent = PQflush(self->conn);
+
+        if (unsent >= 0 && PQisBusy(self->conn) == 0)
+            return true;
+        if (unsent < 0)
+            break;
+        if (wait_for(self, (short)(POLLIN | (unsent > 0 ? POLLOUT : 0)), deadline_ms) ==
+            0) {
+            why = "no answer in time";
+            break;
+        }
+        /* What was still in the socket when it broke is to be read first: it may be the server's reason. */
+        if (PQconsumeInput(self->conn) == 0 && PQisBusy(self->conn) != 0)
+            break;
+    }
+    log_failure(self, why, "");
+    pg_link_lose(self);
+    return false;
+}
+
+svc_rc
+pg_link_judge(svc_pg_t *self, const PGresult *result, bool *lost)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    svc_rc rc = RC_INTERNAL;
+
+    *lost = false;
+    if (state == NULL)
+        state = "08006";
+    if (strncmp(state, "23", 2) == 0)
+        return RC_CONFLICT;
+    if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 ||
+        strcmp(state, "55P03") == 0)
+        return RC_BUSY;
+    if (strncmp(state, "08", 2) == 0 || strncmp(state, "57P", 3) == 0 ||
+        strcmp(state, "25P03") == 0 || strcmp(state, "25006") == 0 ||
+        strcmp(state, "53300") == 0 || PQstatus(self->conn) == CONNECTION_BAD) {
+        *lost = true;
+        rc = RC_UNAVAILABLE;
+    } else if (strncmp(state, "53", 2) == 0 || strncmp(state, "58", 2) == 0 ||
+               strcmp(state, "57014") == 0)
+        rc = RC_UNAVAILABLE;
+    else if (strcmp(state, "54000") == 0)
+        rc = RC_TOO_BIG;
+    log_failure(self, text == NULL ? "the connection was lost" : text, state);
+    return rc;
+}
+
+svc_rc
+pg_link_script(svc_pg_t *self, const char *sql, uint32_t ms)
+{
+    uint64_t deadline = svc_mono_ms() + ms;
+    svc_rc rc = RC_OK;
+    bool lost = false;
+    PGresult *result;
+
+    if (pg_drain(self) != RC_OK)
+        return RC_UNAVAILABLE;
+    if (PQpipelineStatus(self->conn) != PQ_PIPELINE_OFF &&
+        PQexitPipelineMode(self->conn) == 0)
+        return RC_INTERNAL;
+    if (PQsendQuery(self->conn, sql) == 0) {
+        pg_link_lose(self);
+        return RC_UNAVAILABLE;
+    }
+    for (;;) {
+        if (!pg_link_wait(self, deadline))
+            return RC_UNAVAILABLE;
+        result = PQgetResult(self->conn);
+        if (result == NULL)
+            break;
+        if (rc == RC_OK && PQresultStatus(result) == PGRES_FATAL_ERROR)
+            rc = pg_link_judge(self, result, &lost);
+        PQclear(result);
+        if (lost) {
+            pg_link_lose(self);
+            return rc;
+        }
+    }
+    if (PQenterPipelineMode(self->conn) == 0) {
+        pg_link_lose(self);
+        return RC_UNAVAILABLE;
+    }
+    return rc;
+}
+
+/* --- connecting ------------------------------------------------------------------------------- */
+
+/* Drives a connection attempt to its end. */
+static bool
+shake_hands(svc_pg_t *self)
+{
+    uint64_t deadline = svc_mono_ms() + CONNECT_MS;
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (status != PGRES_POLLING_OK) {
+        uint64_t slice = svc_mono_ms() + SLICE_MS;
+
+        if (status == PGRES_POLLING_FAILED || PQstatus(self->conn) == CONNECTION_BAD ||
+            pg_link_is_stopped(self) || svc_mono_ms() >= deadline)
+            return false;
+        if (wait_for(self, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, slice) > 0)
+            status = PQconnectPoll(self->conn);
+    }
+    return true;
+}
+
+static void
+swallow_notice(void *arg, const PGresult *result)
+{
+    (void)arg;
+    (void)result;
+}
+
+/* One try. The words before the URL are defaults that it may change, the ones behind it are not. */
+static bool
+connect_once(svc_pg_t *self)
+{
+    const char *const keys[] = {"fallback_application_name",
+                                "keepalives_idle",
+                                "keepalives_interval",
+                                "keepalives_count",
+                                "tcp_user_timeout",
+                                "gssencmode",
+                                "dbname",
+                                "client_encoding",
+                                NULL};
+    const char *const values[] = {self->name, "10",      "3",    "3", "15000",
+                                  "disable",  self->url, "UTF8", NULL};
+
+    self->conn = PQconnectStartParams(keys, values, 1);
+    SVC_ASSERT(self->conn != NULL);
+    (void)PQsetNoticeReceiver(self->conn, swallow_notice, NULL);
+    if (!shake_hands(self) || PQsetnonblocking(self->conn, 1) != 0)
+        return false;
+    return PQserverVersion(self->conn) >= OLDEST &&
+           pg_link_script(self, session, CONNECT_MS) == RC_OK;
+}
+
+/* Says why there is no connection, in one line: libpq's messages may have several. */
+static char *
+explain(const svc_pg_t *self)
+{
+    const char *why = self->conn == NULL ? "" : PQerrorMessage(self->conn);
+    char *out = NULL;
+
+    if (self->conn != NULL && PQstatus(self->conn) == CONNECTION_OK &&
+        PQserverVersion(self->conn) < OLDEST)
+        why = "it is older than version 13";
+    else if (*why == '\0')
+        why = "it does not answer";
+    if (asprintf(&out, "cannot connect to PostgreSQL: %s", why) < 0)
+        return NULL;
+    out[strcspn(out, "\n")] = '\0';
+    return out;
+}
+
+/* Tries once; *error (may be NULL) as svc_pg_connect. */
+static bool
+try_connect(svc_pg_t *self, char **error)
+{
+    char *why = NULL;
+    bool ok;
+
+    if (self->away != NULL)
+        atomic_store(self->away, true);
+    ok = connect_once(self);
+    if (self->away != NULL)
+        atomic_store(self->away, false);
+    if (ok) {
+        if (self->was_up)
+            svc_log_info(self->log, "database: connected again");
+        self->was_up = true;
+        self->logged_ms = 0;
+        self->retry_ms = 0;
+        return true;
+    }
+    why = explain(self);
+    if (error != NULL)
+        *error = why;
+    else {
+        log_failure(self, why == NULL ? "no memory" : why, "");
+        free(why);
+    }
+    PQfinish(self->conn);
+    self->conn = NULL;
+    self->retry_ms = svc_mono_ms() + RETRY_MS;
+    return false;
+}
+
+bool
+svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error)
+{
+    uint64_t end = svc_mono_ms() + wait_ms;
+
+    if (self->conn != NULL)
+        return true;
+    for (;;) {
+        if (try_connect(self, error))
+            return true;
+        if (svc_mono_ms() + RETRY_MS >= end || pg_link_is_stopped(self))
+            return false;
+        free(*error);
+        *error = NULL;
+        pg_link_pause(self, RETRY_MS);
+    }
+}
+
+/* Has the server something to say to a connection on which nothing is due? It only says why it ends it. */
+static bool
+was_closed(const svc_pg_t *self)
+{
+    while (wait_for(self, POLLIN, 0) > 0) {
+        if (PQconsumeInput(self->conn) == 0 || PQstatus(self->conn) == CONNECTION_BAD)
+            return true;
+        (void)PQisBusy(self->conn); /* reads what came, if it was a mere notice */
+    }
+    return PQstatus(self->conn) == CONNECTION_BAD;
+}
+
+svc_rc
+pg_link_up(svc_pg_t *self)
+{
+    if (self->conn != NULL && was_closed(self)) {
+        svc_log_warn(self->log, "database: the server has closed the connection");
+        pg_link_lose(self);
+    }
+    if (self->conn != NULL)
+        return RC_OK;
+    if (svc_mono_ms() < self->retry_ms)
+        return RC_UNAVAILABLE;
+    return try_connect(self, NULL) ? RC_OK : RC_UNAVAILABLE;
+}

@@ -1,0 +1,441 @@
+/* test_svc_pg_link.c - the connection: made, lost at every moment, and the truth about a COMMIT that nobody answered.
+ *
+ * (The breaks happen in pg_proxy.h, between the two.) */
+#include "pg_proxy.h"
+#include "svc/svc_pg_private.h"
+
+enum { ST_PUT, ST_HAS, ST_COUNT };
+
+typedef struct {
+    pg_fixture_t db;
+    pg_proxy_t proxy;
+    char url[PG_URL_BYTES]; /* through the proxy */
+    atomic_bool stop, away;
+    svc_pg_t *pg; /* through the proxy */
+} test_t;
+
+static int
+setup(void **state)
+{
+    test_t *self = svc_alloc(sizeof(*self));
+    static const svc_pg_step_t steps[] = {
+        {"CREATE TABLE thing (id bigint PRIMARY KEY)", 1}};
+    char *error = NULL;
+
+    *state = self;
+    if (!pg_fixture_is_there())
+        return 0;
+    pg_fixture_open(&self->db);
+    proxy_open(&self->proxy, &self->db, self->url);
+    self->pg = pg_fixture_connection(&self->db, self->url, ST_COUNT, &self->stop,
+                                     &self->away);
+    assert_true(svc_pg_migrate(self->pg, "test", steps, 1, &error));
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    test_t *self = *state;
+
+    svc_pg_destroy(&self->pg);
+    if (pg_fixture_is_there()) {
+        proxy_close(&self->proxy);
+        pg_fixture_close(&self->db);
+    }
+    free(self);
+    return 0;
+}
+
+static svc_rc
+put(svc_pg_t *pg, uint64_t id)
+{
+    svc_pg_arg_t arg = PG_U64(id);
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(pg, ST_PUT, "INSERT INTO thing VALUES ($1)", &arg, 1, &rows);
+
+    svc_pg_free(&rows);
+    return rc;
+}
+
+static svc_rc
+write_one(svc_pg_t *pg, uint64_t id)
+{
+    svc_rc rc = svc_pg_begin(pg, true);
+
+    if (rc == RC_OK)
+        rc = put(pg, id);
+    if (rc == RC_OK)
+        return svc_pg_commit(pg);
+    svc_pg_rollback(pg);
+    return rc;
+}
+
+static bool
+is_there(test_t *self, uint64_t id)
+{
+    char sql[100];
+
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM thing WHERE id = %llu",
+             (unsigned long long)id);
+    return pg_fixture_number(&self->db, sql) == 1;
+}
+
+/* Writes until it works; gives how often it was refused. */
+static int
+write_in_the_end(test_t *self, uint64_t id)
+{
+    uint64_t end = svc_mono_ms() + 20000;
+    int refused = 0;
+
+    while (write_one(self->pg, id) != RC_OK) {
+        assert_true(svc_mono_ms() < end);
+        refused++;
+    }
+    return refused;
+}
+
+/* --- connecting ---------------------------------------------------------------------------------- */
+
+static void
+a_url_that_is_none_is_refused_without_printing_it(void **state)
+{
+    svc_pg_config_t config = {.url = "postgresql://user:geheim@[host/db", .name = "test"};
+    char *error = NULL;
+
+    (void)state;
+    assert_null(svc_pg_new(&config, &error));
+    assert_non_null(strstr(error, "storage.postgresql.url"));
+    assert_null(strstr(error, "geheim"));
+    free(error);
+}
+
+static void
+a_server_that_is_not_there_is_told_in_one_line(void **state)
+{
+    svc_pg_config_t config = {.url = "postgresql://user:geheim@127.0.0.1:1/db",
+                              .name = "test"};
+    char *error = NULL;
+    svc_pg_t *pg = svc_pg_new(&config, &error);
+
+    (void)state;
+    assert_non_null(pg);
+    assert_false(svc_pg_is_up(pg));
+    assert_false(svc_pg_connect(pg, 300, &error));
+    assert_non_null(strstr(error, "cannot connect to PostgreSQL"));
+    assert_null(strchr(error, '\n'));
+    assert_null(strstr(error, "geheim"));
+    free(error);
+    assert_int_equal(svc_pg_begin(pg, true), RC_UNAVAILABLE);
+    assert_int_equal(put(pg, 1), RC_UNAVAILABLE);
+    svc_pg_destroy(&pg);
+    svc_pg_destroy(&pg);
+}
+
+static void
+a_wrong_password_is_told(void **state)
+{
+    test_t *self = *state;
+    char url[PG_URL_BYTES], *error = NULL;
+    svc_pg_t *pg;
+
+    if (self->pg == NULL)
+        skip();
+    snprintf(url, sizeof(url), "postgresql://llmb:geheim@127.0.0.1:%d/postgres",
+             self->db.port);
+    pg = pg_fixture_connection(&self->db, url, ST_COUNT, NULL, NULL);
+    assert_false(svc_pg_connect(pg, 0, &error));
+    assert_non_null(strstr(error, "password"));
+    assert_null(strstr(error, "geheim"));
+    free(error);
+    svc_pg_destroy(&pg);
+}
+
+static void
+waits_for_a_server_that_is_starting(void **state)
+{
+    test_t *self = *state;
+    char *error = NULL;
+
+    if (self->pg == NULL)
+        skip();
+    svc_pg_destroy(&self->pg);
+    self->pg = pg_fixture_connection(&self->db, self->url, ST_COUNT, &self->stop, NULL);
+    atomic_store(&self->proxy.mode, PROXY_REFUSE);
+    assert_false(svc_pg_connect(self->pg, 500, &error));
+    free(error);
+    error = NULL;
+    atomic_store(&self->proxy.mode, PROXY_PASS);
+    assert_true(svc_pg_connect(self->pg, 20000, &error));
+    assert_null(error);
+    assert_int_equal(write_one(self->pg, 1), RC_OK);
+}
+
+/* --- lost ------------------------------------------------------------------------------------------ */
+
+/* Ends the server's side, and waits until ours could see it. */
+static void
+disconnect(test_t *self)
+{
+    struct pollfd fd = {.fd = PQsocket(self->pg->conn), .events = POLLIN};
+
+    pg_fixture_disconnect_all(&self->db);
+    assert_int_equal(poll(&fd, 1, 20000), 1);
+}
+
+static void
+a_connection_that_was_closed_while_idle_costs_nobody_anything(void **state)
+{
+    test_t *self = *state;
+
+    if (self->pg == NULL)
+        skip();
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_int_equal(write_one(self->pg, i), RC_OK);
+        disconnect(self);
+        assert_int_equal(put(self->pg, 10 + i), RC_OK);
+        disconnect(self);
+    }
+    assert_int_equal(pg_fixture_number(&self->db, "SELECT count(*) FROM thing"), 6);
+}
+
+static void
+a_transaction_is_lost_with_its_connection_and_the_next_one_works(void **state)
+{
+    test_t *self = *state;
+
+    if (self->pg == NULL)
+        skip();
+    assert_int_equal(svc_pg_begin(self->pg, true), RC_OK);
+    assert_int_equal(put(self->pg, 1), RC_OK);
+    pg_fixture_disconnect_all(&self->db);
+    assert_int_equal(put(self->pg, 2), RC_UNAVAILABLE);
+    assert_int_equal(put(self->pg, 3), RC_UNAVAILABLE); /* not on a new connection */
+    assert_int_equal(svc_pg_save(self->pg), RC_UNAVAILABLE);
+    assert_int_equal(svc_pg_commit(self->pg), RC_UNAVAILABLE);
+    assert_int_equal(write_in_the_end(self, 4), 0);
+    assert_false(is_there(self, 1));
+    assert_false(is_there(self, 2));
+    assert_true(is_there(self, 4));
+}
+
+static void
+a_read_fails_once_and_the_next_one_works(void **state)
+{
+    test_t *self = *state;
+    svc_pg_rows_t rows;
+
+    if (self->pg == NULL)
+        skip();
+    assert_int_equal(svc_pg_begin(self->pg, false), RC_OK);
+    assert_int_equal(
+        svc_pg_query(self->pg, ST_HAS, "SELECT id FROM thing", NULL, 0, &rows), RC_OK);
+    svc_pg_free(&rows);
+    pg_fixture_disconnect_all(&self->db);
+    assert_int_equal(
+        svc_pg_query(self->pg, ST_HAS, "SELECT id FROM thing", NULL, 0, &rows),
+        RC_UNAVAILABLE);
+    svc_pg_free(&rows);
+    svc_pg_rollback(self->pg);
+    assert_int_equal(
+        svc_pg_query(self->pg, ST_HAS, "SELECT id FROM thing", NULL, 0, &rows), RC_OK);
+    svc_pg_free(&rows);
+}
+
+static void
+a_server_that_is_away_refuses_and_is_found_again(void **state)
+{
+    test_t *self = *state;
+
+    if (self->pg == NULL)
+        skip();
+    assert_int_equal(write_one(self->pg, 1), RC_OK);
+    atomic_store(&self->proxy.mode, PROXY_REFUSE);
+    for (int i = 0; i < 1000; i++) /* nobody waits: the next try comes a moment later */
+        assert_int_equal(write_one(self->pg, 2), RC_UNAVAILABLE);
+    atomic_store(&self->proxy.mode, PROXY_PASS);
+    (void)write_in_the_end(self, 2);
+    assert_true(is_there(self, 2));
+}
+
+static void
+a_network_that_swallows_everything_costs_a_statements_time(void **state)
+{
+    test_t *self = *state;
+    svc_pg_config_t config = {.url = self->url,
+                              .name = self->db.schema,
+                              .slots = ST_COUNT,
+                              .stop = &self->stop,
+                              .statement_ms = 300};
+    char *error = NULL;
+
+    if (self->pg == NULL)
+        skip();
+    svc_pg_destroy(&self->pg);
+    self->pg = svc_pg_new(&config, &error);
+    assert_int_equal(write_one(self->pg, 1), RC_OK);
+    atomic_store(&self->proxy.mode, PROXY_FREEZE);
+    assert_int_equal(write_one(self->pg, 2), RC_UNAVAILABLE);
+    assert_false(svc_pg_is_up(self->pg));
+    atomic_store(&self->proxy.mode, PROXY_PASS);
+    (void)write_in_the_end(self, 3);
+    assert_false(is_there(self, 2));
+}
+
+/* --- the outcome of a commit ------------------------------------------------------------------------ */
+
+static void
+a_commit_that_did_not_arrive_is_refused(void **state)
+{
+    test_t *self = *state;
+
+    if (self->pg == NULL)
+        skip();
+    for (uint64_t i = 0; i < 10; i++) {
+        atomic_store(&self->proxy.mode, PROXY_CUT_BEFORE);
+        assert_int_equal(write_one(self->pg, i), RC_UNAVAILABLE);
+        assert_int_equal(atomic_load(&self->proxy.cuts), i + 1);
+        assert_false(is_there(self, i));
+    }
+    assert_false(atomic_load(&self->away));
+}
+
+static void
+a_commit_whose_answer_was_lost_is_found_to_have_taken_place(void **state)
+{
+    test_t *self = *state;
+
+    if (self->pg == NULL)
+        skip();
+    for (uint64_t i = 0; i < 10; i++) {
+        atomic_store(&self->proxy.mode, PROXY_CUT_AFTER);
+        assert_int_equal(write_one(self->pg, i), RC_OK);
+        assert_int_equal(atomic_load(&self->proxy.cuts), i + 1);
+        assert_true(is_there(self, i));
+    }
+}
+
+static void
+a_commit_cut_at_the_same_moment_is_told_as_it_was(void **state)
+{
+    test_t *self = *state;
+    int done = 0;
+
+    if (self->pg == NULL)
+        skip();
+    for (uint64_t i = 0; i < 50; i++) {
+        svc_rc rc;
+
+        atomic_store(&self->proxy.mode, PROXY_CUT_WITH);
+        rc = write_one(self->pg, i);
+        assert_true(rc == RC_OK || rc == RC_UNAVAILABLE);
+        assert_int_equal(is_there(self, i), rc == RC_OK);
+        done += rc == RC_OK ? 1 : 0;
+    }
+    print_message("%d of 50 had taken place\n", done);
+}
+
+typedef struct {
+    test_t *test;
+    svc_rc rc;
+} writer_t;
+
+static void *
+write_in_a_thread(void *arg)
+{
+    writer_t *self = arg;
+
+    self->rc = write_one(self->test->pg, 1);
+    return NULL;
+}
+
+static void
+waits_for_the_server_to_tell_and_says_that_it_is_away_meanwhile(void **state)
+{
+    test_t *self = *state;
+    writer_t writer = {self, RC_INTERNAL};
+    uint64_t end = svc_mono_ms() + 20000;
+    pthread_t thread;
+
+    if (self->pg == NULL)
+        skip();
+    atomic_store(&self->proxy.mode, PROXY_CUT_AFTER_REFUSE);
+    assert_int_equal(pthread_create(&thread, NULL, write_in_a_thread, &writer), 0);
+    while (!atomic_load(&self->away) || atomic_load(&self->proxy.mode) != PROXY_REFUSE)
+        assert_true(svc_mono_ms() < end);
+    atomic_store(&self->proxy.mode, PROXY_PASS);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(writer.rc, RC_OK);
+    assert_false(atomic_load(&self->away));
+    assert_true(is_there(self, 1));
+}
+
+static void
+a_stop_ends_the_wait_and_acknowledges_nothing(void **state)
+{
+    test_t *self = *state;
+    writer_t writer = {self, RC_INTERNAL};
+    uint64_t end = svc_mono_ms() + 20000;
+    pthread_t thread;
+
+    if (self->pg == NULL)
+        skip();
+    atomic_store(&self->proxy.mode, PROXY_CUT_AFTER_REFUSE);
+    assert_int_equal(pthread_create(&thread, NULL, write_in_a_thread, &writer), 0);
+    while (!atomic_load(&self->away))
+        assert_true(svc_mono_ms() < end);
+    atomic_store(&self->stop, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(writer.rc, RC_UNAVAILABLE);
+}
+
+static void
+the_mark_of_a_transaction_that_the_server_still_holds_is_waited_for(void **state)
+{
+    test_t *self = *state;
+    writer_t writer = {self, RC_INTERNAL};
+    pthread_t thread;
+    int cuts;
+
+    if (self->pg == NULL)
+        skip();
+    /* The commit is held up by somebody who has the same id in hand: only when that one is gone the insert goes on. */
+    assert_int_equal(write_one(self->pg, 99), RC_OK);
+    pg_fixture_does(&self->db,
+                    "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+                    " $$BEGIN PERFORM pg_sleep(0.7); RETURN NULL; END$$;"
+                    "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON thing"
+                    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+                    " EXECUTE FUNCTION slow()");
+    cuts = atomic_load(&self->proxy.cuts);
+    atomic_store(&self->proxy.mode, PROXY_CUT_WITH);
+    assert_int_equal(pthread_create(&thread, NULL, write_in_a_thread, &writer), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(atomic_load(&self->proxy.cuts), cuts + 1);
+    assert_int_equal(is_there(self, 1), writer.rc == RC_OK);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_url_that_is_none_is_refused_without_printing_it),
+        cmocka_unit_test(a_server_that_is_not_there_is_told_in_one_line),
+        TEST(a_wrong_password_is_told),
+        TEST(waits_for_a_server_that_is_starting),
+        TEST(a_connection_that_was_closed_while_idle_costs_nobody_anything),
+        TEST(a_transaction_is_lost_with_its_connection_and_the_next_one_works),
+        TEST(a_read_fails_once_and_the_next_one_works),
+        TEST(a_server_that_is_away_refuses_and_is_found_again),
+        TEST(a_network_that_swallows_everything_costs_a_statements_time),
+        TEST(a_commit_that_did_not_arrive_is_refused),
+        TEST(a_commit_whose_answer_was_lost_is_found_to_have_taken_place),
+        TEST(a_commit_cut_at_the_same_moment_is_told_as_it_was),
+        TEST(waits_for_the_server_to_tell_and_says_that_it_is_away_meanwhile),
+        TEST(a_stop_ends_the_wait_and_acknowledges_nothing),
+        TEST(the_mark_of_a_transaction_that_the_server_still_holds_is_waited_for),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
