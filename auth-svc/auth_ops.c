@@ -6,7 +6,7 @@
 #include "auth_ops.h"
 #include "auth_jobs.h"
 #include "password.h"
-#include "throttle.h"
+#include "throttle_shared.h"
 #include "ticket.h"
 #include "token.h"
 
@@ -31,16 +31,17 @@
     6 /* so many times in a row nobody waits: the gateway has had its answers */
 
 struct auth {
-    svc_ctx_t *ctx;           /* borrowed */
-    auth_shared_t shared;     /* for the workers; owns its store */
-    svc_server_t *server;     /* owned */
-    svc_pool_t *bcrypt;       /* owned: looks up and hashes */
-    svc_pool_t *writer;       /* owned: adds users */
-    token_signer_t *tokens;   /* owned */
-    ticket_signer_t *tickets; /* owned */
-    throttle_t *throttle;     /* owned */
-    uint64_t drain_timer;     /* 0: not draining */
-    unsigned quiet_looks;     /* while draining: how often in a row nobody waited */
+    svc_ctx_t *ctx;                     /* borrowed */
+    auth_shared_t shared;               /* for the workers; owns its store */
+    svc_server_t *server;               /* owned */
+    svc_pool_t *bcrypt;                 /* owned: looks up and hashes */
+    svc_pool_t *writer;                 /* owned: adds users */
+    token_signer_t *tokens;             /* owned */
+    ticket_signer_t *tickets;           /* owned */
+    throttle_t *throttle;               /* owned */
+    throttle_shared_t *shared_throttle; /* owned; NULL: no Redis is configured */
+    uint64_t drain_timer;               /* 0: not draining */
+    unsigned quiet_looks; /* while draining: how often in a row nobody waited */
     char ticket[TICKET_TEXT_BYTES + 1]; /* of the reply that is being encoded */
 };
 
@@ -185,6 +186,45 @@ refuse_throttled(svc_call_t *call, uint64_t wait_s)
     svc_call_finish(call, RC_THROTTLED, NULL);
 }
 
+/* An attempt has been counted, or came among too many (RC_THROTTLED): its asker, if any still waits, is told. */
+static void
+conclude(auth_t *self, const throttle_attempt_t *attempt, svc_rc counted, uint64_t wait_s)
+{
+    svc_call_t *call = svc_server_call(self->server, attempt->call);
+    const bool right = attempt->user != 0;
+
+    if (counted == RC_THROTTLED) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_LOGINS_THROTTLED, 1);
+        refuse_throttled(call, wait_s);
+        return;
+    }
+    svc_metrics_add(self->ctx->metrics, right ? SVC_M_LOGINS : SVC_M_LOGINS_REFUSED, 1);
+    if (call == NULL)
+        return;
+    if (right)
+        finish_login(self, call, attempt->user);
+    else
+        svc_call_finish(call, RC_BAD_CREDENTIALS, NULL);
+}
+
+/* Redis has counted an attempt, or nobody but us can. */
+static void
+on_counted(void *arg, const throttle_attempt_t *attempt, throttle_shared_verdict verdict,
+           const throttle_state_t *state)
+{
+    auth_t *self = arg;
+    uint64_t wait_s = (state->rest_ms + 999) / 1000;
+    svc_rc counted = verdict == THROTTLE_SHARED_THROTTLED ? RC_THROTTLED : RC_OK;
+
+    if (verdict == THROTTLE_SHARED_NONE)
+        counted = throttle_end(self->throttle, attempt->key,
+                               attempt->user != 0 ? THROTTLE_RIGHT : THROTTLE_WRONG,
+                               svc_mono_ms(), &wait_s);
+    else
+        throttle_settle(self->throttle, attempt->key, state, svc_mono_ms());
+    conclude(self, attempt, counted, wait_s);
+}
+
 static void
 on_checked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
@@ -192,29 +232,25 @@ on_checked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     svc_call_t *call = svc_server_call(self->server, tag);
     proto_arena_t *arena = proto_arena_new();
     auth_verdict_t verdict = {.user = 0};
+    throttle_attempt_t attempt;
+    throttle_state_t known;
     uint64_t wait_s = 0;
-    bool right;
 
     SVC_ASSERT(proto_decode(&auth_verdict_schema, result, arena, &verdict) == RC_OK);
     proto_arena_destroy(&arena);
-    right = rc == RC_OK && verdict.user != 0;
-    if (throttle_end(self->throttle, verdict.attempt,
-                     rc != RC_OK ? THROTTLE_UNDECIDED
-                                 : (right ? THROTTLE_RIGHT : THROTTLE_WRONG),
-                     svc_mono_ms(), &wait_s) == RC_THROTTLED) {
-        svc_metrics_add(self->ctx->metrics, SVC_M_LOGINS_THROTTLED, 1);
-        refuse_throttled(call, wait_s);
+    if (rc != RC_OK) {
+        (void)throttle_end(self->throttle, verdict.attempt, THROTTLE_UNDECIDED,
+                           svc_mono_ms(), &wait_s);
+        if (call != NULL)
+            svc_call_finish(call, rc, NULL);
         return;
     }
-    if (rc == RC_OK)
-        svc_metrics_add(self->ctx->metrics, right ? SVC_M_LOGINS : SVC_M_LOGINS_REFUSED,
-                        1);
-    if (call == NULL)
-        return;
-    if (right)
-        finish_login(self, call, verdict.user);
+    attempt = (throttle_attempt_t){verdict.attempt, verdict.user, tag};
+    known = throttle_look(self->throttle, verdict.attempt, svc_mono_ms());
+    if (self->shared_throttle != NULL)
+        throttle_shared_end(self->shared_throttle, &attempt, &known);
     else
-        svc_call_finish(call, rc == RC_OK ? RC_BAD_CREDENTIALS : rc, NULL);
+        on_counted(self, &attempt, THROTTLE_SHARED_NONE, &known);
 }
 
 static svc_rc
@@ -303,10 +339,24 @@ on_redeem(void *arg, svc_call_t *call, const void *request, void *reply)
 
 /* --- life -------------------------------------------------------------------------------- */
 
+/* Everything that comes from the secret of the tokens: replicas that share it take one another's tokens and tickets, and
+ * number users and addresses alike where they count failures together. */
 static bool
 open_signers_with(auth_t *self, const void *secret, size_t n)
 {
-    self->tokens = token_signer_new(secret, n, self->ctx->config->jwt_ttl_s);
+    static const char label[] = "llmb: key of failed logins, 1";
+    const svc_config_t *config = self->ctx->config;
+    unsigned char key[crypto_auth_hmacsha256_BYTES];
+    crypto_auth_hmacsha256_state state;
+
+    crypto_auth_hmacsha256_init(&state, secret, n);
+    crypto_auth_hmacsha256_update(&state, (const unsigned char *)label, strlen(label));
+    crypto_auth_hmacsha256_final(&state, key);
+    self->throttle = throttle_new(config->auth_guess_limit, config->auth_guess_window_s,
+                                  key);
+    sodium_memzero(key, sizeof(key));
+    sodium_memzero(&state, sizeof(state));
+    self->tokens = token_signer_new(secret, n, config->jwt_ttl_s);
     self->tickets = ticket_signer_new(secret, n);
     return true;
 }
@@ -360,6 +410,16 @@ open_bcrypt_pool(auth_t *self, size_t threads, char **error)
     return open_pool(self, pool, error);
 }
 
+/* Counts failures together with other replicas, where a Redis is configured. */
+static bool
+open_shared_throttle(auth_t *self, char **error)
+{
+    if (self->ctx->config->redis_address[0] == '\0')
+        return true;
+    self->shared_throttle = throttle_shared_new(self->ctx, on_counted, self, error);
+    return self->shared_throttle != NULL;
+}
+
 static size_t
 count_threads(const svc_config_t *config)
 {
@@ -380,10 +440,9 @@ auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
     self->shared.driver = driver;
     self->shared.metrics = ctx->metrics;
     self->shared.cost = config->auth_bcrypt_cost;
-    self->throttle = throttle_new(config->auth_guess_limit, config->auth_guess_window_s);
     if (has_secret_for_many(config, error) &&
         (self->shared.store = driver->open(config, error)) != NULL &&
-        open_signers(self, error) &&
+        open_signers(self, error) && open_shared_throttle(self, error) &&
         (self->bcrypt = open_bcrypt_pool(self, count_threads(config), error)) != NULL &&
         (self->writer = open_pool(
              self, auth_writer_pool(config->auth_bcrypt_queue + AUTH_WRITER_BATCH),
@@ -408,6 +467,7 @@ auth_destroy(auth_t **self_p)
     svc_server_destroy(&self->server);
     svc_pool_destroy(&self->bcrypt);
     svc_pool_destroy(&self->writer);
+    throttle_shared_destroy(&self->shared_throttle);
     token_signer_destroy(&self->tokens);
     ticket_signer_destroy(&self->tickets);
     throttle_destroy(&self->throttle);

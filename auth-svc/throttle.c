@@ -22,6 +22,8 @@ typedef struct pair {
     uint32_t pause_s;           /* the next pause, 0: none so far */
 } pair_t;
 
+_Static_assert(crypto_shorthash_KEYBYTES == THROTTLE_KEY_BYTES, "the header tells it");
+
 struct throttle {
     uint32_t limit;     /* failures before the first pause */
     uint64_t window_ms; /* see the header */
@@ -32,13 +34,16 @@ struct throttle {
 };
 
 throttle_t *
-throttle_new(uint32_t limit, uint32_t window_s)
+throttle_new(uint32_t limit, uint32_t window_s, const uint8_t key[THROTTLE_KEY_BYTES])
 {
     throttle_t *self = svc_alloc(sizeof(*self));
 
     self->limit = limit;
     self->window_ms = (uint64_t)window_s * 1000u;
-    svc_random(self->secret, sizeof(self->secret));
+    if (key != NULL)
+        memcpy(self->secret, key, sizeof(self->secret));
+    else
+        svc_random(self->secret, sizeof(self->secret));
     return self;
 }
 
@@ -214,6 +219,47 @@ throttle_end(throttle_t *self, uint64_t key, throttle_outcome outcome, uint64_t 
     if (pair->failures == 0 && pair->running == 0)
         forget_pair(self, pair);
     return RC_OK;
+}
+
+/* How long ago, or how long from now. */
+static uint64_t
+distance(uint64_t from_ms, uint64_t to_ms)
+{
+    return to_ms > from_ms ? to_ms - from_ms : 0;
+}
+
+throttle_state_t
+throttle_look(const throttle_t *self, uint64_t key, uint64_t now_ms)
+{
+    const pair_t *pair = (const pair_t *)svc_table_get(&self->pairs, key);
+
+    SVC_ASSERT(pair != NULL && pair->running > 0);
+    return (throttle_state_t){.failures = pair->failures,
+                              .pause_s = pair->pause_s,
+                              .first_age_ms = distance(pair->first_ms, now_ms),
+                              .last_age_ms = distance(pair->last_ms, now_ms),
+                              .rest_ms = distance(now_ms, pair->paused_until_ms)};
+}
+
+void
+throttle_settle(throttle_t *self, uint64_t key, const throttle_state_t *state,
+                uint64_t now_ms)
+{
+    pair_t *pair = (pair_t *)svc_table_get(&self->pairs, key);
+
+    SVC_ASSERT(pair != NULL && pair->running > 0);
+    pair->running--;
+    pair->failures = state->failures;
+    pair->pause_s = state->pause_s;
+    pair->first_ms = distance(state->first_age_ms, now_ms);
+    pair->last_ms = distance(state->last_age_ms, now_ms);
+    pair->paused_until_ms = state->rest_ms == 0 ? 0 : now_ms + state->rest_ms;
+    if (pair->failures == 0 && pair->running == 0) {
+        forget_pair(self, pair);
+        return;
+    }
+    unlink_pair(self, pair);
+    append_pair(self, pair);
 }
 
 size_t

@@ -19,7 +19,7 @@ static uint64_t now_ms = 1000000;
 static throttle_t *
 make(void)
 {
-    return throttle_new(LIMIT, WINDOW_S);
+    return throttle_new(LIMIT, WINDOW_S, NULL);
 }
 
 /* One attempt; 0: it took place, else the seconds to wait. */
@@ -54,6 +54,67 @@ the_tenth_wrong_password_brings_a_pause(void **state)
     throttle_destroy(&throttle);
     assert_null(throttle);
     throttle_destroy(&throttle);
+}
+
+static void
+what_is_known_of_a_pair_can_be_told_and_taken_over(void **state)
+{
+    throttle_t *throttle = make(), *other = make();
+    throttle_state_t known;
+    uint64_t key = 0, wait_s = 0;
+
+    (void)state;
+    fail_times(throttle, "ann", "1.1.1.1", LIMIT - 1);
+    now_ms += 5000;
+    fail_times(throttle, "ann", "1.1.1.1", 1);
+    now_ms += 1000;
+    assert_int_equal(throttle_begin(throttle, SVC_LIT("ann"), SVC_LIT("1.1.1.1"), now_ms,
+                                    &key, &wait_s),
+                     RC_OK);
+    known = throttle_look(throttle, key, now_ms);
+    assert_int_equal(known.failures, LIMIT);
+    assert_int_equal(known.pause_s, 1);
+    assert_int_equal(known.first_age_ms, 6000);
+    assert_int_equal(known.last_age_ms, 1000);
+    assert_int_equal(known.rest_ms, 0);
+    assert_int_equal(throttle_end(throttle, key, THROTTLE_WRONG, now_ms, &wait_s), RC_OK);
+    known.pause_s = 2;
+    known.rest_ms = 2000;
+    assert_int_equal(
+        throttle_begin(other, SVC_LIT("ann"), SVC_LIT("1.1.1.1"), now_ms, &key, &wait_s),
+        RC_OK);
+    throttle_settle(other, key, &known, now_ms);
+    assert_int_equal(attempt(other, "ann", "1.1.1.1", THROTTLE_RIGHT), 2);
+    now_ms += 2000;
+    assert_int_equal(attempt(other, "ann", "1.1.1.1", THROTTLE_WRONG), 0);
+    assert_int_equal(attempt(other, "ann", "1.1.1.1", THROTTLE_RIGHT), 4);
+    now_ms += 4000;
+    assert_int_equal(
+        throttle_begin(other, SVC_LIT("ann"), SVC_LIT("1.1.1.1"), now_ms, &key, &wait_s),
+        RC_OK);
+    throttle_settle(other, key, &(throttle_state_t){0}, now_ms);
+    assert_int_equal(throttle_size(other), 0);
+    throttle_destroy(&other);
+    throttle_destroy(&throttle);
+}
+
+static void
+the_same_key_numbers_pairs_alike(void **state)
+{
+    static const uint8_t keys[][THROTTLE_KEY_BYTES] = {"a", "a", "b"};
+    uint64_t numbers[SVC_COUNT(keys)], wait_s;
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(keys); i++) {
+        throttle_t *throttle = throttle_new(LIMIT, WINDOW_S, keys[i]);
+
+        assert_int_equal(throttle_begin(throttle, SVC_LIT("ann"), SVC_LIT("1.1.1.1"),
+                                        now_ms, &numbers[i], &wait_s),
+                         RC_OK);
+        throttle_destroy(&throttle);
+    }
+    assert_true(numbers[0] == numbers[1]);
+    assert_true(numbers[0] != numbers[2]);
 }
 
 static void
@@ -266,6 +327,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_tenth_wrong_password_brings_a_pause),
+        cmocka_unit_test(what_is_known_of_a_pair_can_be_told_and_taken_over),
+        cmocka_unit_test(the_same_key_numbers_pairs_alike),
         cmocka_unit_test(pauses_double_from_one_second_to_sixty),
         cmocka_unit_test(another_address_and_another_user_are_not_affected),
         cmocka_unit_test(a_right_password_forgets_the_wrong_ones),
