@@ -85,6 +85,14 @@ function table(head, lines) {
     return [row(head), row(head.map(() => '---')), ...lines.map(row)].join('\n');
 }
 
+/** Rows as a table; `other`: what the middle column is. */
+export function rowsTable(rows, other) {
+    return table(['measure', 'ours', other, 'value', 'spread', 'reach', 'aim', 'met'], rows.map((r) => [
+        r.name, short(r.ours), short(r.nginx), `**${short(r.value)}**`, `${short(r.min)} – ${short(r.max)}`,
+        String(r.reach), r.aim === 'nginx' ? 'nginx\'s' : String(r.aim), r.met,
+    ]));
+}
+
 function total(calls) {
     return Object.values(calls).reduce((a, b) => a + b, 0);
 }
@@ -99,10 +107,10 @@ export function markdown(all) {
     const out = [`\`${all.command}\`, ${m.date}, ${m.commit}: ${m.cores} × ${m.cpu}, Linux ${m.kernel}, ` +
         `${all.rounds} rounds; ${all.yard.bcrypt_ms} ms a bcrypt of cost 10 (${all.yard.bcrypts_per_s}/s on all cores), ` +
         `${all.yard.fdatasync_us} µs an fdatasync.`, ''];
-    out.push(table(['measure', 'ours', 'nginx or yardstick', 'value', 'spread', 'reach', 'aim', 'met'], all.rows.map((r) => [
-        r.name, short(r.ours), short(r.nginx), `**${short(r.value)}**`, `${short(r.min)} – ${short(r.max)}`,
-        String(r.reach), r.aim === 'nginx' ? 'nginx\'s' : String(r.aim), r.met,
-    ])));
+    out.push(rowsTable(all.rows, 'nginx or yardstick'));
+    if (all.replicas) {
+        out.push('', 'More than one of a service, PostgreSQL, and resuming:', '', rowsTable(all.replicas, 'compared with'));
+    }
     const loads = Object.keys(all.cpu);
     const names = Object.keys(all.cpu[loads[0]]);
     out.push('', 'CPU µs per token of each process:', '',

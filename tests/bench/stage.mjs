@@ -116,8 +116,8 @@ export class Stage {
         return missed;
     }
 
-    /** Starts the four services; gives what an operator waits for and what they cost idle. */
-    async startStack() {
+    /** Starts the services; gives what an operator waits for and what they cost idle. Options: replicas, postgres. */
+    async startStack(options = {}) {
         this.stack = await this.stackModule.prepare({
             config: {
                 server: { drain_s: 1 }, gateway: { workers: 0 }, auth: { bcrypt_cost: 10 }, log: { level: 'warn' },
@@ -126,9 +126,10 @@ export class Stage {
                 name: 'bench', models: ['bench:*'], api_key: 'sk-bench',
                 base_url: `http://127.0.0.1:${this.providerPort}/v1`,
             }],
+            ...options,
         });
         const begun = performance.now();
-        for (const name of this.stackModule.SERVICES)
+        for (const name of this.stack.names)
             this.stack.start(name);
         for (;;) {
             const res = await fetch(`${this.stack.url}/readyz`).catch(() => null);
@@ -139,7 +140,7 @@ export class Stage {
             await pause(3);
         }
         const readyS = (performance.now() - begun) / 1000;
-        this.ours = Object.fromEntries(this.stackModule.SERVICES.map((s) => [s, this.stack.processes.get(s).pid]));
+        this.ours = Object.fromEntries(this.stack.names.map((s) => [s, this.stack.processes.get(s).pid]));
         await pause(300);
         const idleKb = each(this.ours, residentKb);
         await this.stack.ready();
@@ -186,8 +187,13 @@ export class Stage {
                 await child.gone;
             }
         }
-        if (this.stack)
-            await this.stack.stopAll();
+        await this.stopStack();
+    }
+
+    async stopStack() {
+        const { stack } = this;
+        this.stack = null;
+        await stack?.stopAll();
     }
 
     /** Runs a load. `where`: ours, nginx. Options: mayFail, strace. */
