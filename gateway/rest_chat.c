@@ -191,8 +191,9 @@ begin_stream(chat_t *self)
     svc_loop_cancel(loop_of(self), self->timer);
     self->sent_ms = svc_loop_now_ms(loop_of(self));
     expect_silence(self, 1000ull * config_of(self)->gateway_keepalive_s);
-    self->sse = sse_stream_new((const uint8_t *)feed_stream(feed).p, self->framing,
-                               request_language(self->request), 0);
+    stream_id_t from = {.offset = 0};
+    memcpy(from.stream, feed_stream(feed).p, sizeof from.stream);
+    self->sse = sse_stream_new(&from, self->framing, request_language(self->request));
     request_answer_stream(self->request, sse_framing_type(self->framing), true,
                           fill_stream, self);
 }

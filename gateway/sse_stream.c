@@ -15,13 +15,23 @@
 
 #define DECIMAL_BYTES 20 /* digits of a 64 bit number */
 
-typedef enum { AT_TEXT, AT_DONE, AT_FULL_BEGIN, AT_FULL, AT_ERROR, AT_END } phase;
+typedef enum {
+    AT_BEGIN,
+    AT_TEXT,
+    AT_DONE,
+    AT_FULL_BEGIN,
+    AT_FULL,
+    AT_ERROR,
+    AT_END
+} phase;
 
 struct sse_stream {
     char stream[2 * PROTO_STREAM_BYTES + 1]; /* hex */
     sse_framing framing;                     /* of all its events */
     text_language language;                  /* of the error event */
+    stream_id_t from;                        /* what the client has brought */
     phase at;                                /* see the drawing in the header */
+    svc_rc refused;                          /* RC_OK: it may read on */
     uint64_t offset;                         /* text: next byte to send */
     uint64_t full;                           /* full_response: next byte to send */
     svc_buf_t page;     /* owned; text older than the feed's window */
@@ -120,11 +130,11 @@ decimal(uint64_t number, char digits[DECIMAL_BYTES])
     return (svc_str){digits + at, DECIMAL_BYTES - at};
 }
 
-/* Appends everything of an event that stands before its text. `mark`: "", ":d" or ":e"
- * behind the offset. Once for each token: no printf, which would be half its cost. */
+/* Appends everything of an event that stands before its text. Once for each token: no
+ * printf, which would be half its cost. */
 static svc_rc
 begin_event(const sse_stream_t *self, svc_buf_t *out, const char *event, uint64_t offset,
-            const char *mark)
+            stream_id_mark mark)
 {
     char digits[DECIMAL_BYTES];
     svc_str name = svc_str_c(event);
@@ -133,7 +143,7 @@ begin_event(const sse_stream_t *self, svc_buf_t *out, const char *event, uint64_
         {self->stream, sizeof self->stream - 1},
         SVC_LIT(":"),
         decimal(offset, digits),
-        svc_str_c(mark),
+        svc_str_c(stream_id_suffix(mark)),
         SVC_LIT("\nevent: "),
         name,
         SVC_LIT("\ndata: "),
@@ -157,7 +167,7 @@ end_event(const sse_stream_t *self, svc_buf_t *out)
 static svc_rc
 add_message(const sse_stream_t *self, svc_buf_t *out, uint64_t after, svc_str text)
 {
-    svc_rc rc = begin_event(self, out, "message", after, "");
+    svc_rc rc = begin_event(self, out, "message", after, STREAM_ID_TEXT);
 
     if (rc == RC_OK)
         rc = svc_json_escape(out, text);
@@ -169,7 +179,7 @@ add_message(const sse_stream_t *self, svc_buf_t *out, uint64_t after, svc_str te
 static svc_rc
 add_done(const sse_stream_t *self, svc_buf_t *out, const feed_status_t *status)
 {
-    svc_rc rc = begin_event(self, out, "done", status->length, ":d");
+    svc_rc rc = begin_event(self, out, "done", status->length, STREAM_ID_DONE);
 
     if (rc == RC_OK)
         rc = svc_buf_printf(
@@ -187,27 +197,77 @@ add_done(const sse_stream_t *self, svc_buf_t *out, const feed_status_t *status)
     return rc == RC_OK ? end_event(self, out) : rc;
 }
 
-/* Appends the error event: of a failed feed, or of an interrupted answer. */
+/* Less of the answer is stored than the client has (of an answer that was lost, or by an
+ * id that was never given). */
+static bool
+is_past_end(const sse_stream_t *self, const feed_status_t *status)
+{
+    return status->heard && answer_state_is_terminal((int)status->state) &&
+           self->offset > status->length;
+}
+
+/* What the error event says: of a client that is refused, a failed feed, an answer that
+ * was interrupted, or one that is shorter than the client believes. */
+static svc_rc
+error_reason(const sse_stream_t *self, const feed_t *feed)
+{
+    const feed_status_t *status = feed_status(feed);
+
+    if (self->refused != RC_OK)
+        return self->refused;
+    if (feed_failed(feed) != RC_OK)
+        return feed_failed(feed);
+    if (status->state == ANSWER_INTERRUPTED)
+        return status->reason;
+    return status->state == ANSWER_STOPPED ? RC_LOST : RC_INVALID;
+}
+
+static svc_rc
+add_sentence(const sse_stream_t *self, svc_buf_t *out, const feed_t *feed, svc_rc reason)
+{
+    svc_str told = self->refused == RC_OK ? feed_status(feed)->text : (svc_str){NULL, 0};
+
+    if (self->refused == RC_OK && feed_failed(feed) == RC_UNAVAILABLE)
+        return text_add(out, self->language, TEXT_STORED_ANYWAY, NULL);
+    if (reason == RC_INVALID && told.n == 0)
+        return text_add(out, self->language, TEXT_BAD_STREAM_ID, NULL);
+    return text_add_rc(out, self->language, reason, told, 0);
+}
+
 static svc_rc
 add_error(const sse_stream_t *self, svc_buf_t *out, const feed_t *feed)
 {
     const feed_status_t *status = feed_status(feed);
-    svc_rc failed = feed_failed(feed);
-    svc_rc reason = failed != RC_OK ? failed : status->reason;
+    svc_rc reason = error_reason(self, feed);
+    bool is_past = self->refused == RC_OK && is_past_end(self, status);
+    bool is_end = reason == RC_DELETED ||
+                  (self->refused == RC_OK && feed_failed(feed) == RC_OK);
     svc_buf_t text;
     svc_buf_init(&text, 2 * PROTO_ERROR_TEXT_MAX_BYTES);
-    svc_rc rc = begin_event(self, out, "error", self->offset, ":e");
+    svc_rc rc = begin_event(self, out, "error", is_past ? status->length : self->offset,
+                            is_end ? STREAM_ID_END : STREAM_ID_TEXT);
 
-    if (rc == RC_OK && failed == RC_UNAVAILABLE)
-        rc = text_add(&text, self->language, TEXT_STORED_ANYWAY, NULL);
-    else if (rc == RC_OK)
-        rc = text_add_rc(&text, self->language, reason, status->text, 0);
+    if (rc == RC_OK)
+        rc = add_sentence(self, &text, feed, reason);
     if (rc == RC_OK)
         rc = svc_json_escape(out, svc_buf_str(&text));
     if (rc == RC_OK)
         rc = svc_buf_printf(out, "\",\"code\":\"%s\"", svc_rc_info(reason)->wire);
+    if (rc == RC_OK && is_past)
+        rc = svc_buf_printf(out, ",\"stored\":%" PRIu64, status->length);
     svc_buf_fini(&text);
     return rc == RC_OK ? end_event(self, out) : rc;
+}
+
+/* Appends the block before all events: no data, so an EventSource only takes note. */
+static svc_rc
+add_beginning(const sse_stream_t *self, svc_buf_t *out)
+{
+    if (self->framing != SSE_FRAMING_EVENTS)
+        return RC_OK;
+    return svc_buf_printf(out, "retry: %d\nid: %s:%" PRIu64 "%s\n\n", SSE_RETRY_MS,
+                          self->stream, self->from.offset,
+                          stream_id_suffix(self->from.mark));
 }
 
 svc_rc
@@ -221,15 +281,16 @@ sse_stream_comment(const sse_stream_t *self, svc_buf_t *out)
 /* --- the viewer --------------------------------------------------------------------------- */
 
 sse_stream_t *
-sse_stream_new(const uint8_t stream[PROTO_STREAM_BYTES], sse_framing framing,
-               text_language language, uint64_t offset)
+sse_stream_new(const stream_id_t *from, sse_framing framing, text_language language)
 {
     sse_stream_t *self = svc_alloc(sizeof *self);
 
-    svc_hex(stream, PROTO_STREAM_BYTES, self->stream);
+    svc_hex(from->stream, PROTO_STREAM_BYTES, self->stream);
     self->framing = framing;
     self->language = language;
-    self->offset = offset;
+    self->from = *from;
+    self->offset = from->offset;
+    self->refused = RC_OK;
     svc_buf_init(&self->page, PROTO_PAGE_MAX_BYTES);
     return self;
 }
@@ -244,6 +305,13 @@ sse_stream_destroy(sse_stream_t **self_p)
     svc_buf_fini(&self->page);
     free(self);
     *self_p = NULL;
+}
+
+void
+sse_stream_refuse(sse_stream_t *self, svc_rc rc)
+{
+    if (self->refused == RC_OK)
+        self->refused = rc;
 }
 
 uint64_t
@@ -299,6 +367,30 @@ cut_to_characters(svc_str *text_p, bool is_last)
     return text_p->n > 0 || (had < 4 && !is_last);
 }
 
+/* Takes the step from `at` to `next` when the event was written. */
+static sse_result
+step(sse_stream_t *self, svc_rc rc, phase next)
+{
+    if (rc != RC_OK)
+        return SSE_BROKEN;
+    self->at = next;
+    return SSE_SENT;
+}
+
+static sse_result
+send_error(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
+{
+    return step(self, add_error(self, out, feed), AT_END);
+}
+
+/* True when the text begins in the middle of a character: the id that the client has
+ * brought was never given. */
+static bool
+is_inside_character(svc_str text)
+{
+    return ((unsigned char)text.p[0] & 0xc0) == 0x80;
+}
+
 static sse_result
 send_text(sse_stream_t *self, const feed_t *feed, svc_buf_t *out, uint64_t limit)
 {
@@ -307,6 +399,10 @@ send_text(sse_stream_t *self, const feed_t *feed, svc_buf_t *out, uint64_t limit
 
     if (text.n == 0)
         return self->offset < feed_base(feed) ? SSE_NEED_PAGE : SSE_IDLE;
+    if (self->offset == self->from.offset && is_inside_character(text)) {
+        sse_stream_refuse(self, RC_INVALID);
+        return send_error(self, feed, out);
+    }
     if (!cut_to_characters(&text, is_last))
         return SSE_BROKEN;
     if (text.n ==
@@ -321,7 +417,7 @@ send_text(sse_stream_t *self, const feed_t *feed, svc_buf_t *out, uint64_t limit
 
 /* What follows when the client has all text that there is. */
 static phase
-after_text(const feed_t *feed)
+after_text(const sse_stream_t *self, const feed_t *feed)
 {
     const feed_status_t *status = feed_status(feed);
 
@@ -330,7 +426,11 @@ after_text(const feed_t *feed)
     if (!status->heard || !answer_state_is_terminal((int)status->state) ||
         feed_has_gap(feed))
         return AT_TEXT;
-    return status->state == ANSWER_INTERRUPTED ? AT_ERROR : AT_DONE;
+    if (status->state == ANSWER_INTERRUPTED || is_past_end(self, status))
+        return AT_ERROR;
+    bool had_done = self->from.mark == STREAM_ID_DONE &&
+                    self->from.offset == status->length;
+    return had_done ? AT_FULL_BEGIN : AT_DONE;
 }
 
 static sse_result
@@ -358,14 +458,14 @@ send_full(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
     return SSE_SENT;
 }
 
-/* Takes the step from `at` to `next` when the event was written. */
+/* The first block; empty in framings that have none, then what follows it comes at once. */
 static sse_result
-step(sse_stream_t *self, svc_rc rc, phase next)
+send_beginning(sse_stream_t *self, svc_buf_t *out)
 {
-    if (rc != RC_OK)
-        return SSE_BROKEN;
-    self->at = next;
-    return SSE_SENT;
+    size_t before = out->n;
+    sse_result result = step(self, add_beginning(self, out), AT_TEXT);
+
+    return result == SSE_SENT && out->n == before ? SSE_IDLE : result;
 }
 
 sse_result
@@ -373,20 +473,29 @@ sse_stream_next(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
 {
     const feed_status_t *status = feed_status(feed);
 
+    if (self->at == AT_BEGIN) {
+        sse_result result = send_beginning(self, out);
+        if (result != SSE_IDLE)
+            return result;
+    }
+    if (self->refused != RC_OK && self->at < AT_FULL)
+        self->at = AT_ERROR;
     if (self->at == AT_TEXT) {
         uint64_t limit = feed_limit(feed);
         if (self->offset < limit)
             return send_text(self, feed, out, limit);
-        self->at = after_text(feed);
+        self->at = after_text(self, feed);
     }
     switch (self->at) {
+    case AT_BEGIN:
     case AT_TEXT: return SSE_IDLE;
     case AT_DONE: return step(self, add_done(self, out, status), AT_FULL_BEGIN);
     case AT_FULL_BEGIN:
-        return step(self, begin_event(self, out, "full_response", status->length, ":e"),
-                    AT_FULL);
+        return step(
+            self, begin_event(self, out, "full_response", status->length, STREAM_ID_END),
+            AT_FULL);
     case AT_FULL: return send_full(self, feed, out);
-    case AT_ERROR: return step(self, add_error(self, out, feed), AT_END);
+    case AT_ERROR: return send_error(self, feed, out);
     case AT_END: break;
     }
     return SSE_END;

@@ -1,25 +1,26 @@
 /* sse_stream.h - one client that is listening to one answer: what it has, and the events it gets next.
  *
  * A viewer holds its own offset and no backlog: events are formatted on demand from
- * the feed's window, so what piles up for a slow client merges into fewer, larger
- * events. Text older than the window is handed in page by page by the owner. Three
- * framings: server-sent events, one object a line (ndjson), and an object and a blank
- * line under text/event-stream, as the original wrote it (bare).
+ * the feed's window; what piles up for a slow client merges into fewer, larger events.
+ * Older text is handed in page by page by the owner. Framings: server-sent events, one
+ * object a line (ndjson), and an object and a blank line, as the original wrote it (bare).
  *
- *   TEXT --all text up to the length, complete or stopped--> DONE -> FULL (page by page, one event) -> END
- *   TEXT --interrupted or failed--> ERROR -> END
+ *   BEGIN -> TEXT --all text up to the length, complete or stopped--> DONE -> FULL (page by page, one event) -> END
+ *            TEXT --all of it, and done before a reconnect--> FULL
+ *            TEXT --interrupted, failed, or less stored than the client has--> ERROR -> END
  *
- * An event's id is "<stream>:<offset>", the offset that the client has when it has
- * processed it; done adds ":d", full_response and error ":e". No sockets here. Thread:
- * its reactor's. */
+ * Only an error that ends the answer has an id with ":e" (stream_id.h); after one that ends
+ * our sight of it a reconnect goes on. No sockets here. Thread: its reactor's. */
 #ifndef GATEWAY_SSE_STREAM_H
 #define GATEWAY_SSE_STREAM_H
 
 #include "feed.h"
+#include "stream_id.h"
 #include "texts.h"
 
 #define SSE_TEXT_MAX_BYTES \
     (16u << 10) /* of the answer in one event: a browser parses it as one string */
+#define SSE_RETRY_MS 1000 /* an EventSource waits so long before it reconnects */
 #define SSE_OUT_MAX_BYTES \
     (128u << 10) /* one formatted event: escaping makes six bytes of one at worst */
 
@@ -42,21 +43,25 @@ typedef enum {
     SSE_BROKEN,    /* no memory, or text that is none: cut the connection */
 } sse_result;
 
-/* Gives a viewer of `stream` that has all text before `offset`. `language` is for the
- * error event. */
-sse_stream_t *sse_stream_new(const uint8_t stream[PROTO_STREAM_BYTES],
-                             sse_framing framing, text_language language,
-                             uint64_t offset);
+/* Gives a viewer that has all that the id `from` (copied) says; from->stream is what it
+ * reads. `language` is for the error event. */
+sse_stream_t *sse_stream_new(const stream_id_t *from, sse_framing framing,
+                             text_language language);
 
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void sse_stream_destroy(sse_stream_t **self_p);
 
-/* Appends what comes next, a few KB at most, to `out` (whose maximum is
+/* Appends what comes next (server-sent events begin with a block without data: how soon to
+ * reconnect, and the id for it), a few KB at most, to `out` (whose maximum is
  * SSE_OUT_MAX_BYTES or more, mostly empty). */
 sse_result sse_stream_next(sse_stream_t *self, const feed_t *feed, svc_buf_t *out);
 
 /* Hands in a page that sse_stream_next has asked for; copies. Other pages are ignored. */
 void sse_stream_page(sse_stream_t *self, uint64_t from, svc_str bytes);
+
+/* The client may not read on: the error event of `rc` follows the event that is being
+ * sent, and ends the stream. Not once the whole text is there but for full_response. */
+void sse_stream_refuse(sse_stream_t *self, svc_rc rc);
 
 /* The next offset of the text that it reads (while full_response goes out: of that). */
 uint64_t sse_stream_offset(const sse_stream_t *self);

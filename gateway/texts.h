@@ -31,6 +31,10 @@ typedef enum {
     TEXT_BAD_API_KEY,     /* 400 */
     TEXT_BAD_FRAMING,     /* 400: the body's length is said twice, or not as we know it */
     TEXT_NO_HOST,         /* 400 */
+    TEXT_BAD_STREAM_ID,   /* 400: Last-Event-ID or ?after= is no id of this stream */
+    TEXT_BAD_KEY,         /* 400: Idempotency-Key */
+    TEXT_BAD_CHOICE,      /* 400: on_disconnect */
+    TEXT_BAD_TICKET,      /* 401 */
     TEXT_STORED_ANYWAY,   /* error event: we lost sight of the answer, it goes on */
     TEXT_COUNT
 } text_id;

@@ -73,7 +73,7 @@ a_client_of_http_1_0_gets_a_stream_without_chunks(void **state)
     answer_t answer = rest_of(&client);
     assert_int_equal(answer.status, 200);
     assert_null(strstr(answer.head, "chunked"));
-    assert_memory_equal(answer.body.p, "id: ", 4);
+    assert_memory_equal(answer.body.p, "retry: ", 7);
     assert_texts(&answer, "message", world->fakes.truth, 9);
     assert_texts(&answer, "full_response", world->fakes.truth, 9);
     answer_fini(&answer);

@@ -78,7 +78,8 @@ static void
 each_framing_is_exact(void **state)
 {
     world_t *world = *state;
-    static const char events[] = "id: $:5\nevent: message\ndata: " MESSAGE "\n\n"
+    static const char events[] = "retry: 1000\nid: $:0\n\n"
+                                 "id: $:5\nevent: message\ndata: " MESSAGE "\n\n"
                                  "id: $:5:d\nevent: done\ndata: " DONE "\n\n"
                                  "id: $:5:e\nevent: full_response\ndata: " FULL "\n\n";
 

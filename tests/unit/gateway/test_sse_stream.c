@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -24,13 +25,39 @@ typedef struct {
     svc_buf_t out;     /* what it has sent */
 } fixture_t;
 
+/* Opens a viewer that has what `suffix` says: the part of an id behind its stream. */
+static fixture_t
+reopen_fixture(sse_framing framing, const char *suffix)
+{
+    char text[80];
+    stream_id_t from;
+
+    snprintf(text, sizeof text, "%s%s", HEX, suffix);
+    assert_true(stream_id_read(svc_str_c(text), &from));
+    fixture_t self = {.feed = feed_new(id),
+                      .sse = sse_stream_new(&from, framing, TEXT_EN)};
+    svc_buf_init(&self.out, 4 * SSE_OUT_MAX_BYTES);
+    return self;
+}
+
+/* Opens a viewer that has nothing yet, and takes the first block off. */
 static fixture_t
 open_fixture(sse_framing framing, text_language language)
 {
-    fixture_t self = {.feed = feed_new(id),
-                      .sse = sse_stream_new(id, framing, language, 0)};
+    static const char first[] = "retry: 1000\nid: " HEX ":0\n\n";
+    stream_id_t from = {.mark = STREAM_ID_TEXT};
+    bool has_first = framing == SSE_FRAMING_EVENTS;
 
+    memcpy(from.stream, id, sizeof from.stream);
+    fixture_t self = {.feed = feed_new(id),
+                      .sse = sse_stream_new(&from, framing, language)};
     svc_buf_init(&self.out, 4 * SSE_OUT_MAX_BYTES);
+    assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out),
+                     has_first ? SSE_SENT : SSE_IDLE);
+    assert_int_equal(self.out.n, has_first ? sizeof first - 1 : 0);
+    if (has_first)
+        assert_memory_equal(self.out.p, first, self.out.n);
+    svc_buf_clear(&self.out);
     return self;
 }
 
@@ -190,6 +217,153 @@ losing_sight_of_an_answer_is_told_in_the_clients_language(void **state)
         "{\"event\":\"message\",\"data\":\"Half\"}\n"
         "{\"event\":\"error\",\"data\":\"与回答的连接已中断；回答仍在继续并会被保存，请稍后在历史记录中查看\","
         "\"code\":\"unavailable\"}\n");
+    close_fixture(&self);
+}
+
+/* --- resumed ---------------------------------------------------------------------------------- */
+
+#define MESSAGE(text) "{\"event\":\"message\",\"data\":\"" text "\"}\n"
+#define DONE \
+    "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":4,\"finish_reason\":\"stop\"}\n"
+#define FULL(text) "{\"event\":\"full_response\",\"data\":\"" text "\"}\n"
+
+static void
+a_resumed_stream_begins_with_its_own_id(void **state)
+{
+    fixture_t self = reopen_fixture(SSE_FRAMING_EVENTS, ":2");
+
+    (void)state;
+    say(&self, "Rust");
+    assert_sent(&self, SSE_IDLE,
+                "retry: 1000\nid: " HEX ":2\n\n"
+                "id: " HEX
+                ":4\nevent: message\ndata: {\"event\":\"message\",\"data\":\"st\"}\n\n");
+    close_fixture(&self);
+}
+
+static void
+what_is_left_follows_each_kind_of_id(void **state)
+{
+    static const struct {
+        const char *suffix, *wanted;
+    } rows[] = {
+        {":0", MESSAGE("Rust") DONE FULL("Rust")},
+        {":3", MESSAGE("t") DONE FULL("Rust")},
+        {":4", DONE FULL("Rust")},
+        {":4:d", FULL("Rust")},
+        {":2:d", MESSAGE("st") DONE FULL("Rust")}, /* never given for this answer */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        fixture_t self = reopen_fixture(SSE_FRAMING_LINES, rows[i].suffix);
+        say(&self, "Rust");
+        end(&self, (status_rep_t){
+                       .state = ANSWER_COMPLETE, .length = 4, .finish = SVC_LIT("stop")});
+        assert_sent(&self, SSE_END, rows[i].wanted);
+        close_fixture(&self);
+    }
+}
+
+static void
+a_client_that_has_more_than_is_shown_waits(void **state)
+{
+    fixture_t self = reopen_fixture(SSE_FRAMING_LINES, ":3");
+
+    (void)state;
+    say(&self, "Ru");
+    assert_sent(&self, SSE_IDLE, "");
+    say(&self, "st");
+    assert_sent(&self, SSE_IDLE, MESSAGE("t"));
+    close_fixture(&self);
+}
+
+static void
+a_client_that_has_more_than_is_stored_is_told_how_much(void **state)
+{
+    fixture_t self = reopen_fixture(SSE_FRAMING_EVENTS, ":9");
+
+    (void)state;
+    say(&self, "Rust");
+    end(&self, (status_rep_t){.state = ANSWER_INTERRUPTED,
+                              .length = 4,
+                              .reason = SVC_LIT("interrupted")});
+    assert_sent(
+        &self, SSE_END,
+        "retry: 1000\nid: " HEX ":9\n\n"
+        "id: " HEX ":4:e\nevent: error\ndata: {\"event\":\"error\",\"data\":"
+        "\"The answer was interrupted\",\"code\":\"interrupted\",\"stored\":4}\n\n");
+    close_fixture(&self);
+}
+
+static void
+past_the_end_of_any_answer_is_an_error(void **state)
+{
+    static const struct {
+        answer_state end;
+        const char *code;
+    } rows[] = {{ANSWER_STOPPED, "\"code\":\"interrupted\",\"stored\":4}\n"},
+                {ANSWER_COMPLETE, "\"code\":\"invalid\",\"stored\":4}\n"}};
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        fixture_t self = reopen_fixture(SSE_FRAMING_LINES, ":9");
+        say(&self, "Rust");
+        end(&self, (status_rep_t){.state = (int)rows[i].end, .length = 4});
+        assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_SENT);
+        assert_int_equal(svc_buf_add(&self.out, "", 1), RC_OK);
+        assert_non_null(strstr(self.out.p, rows[i].code));
+        assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_END);
+        close_fixture(&self);
+    }
+}
+
+static void
+an_id_within_a_character_is_none(void **state)
+{
+    fixture_t self = reopen_fixture(SSE_FRAMING_LINES, ":1");
+
+    (void)state;
+    say(&self, "\xe4\xbd\xa0 and more");
+    assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_SENT);
+    assert_int_equal(svc_buf_add(&self.out, "", 1), RC_OK);
+    assert_non_null(strstr(self.out.p, "\"code\":\"invalid\"}\n"));
+    assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_END);
+    close_fixture(&self);
+}
+
+/* --- refused in the middle -------------------------------------------------------------------- */
+
+static void
+a_client_that_may_not_read_on_can_resume_later(void **state)
+{
+    fixture_t self = open_fixture(SSE_FRAMING_EVENTS, TEXT_ZH);
+
+    (void)state;
+    say(&self, "Ru");
+    assert_sent(&self, SSE_IDLE,
+                "id: " HEX
+                ":2\nevent: message\ndata: {\"event\":\"message\",\"data\":\"Ru\"}\n\n");
+    say(&self, "st");
+    sse_stream_refuse(self.sse, RC_UNAUTHORIZED);
+    assert_sent(&self, SSE_END,
+                "id: " HEX ":2\nevent: error\ndata: {\"event\":\"error\",\"data\":"
+                "\"令牌无效或已过期\",\"code\":\"unauthorized\"}\n\n");
+    close_fixture(&self);
+}
+
+static void
+a_whole_text_is_not_refused_halfway(void **state)
+{
+    fixture_t self = reopen_fixture(SSE_FRAMING_LINES, ":4:d");
+
+    (void)state;
+    say(&self, "Rust");
+    end(&self,
+        (status_rep_t){.state = ANSWER_COMPLETE, .length = 4, .finish = SVC_LIT("stop")});
+    assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_SENT);
+    sse_stream_refuse(self.sse, RC_UNAUTHORIZED);
+    assert_sent(&self, SSE_END, "Rust\"}\n");
     close_fixture(&self);
 }
 
@@ -409,6 +583,14 @@ main(void)
         cmocka_unit_test(an_empty_answer_has_no_empty_piece),
         cmocka_unit_test(an_interruption_is_an_error_event_after_the_text),
         cmocka_unit_test(losing_sight_of_an_answer_is_told_in_the_clients_language),
+        cmocka_unit_test(a_resumed_stream_begins_with_its_own_id),
+        cmocka_unit_test(what_is_left_follows_each_kind_of_id),
+        cmocka_unit_test(a_client_that_has_more_than_is_shown_waits),
+        cmocka_unit_test(a_client_that_has_more_than_is_stored_is_told_how_much),
+        cmocka_unit_test(past_the_end_of_any_answer_is_an_error),
+        cmocka_unit_test(an_id_within_a_character_is_none),
+        cmocka_unit_test(a_client_that_may_not_read_on_can_resume_later),
+        cmocka_unit_test(a_whole_text_is_not_refused_halfway),
         cmocka_unit_test(the_end_waits_for_text_that_is_missing),
         cmocka_unit_test(nobody_sees_half_a_character),
         cmocka_unit_test(text_that_is_none_cuts_the_connection),
