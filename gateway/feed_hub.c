@@ -216,6 +216,17 @@ on_moved(void *arg, live_feed_t *live, svc_str stream)
     return live;
 }
 
+/* A viewer joins a feed that is there. One that is far ahead does not wait until all text
+ * before has been fetched: the others page it in. */
+static void
+join_on(live_feed_t *live, const status_rep_t *status, uint64_t from)
+{
+    live_feed_take_status(live, status);
+    if (from > feed_end(live_feed_feed(live)) + FEED_WINDOW_KEEP_BYTES &&
+        from <= status->length)
+        live_feed_skip_to(live, from);
+}
+
 svc_rc
 feed_hub_watch(feed_hub_t *self, const live_subject_t *who, const status_rep_t *status,
                uint64_t from, live_viewer_t *viewer)
@@ -236,7 +247,7 @@ feed_hub_watch(feed_hub_t *self, const live_subject_t *who, const status_rep_t *
     if (is_new)
         live_feed_watch(entry->live, status, from);
     else
-        live_feed_take_status(entry->live, status);
+        join_on(entry->live, status, from);
     viewer->changed(viewer->arg);
     return RC_OK;
 }
