@@ -64,18 +64,21 @@ void convo_destroy(convo_t **self_p);
 extern const svc_op_t convo_ops[];
 
 /* Handlers of answers, for the table. */
-svc_handler_fn convo_on_ask, convo_on_watch, convo_on_read, convo_on_tail, convo_on_stop;
+svc_handler_fn convo_on_ask, convo_on_retry, convo_on_watch, convo_on_unwatch,
+    convo_on_active, convo_on_read, convo_on_tail, convo_on_stop;
 
 /* Gives the body of a call to a pool and keeps the call: `done` gets the service and the call's handle.
  * RC_LATER, or why not. */
 svc_rc convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
                      svc_pool_done_fn *done) SVC_MUST_CHECK;
 
-/* Gives a question (its encoded ask_req_t) to the writer; the kept call is answered from its result on. RC_OK, or why not. */
-svc_rc convo_commit_ask(convo_t *self, uint64_t call_id, svc_str body) SVC_MUST_CHECK;
+/* Gives a question (WRITE_ASK with its encoded ask_req_t) or a retry (WRITE_RETRY) to the writer; the kept call is answered
+ * from its result on. RC_OK, or why not. */
+svc_rc convo_commit_ask(convo_t *self, uint32_t kind, uint64_t call_id,
+                        svc_str body) SVC_MUST_CHECK;
 
-/* Keeps a question for CONVO_HELD_MS, in case llm-svc comes back. RC_LATER, or why not (RC_UNAVAILABLE: too many are kept). */
-svc_rc convo_hold_ask(convo_t *self, svc_call_t *call) SVC_MUST_CHECK;
+/* Keeps one of these for CONVO_HELD_MS, in case llm-svc comes back. RC_LATER, or why not (RC_UNAVAILABLE: too many are kept). */
+svc_rc convo_hold_ask(convo_t *self, uint32_t kind, svc_call_t *call) SVC_MUST_CHECK;
 
 /* Frees the questions that are still held. */
 void convo_drop_held(convo_t *self);

@@ -13,6 +13,7 @@
 struct convo_held {
     convo_held_t *next; /* younger */
     uint64_t call;      /* handle; the call may be gone by now */
+    uint32_t kind;      /* of the job it becomes */
     uint64_t until_ms;  /* monotonic */
     char *body;         /* owned copy of the request */
     size_t n;           /* bytes of body */
@@ -34,7 +35,8 @@ settle(convo_t *self, convo_held_t *held, bool is_up)
 
     if (call != NULL) {
         if (is_up && !self->is_draining)
-            rc = convo_commit_ask(self, held->call, (svc_str){held->body, held->n});
+            rc = convo_commit_ask(self, held->kind, held->call,
+                                  (svc_str){held->body, held->n});
         else
             svc_call_explain(call, "No service is there to write the answer.", 1);
         if (rc != RC_OK)
@@ -66,7 +68,7 @@ look(void *arg, short events)
 }
 
 svc_rc
-convo_hold_ask(convo_t *self, svc_call_t *call)
+convo_hold_ask(convo_t *self, uint32_t kind, svc_call_t *call)
 {
     svc_str body = svc_call_body(call);
     convo_held_t **last = &self->held;
@@ -84,6 +86,7 @@ convo_hold_ask(convo_t *self, svc_call_t *call)
     held->body = copy;
     held->n = body.n;
     held->call = svc_call_id(call);
+    held->kind = kind;
     held->until_ms = svc_loop_now_ms(self->ctx->loop) + CONVO_HELD_MS;
     while (*last != NULL)
         last = &(*last)->next;

@@ -10,7 +10,8 @@
  *   WRITE_STOP       conversation_req      answer_row        READ_TEXT       read_req      read_rep
  *   WRITE_STEP       answer_step           -                 READ_STATUS     watch_req     answer_row
  *   WRITE_RESTART    restart_job           -                 READ_PROMPT     prompt_job    generate_req
- *                                                            READ_LIST_HEAD  list_req      list_head_job
+ *   WRITE_RETRY      retry_req             answer_row        READ_LIST_HEAD  list_req      list_head_job
+ *                                                            READ_ACTIVE     active_req    active_rep
  *
  * The two heads are short: they have a thread of their own, which does all that wait in one go. */
 #ifndef CONVO_JOBS_H
@@ -23,7 +24,15 @@
 /* The prompt of a new question comes with its answer's row when it is no longer than this: the reader is spared. */
 #define CONVO_READY_PROMPT_MAX_BYTES 16384
 
-enum { WRITE_CREATE, WRITE_DELETE, WRITE_ASK, WRITE_STOP, WRITE_STEP, WRITE_RESTART };
+enum {
+    WRITE_CREATE,
+    WRITE_DELETE,
+    WRITE_ASK,
+    WRITE_STOP,
+    WRITE_STEP,
+    WRITE_RESTART,
+    WRITE_RETRY
+};
 enum {
     READ_LIST,
     READ_HEAD,
@@ -31,7 +40,8 @@ enum {
     READ_TEXT,
     READ_STATUS,
     READ_PROMPT,
-    READ_LIST_HEAD
+    READ_LIST_HEAD,
+    READ_ACTIVE
 };
 
 /* A new generation of a waiting answer. */

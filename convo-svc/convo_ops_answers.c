@@ -1,11 +1,19 @@
-/* convo_ops_answers.c - the handlers of answers: ask, watch, read, tail, stop.
+/* convo_ops_answers.c - the handlers of answers: ask, retry, watch, active, read, tail, stop.
  *
- * An answer that is live is looked at here, one that has ended in the database. A reader may tell
+ * An answer that is live here is looked at here, any other one in the database. A reader may tell
  * of an answer that was live when it looked and has ended by now: then it looks once more.
  * Whatever a handler tells of a state has been committed before. Thread: the loop's. */
 #include "convo.h"
 
-/* Answers a call with the state of an answer: its end, or the present and whatever comes. */
+/* Is this an unfinished answer that another convo-svc runs? */
+static bool
+is_elsewhere(const convo_t *self, const answer_row_t *row)
+{
+    return !answer_state_is_terminal(row->state) && row->owner != self->ctx->instance;
+}
+
+/* Answers a call with the state of an answer: its end, or the present and whatever comes. Of one that somebody else runs only
+ * what is committed can be told: it is the last that comes from here, and names who knows more. */
 static void
 show(convo_t *self, svc_call_t *call, const answer_row_t *row)
 {
@@ -13,7 +21,8 @@ show(convo_t *self, svc_call_t *call, const answer_row_t *row)
     status_rep_t status = answer_status(row);
     svc_rc rc;
 
-    if (answer_state_is_terminal(row->state)) {
+    if (answer_state_is_terminal(row->state) ||
+        (answer == NULL && is_elsewhere(self, row))) {
         svc_call_finish(call, RC_OK, &status);
         return;
     }
@@ -22,7 +31,7 @@ show(convo_t *self, svc_call_t *call, const answer_row_t *row)
         svc_call_finish(call, rc, NULL);
 }
 
-/* --- ask -------------------------------------------------------------------------------------- */
+/* --- ask, retry ------------------------------------------------------------------------------- */
 
 static void
 explain_ask(svc_call_t *call, svc_rc rc)
@@ -32,6 +41,8 @@ explain_ask(svc_call_t *call, svc_rc rc)
     switch (rc) {
     case RC_ANSWERING: text = "The previous answer is still being written."; break;
     case RC_CONFLICT: text = "This stream belongs to another question."; break;
+    case RC_KEY_REUSED: text = "This key belongs to another question."; break;
+    case RC_NO_ANSWER: text = "Nothing was asked in this conversation yet."; break;
     case RC_TOO_BIG: text = "The conversation is too long."; break;
     default: break;
     }
@@ -40,9 +51,8 @@ explain_ask(svc_call_t *call, svc_rc rc)
 }
 
 static void
-on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+on_question(convo_t *self, uint64_t tag, svc_rc rc, svc_str result, svc_metric metric)
 {
-    convo_t *self = arg;
     svc_call_t *call = svc_server_call(self->server, tag);
     answer_t *answer = NULL;
     char trace[PROTO_TRACE_BYTES];
@@ -59,7 +69,7 @@ on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
         return;
     }
     if (row.fresh) {
-        svc_metrics_add(self->ctx->metrics, SVC_M_ANSWERS_STARTED, 1);
+        svc_metrics_add(self->ctx->metrics, metric, 1);
         answer = answers_add(self->answers, &row, true);
     }
     if (call != NULL) {
@@ -71,38 +81,62 @@ on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
                       (svc_str){trace, call == NULL ? 0 : sizeof(trace)}, row.prompt);
 }
 
+static void
+on_asked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    on_question(arg, tag, rc, result, SVC_M_ANSWERS_STARTED);
+}
+
+static void
+on_retried(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    on_question(arg, tag, rc, result, SVC_M_ANSWERS_RETRIED);
+}
+
 svc_rc
-convo_commit_ask(convo_t *self, uint64_t call_id, svc_str body)
+convo_commit_ask(convo_t *self, uint32_t kind, uint64_t call_id, svc_str body)
 {
     svc_rc rc;
 
     if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
         return RC_BUSY;
-    rc = svc_pool_submit(self->writer, WRITE_ASK, body, on_asked, self, call_id);
+    rc = svc_pool_submit(self->writer, kind, body,
+                         kind == WRITE_ASK ? on_asked : on_retried, self, call_id);
     if (rc == RC_OK)
         self->n_asking++;
     return rc;
 }
 
-svc_rc
-convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
+/* Commits a question or a retry, or holds it. */
+static svc_rc
+take_question(convo_t *self, uint32_t kind, svc_call_t *call, svc_str stream)
 {
-    convo_t *self = arg;
-    const ask_req_t *ask = req;
     svc_rc rc;
 
-    (void)rep;
     if (self->is_draining)
         return RC_UNAVAILABLE;
     /* Nobody is there to begin an answer. One that is being written already is only joined. */
-    if (!svc_peers_is_up(self->llm) &&
-        answers_by_stream(self->answers, ask->stream) == NULL)
-        return convo_hold_ask(self, call);
-    rc = convo_commit_ask(self, svc_call_id(call), svc_call_body(call));
+    if (!svc_peers_is_up(self->llm) && answers_by_stream(self->answers, stream) == NULL)
+        return convo_hold_ask(self, kind, call);
+    rc = convo_commit_ask(self, kind, svc_call_id(call), svc_call_body(call));
     return rc == RC_OK ? RC_LATER : rc;
 }
 
-/* --- watch, read ------------------------------------------------------------------------------ */
+svc_rc
+convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    (void)rep;
+    return take_question(arg, WRITE_ASK, call, ((const ask_req_t *)req)->stream);
+}
+
+svc_rc
+convo_on_retry(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    (void)rep;
+    return take_question(arg, WRITE_RETRY, call, ((const retry_req_t *)req)->stream);
+}
+
+/* --- watch, unwatch, active, read ------------------------------------------------------------- */
 
 static void
 on_status(void *arg, uint64_t tag, svc_rc rc, svc_str result)
@@ -115,10 +149,12 @@ on_status(void *arg, uint64_t tag, svc_rc rc, svc_str result)
         return;
     if (rc == RC_OK)
         rc = proto_decode(&answer_row_schema, result, self->arena, &row);
-    if (rc == RC_OK)
+    if (rc == RC_OK) {
         show(self, call, &row);
-    else
-        svc_call_finish(call, rc, NULL);
+        return;
+    }
+    explain_ask(call, rc);
+    svc_call_finish(call, rc, NULL);
 }
 
 /* The first look; the second one is taken as it is. */
@@ -132,7 +168,7 @@ on_first_status(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 
     if (rc != RC_OK ||
         proto_decode(&answer_row_schema, result, self->arena, &row) != RC_OK ||
-        answer_state_is_terminal(row.state) ||
+        answer_state_is_terminal(row.state) || is_elsewhere(self, &row) ||
         answers_by_stream(self->answers, row.stream) != NULL) {
         on_status(arg, tag, rc, result);
         return;
@@ -172,8 +208,22 @@ convo_on_watch(void *arg, svc_call_t *call, const void *arg_req, void *rep)
     return rc == RC_OK ? RC_LATER : rc;
 }
 
+svc_rc
+convo_on_unwatch(void *arg, svc_call_t *call, const void *arg_req, void *rep)
+{
+    convo_t *self = arg;
+    const unwatch_req_t *req = arg_req;
+    answer_t *answer = answers_by_stream(self->answers, req->stream);
+
+    (void)rep;
+    if (answer != NULL)
+        answers_unwatch(self->answers, answer, call);
+    return RC_OK;
+}
+
+/* Answers a call with what a reader has encoded. */
 static void
-on_text(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+on_read(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
     convo_t *self = arg;
     svc_call_t *call = svc_server_call(self->server, tag);
@@ -187,13 +237,23 @@ on_text(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 }
 
 svc_rc
+convo_on_active(void *arg, svc_call_t *call, const void *req, void *rep)
+{
+    convo_t *self = arg;
+
+    (void)req;
+    (void)rep;
+    return convo_pass_on(self, self->reader, READ_ACTIVE, call, on_read);
+}
+
+svc_rc
 convo_on_read(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     convo_t *self = arg;
 
     (void)req;
     (void)rep;
-    return convo_pass_on(self, self->reader, READ_TEXT, call, on_text);
+    return convo_pass_on(self, self->reader, READ_TEXT, call, on_read);
 }
 
 /* --- tail, stop ------------------------------------------------------------------------------- */
@@ -234,6 +294,8 @@ on_stopped(void *arg, uint64_t tag, svc_rc rc, svc_str result)
         return;
     if (rc == RC_OK)
         status = answer_status(&row);
+    else
+        explain_ask(call, rc);
     svc_call_finish(call, rc, rc == RC_OK ? &status : NULL);
 }
 

@@ -93,7 +93,7 @@ on_history(reader_t *self, const void *req, svc_buf_t *out)
     return rc;
 }
 
-/* --- text, status, prompt --------------------------------------------------------------------- */
+/* --- text, status, active, prompt ------------------------------------------------------------- */
 
 typedef struct {
     uint64_t user;   /* who asks */
@@ -186,8 +186,51 @@ on_status(reader_t *self, const void *arg, svc_buf_t *out)
     if (status.req->stream.n > 0)
         return api->answer_get(self->store, status.req->stream, take_status, &status);
     rc = api->conversation_get(self->store, conversation, take_last, &status);
+    if (rc == RC_OK && status.last == 0)
+        return RC_NO_ANSWER;
     if (rc == RC_OK)
         rc = api->answer_at(self->store, conversation, status.last, take_status, &status);
+    return rc;
+}
+
+/* Unfinished answers of a user. */
+typedef struct {
+    active_answer_t rows[PROTO_ACTIVE_MAX]; /* views into streams */
+    char streams[PROTO_ACTIVE_MAX][PROTO_STREAM_BYTES];
+    size_t n; /* in use */
+} active_t;
+
+static svc_rc
+take_active(void *arg, const answer_row_t *row)
+{
+    active_t *active = arg;
+    char *stream = active->streams[active->n];
+
+    memcpy(stream, row->stream.p, PROTO_STREAM_BYTES);
+    active->rows[active->n++] = (active_answer_t){
+        .conversation = row->conversation,
+        .stream = {stream, PROTO_STREAM_BYTES},
+        .message = row->message,
+        .state = row->state,
+        .length = row->length,
+        .asked_ms = row->asked_ms,
+    };
+    return active->n == PROTO_ACTIVE_MAX ? RC_LATER : RC_OK;
+}
+
+static svc_rc
+on_active(reader_t *self, const void *arg, svc_buf_t *out)
+{
+    const active_req_t *req = arg;
+    active_t *active = svc_alloc(sizeof(*active));
+    active_rep_t rep;
+    svc_rc rc = self->store->api->answer_active(self->store, req->user, take_active,
+                                                active);
+
+    rep.answers = (proto_list_t){active->rows, active->n};
+    if (rc == RC_OK || rc == RC_LATER)
+        rc = proto_encode(&active_rep_schema, &rep, out);
+    free(active);
     return rc;
 }
 
@@ -214,6 +257,7 @@ static const read_kind_t kinds[] = {
     [READ_STATUS]    = {&watch_req_schema,   on_status},
     [READ_PROMPT]    = {&prompt_job_schema,  on_prompt},
     [READ_LIST_HEAD] = {&list_req_schema,    on_list_head},
+    [READ_ACTIVE]    = {&active_req_schema,  on_active},
 };
 // clang-format on
 
@@ -246,6 +290,7 @@ run_job(reader_t *self, const svc_job_t *job, svc_buf_t *out)
         read_req_t read;
         watch_req_t watch;
         prompt_job_t prompt;
+        active_req_t active;
     } arg;
     uint32_t kind = svc_job_kind(job);
     svc_rc rc;

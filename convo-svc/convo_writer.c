@@ -17,6 +17,7 @@
 #define HASH_BYTES 32
 #define READY_MESSAGES_MAX \
     16 /* before a question whose prompt is made here: some pages are read for each */
+#define BATCH_TRIES 5 /* of a transaction that others are in the way of */
 #define ID_TRIES \
     8 /* of a random conversation id; one is enough but for a broken generator */
 
@@ -40,32 +41,100 @@ next_version(uint64_t version)
 
 /* --- create, delete --------------------------------------------------------------------------- */
 
+/* What was asked with a key. The api key counts, too, so it is hashed with ours: nobody can try keys on the hash. */
+static void
+hash_create(const writer_t *self, const create_req_t *req, uint8_t out[HASH_BYTES])
+{
+    const svc_str parts[] = {req->title, req->model, req->api_key};
+    crypto_generichash_state hash;
+
+    (void)crypto_generichash_init(&hash, self->workers->seal->key,
+                                  sizeof(self->workers->seal->key), HASH_BYTES);
+    for (size_t i = 0; i < SVC_COUNT(parts); i++) {
+        uint64_t n = parts[i].n;
+
+        (void)crypto_generichash_update(&hash, (const unsigned char *)&n, sizeof(n));
+        (void)crypto_generichash_update(&hash, (const unsigned char *)parts[i].p, n);
+    }
+    (void)crypto_generichash_final(&hash, out, HASH_BYTES);
+}
+
+typedef struct {
+    svc_str hash; /* of what is asked */
+    create_rep_t rep;
+} created_t;
+
+static svc_rc
+take_created(void *arg, const conversation_row_t *row)
+{
+    created_t *created = arg;
+
+    if (!svc_str_eq(row->body_hash, created->hash))
+        return RC_KEY_REUSED;
+    created->rep = (create_rep_t){row->id, row->created_s};
+    return RC_OK;
+}
+
+/* The conversation that was made with this key before. RC_NOT_FOUND: none. */
+static svc_rc
+find_created(writer_t *self, const conversation_row_t *row, create_rep_t *out)
+{
+    created_t created = {.hash = row->body_hash};
+    svc_rc rc = row->key.n == 0 || self->store->api->conversation_of_key == NULL
+                    ? RC_NOT_FOUND
+                    : self->store->api->conversation_of_key(
+                          self->store, row->user, row->key, take_created, &created);
+
+    if (rc == RC_OK) {
+        *out = created.rep;
+        svc_metrics_add(self->workers->metrics, SVC_M_KEYS_REPLAYED, 1);
+    }
+    return rc;
+}
+
+/* Adds a conversation under a random id; with a key that is known, finds the one that it made. */
+static svc_rc
+add_conversation(writer_t *self, conversation_row_t *row, create_rep_t *out)
+{
+    svc_rc rc = RC_CONFLICT;
+
+    for (int i = 0; i < ID_TRIES && rc == RC_CONFLICT; i++) {
+        rc = find_created(self, row, out);
+        if (rc != RC_NOT_FOUND)
+            return rc;
+        row->id = svc_random_u64() & PROTO_ID_MAX;
+        rc = row->id == 0 ? RC_CONFLICT
+                          : self->store->api->conversation_add(self->store, row);
+    }
+    *out = (create_rep_t){row->id, row->created_s};
+    return rc == RC_CONFLICT ? RC_INTERNAL : rc;
+}
+
 static svc_rc
 on_create(writer_t *self, const void *arg, svc_buf_t *out)
 {
     const create_req_t *req = arg;
-    create_rep_t rep = {.created_s = svc_unix_ms() / 1000};
+    uint8_t hash[HASH_BYTES];
+    create_rep_t rep;
     conversation_row_t row = {.user = req->user,
                               .title = req->title,
                               .model = req->model,
-                              .created_s = rep.created_s,
-                              .version = next_version(0)};
+                              .created_s = svc_unix_ms() / 1000,
+                              .version = next_version(0),
+                              .key = req->key};
     svc_buf_t sealed;
     svc_rc rc;
 
+    if (req->key.n > 0) {
+        hash_create(self, req, hash);
+        row.body_hash = (svc_str){(const char *)hash, sizeof(hash)};
+    }
     svc_buf_init(&sealed, SEAL_MAX_BYTES);
     rc = seal_close(self->workers->seal, req->api_key, &sealed);
     row.sealed_key = svc_buf_str(&sealed);
-    for (int i = 0; rc == RC_OK && i < ID_TRIES; i++) {
-        row.id = svc_random_u64() & PROTO_ID_MAX;
-        rc = row.id == 0 ? RC_CONFLICT
-                         : self->store->api->conversation_add(self->store, &row);
-        if (rc != RC_CONFLICT)
-            break;
-        rc = i + 1 < ID_TRIES ? RC_OK : RC_INTERNAL;
-    }
+    if (rc == RC_OK)
+        rc = add_conversation(self, &row, &rep);
     svc_buf_fini(&sealed);
-    rep.conversation = row.id;
     return rc == RC_OK ? proto_encode(&create_rep_schema, &rep, out) : rc;
 }
 
@@ -123,7 +192,7 @@ on_delete(writer_t *self, const void *arg, svc_buf_t *out)
                        : rc;
 }
 
-/* --- ask, stop -------------------------------------------------------------------------------- */
+/* --- ask, retry, stop ------------------------------------------------------------------------- */
 
 static svc_rc
 encode_answer(void *arg, const answer_row_t *row)
@@ -131,27 +200,74 @@ encode_answer(void *arg, const answer_row_t *row)
     return proto_encode(&answer_row_schema, row, arg);
 }
 
-/* An answer that exists already, as somebody asks for it again. */
+/* What a question or a retry asks for, and how it is known again. */
 typedef struct {
-    const ask_req_t *req; /* who and what */
-    svc_str hash;         /* of the question */
-    svc_buf_t *out;       /* its row */
-} join_t;
+    uint64_t user, conversation; /* whose, where */
+    svc_str stream, key; /* either of them joins what it has begun; key may be empty */
+    svc_str hash;        /* of what is asked */
+    bool stop_alone;     /* as asked */
+    svc_buf_t *out;      /* the answer's row */
+} wanted_t;
 
 static svc_rc
-join_answer(void *arg, const answer_row_t *row)
+join_stream(void *arg, const answer_row_t *row)
 {
-    const join_t *join = arg;
+    const wanted_t *wanted = arg;
 
-    if (row->user != join->req->user || row->conversation != join->req->conversation ||
-        !svc_str_eq(row->body_hash, join->hash))
+    if (row->user != wanted->user || row->conversation != wanted->conversation ||
+        !svc_str_eq(row->body_hash, wanted->hash))
         return RC_CONFLICT;
-    return encode_answer(join->out, row);
+    return encode_answer(wanted->out, row);
+}
+
+static svc_rc
+join_key(void *arg, const answer_row_t *row)
+{
+    const wanted_t *wanted = arg;
+
+    if (!svc_str_eq(row->body_hash, wanted->hash))
+        return RC_KEY_REUSED;
+    return encode_answer(wanted->out, row);
+}
+
+/* The answer that was begun by the same stream or key. RC_NOT_FOUND: none. The conversation's row is locked by now: of two
+ * replicas that are asked for the same at once, the second one finds what the first one has begun. */
+static svc_rc
+join(writer_t *self, wanted_t *wanted)
+{
+    convo_store_t *store = self->store;
+    svc_rc rc = store->api->answer_get(store, wanted->stream, join_stream, wanted);
+
+    if (rc != RC_NOT_FOUND || wanted->key.n == 0 || store->api->answer_of_key == NULL)
+        return rc;
+    rc = store->api->answer_of_key(store, wanted->conversation, wanted->key, join_key,
+                                   wanted);
+    if (rc == RC_OK)
+        svc_metrics_add(self->workers->metrics, SVC_M_KEYS_REPLAYED, 1);
+    return rc;
+}
+
+/* The row of an answer that is to begin. */
+static answer_row_t
+fresh_row(const writer_t *self, const wanted_t *wanted, uint64_t question_bytes)
+{
+    return (answer_row_t){.stream = wanted->stream,
+                          .user = wanted->user,
+                          .conversation = wanted->conversation,
+                          .term = 1,
+                          .fence = convo_fence(1),
+                          .attempt = 1,
+                          .owner = self->workers->instance,
+                          .asked_ms = svc_unix_ms(),
+                          .question_bytes = question_bytes,
+                          .body_hash = wanted->hash,
+                          .key = wanted->key,
+                          .stop_alone = wanted->stop_alone};
 }
 
 /* Will the prompt of this question be within its bounds? */
 static bool
-fits_prompt(const writer_t *self, const owned_t *own, size_t question)
+fits_prompt(const writer_t *self, const owned_t *own, uint64_t question)
 {
     return own->turns * 2 + 1 + CONVO_SYSTEM_MESSAGE <= PROTO_PROMPT_MAX_MESSAGES &&
            own->turn_bytes + self->workers->system_prompt.n + question <=
@@ -195,31 +311,18 @@ tell_fresh(writer_t *self, answer_row_t *row, const owned_t *own, svc_str questi
 }
 
 static svc_rc
-add_question(writer_t *self, const ask_req_t *req, svc_str hash, svc_buf_t *out)
+add_question(writer_t *self, const wanted_t *wanted, const owned_t *own, svc_str text)
 {
-    convo_store_t *store = self->store;
-    owned_t own;
-    answer_row_t row = {.stream = req->stream,
-                        .conversation = req->conversation,
-                        .term = 1,
-                        .fence = convo_fence(1),
-                        .attempt = 1,
-                        .owner = self->workers->instance,
-                        .asked_ms = svc_unix_ms(),
-                        .question_bytes = req->text.n,
-                        .body_hash = hash};
-    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
+    answer_row_t row = fresh_row(self, wanted, text.n);
+    svc_rc rc;
 
-    if (rc != RC_OK)
-        return rc;
-    if (own.answering)
+    if (own->answering)
         return RC_ANSWERING;
-    if (!fits_prompt(self, &own, req->text.n))
+    if (!fits_prompt(self, own, text.n))
         return RC_TOO_BIG;
-    row.user = req->user;
-    rc = store->api->question_add(store, &row, req->text, next_version(own.version),
-                                  &row.message);
-    return rc == RC_OK ? tell_fresh(self, &row, &own, req->text, out) : rc;
+    rc = self->store->api->question_add(self->store, &row, text,
+                                        next_version(own->version), &row.message);
+    return rc == RC_OK ? tell_fresh(self, &row, own, text, wanted->out) : rc;
 }
 
 static svc_rc
@@ -227,13 +330,82 @@ on_ask(writer_t *self, const void *arg, svc_buf_t *out)
 {
     const ask_req_t *req = arg;
     uint8_t hash[HASH_BYTES];
-    join_t join = {req, {(const char *)hash, sizeof(hash)}, out};
-    svc_rc rc;
+    wanted_t wanted = {.user = req->user,
+                       .conversation = req->conversation,
+                       .stream = req->stream,
+                       .key = req->key,
+                       .hash = {(const char *)hash, sizeof(hash)},
+                       .stop_alone = req->stop_alone,
+                       .out = out};
+    owned_t own;
+    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
 
+    if (rc != RC_OK)
+        return rc;
     (void)crypto_generichash(hash, sizeof(hash), (const unsigned char *)req->text.p,
                              req->text.n, NULL, 0);
-    rc = self->store->api->answer_get(self->store, req->stream, join_answer, &join);
-    return rc == RC_NOT_FOUND ? add_question(self, req, join.hash, out) : rc;
+    rc = join(self, &wanted);
+    return rc == RC_NOT_FOUND ? add_question(self, &wanted, &own, req->text) : rc;
+}
+
+static svc_rc
+copy_sizes(void *arg, const answer_row_t *row)
+{
+    answer_row_t *old = arg;
+
+    *old = (answer_row_t){.length = row->length, .question_bytes = row->question_bytes};
+    return RC_OK;
+}
+
+/* Puts a new answer in the place of the latest one. Its prompt is built by a reader: the question is not at hand. */
+static svc_rc
+replace_answer(writer_t *self, const wanted_t *wanted, const owned_t *own)
+{
+    convo_store_t *store = self->store;
+    owned_t before = *own; /* the turns without the old answer's */
+    answer_row_t old, row;
+    svc_rc rc;
+
+    if (own->last_message == 0)
+        return RC_NO_ANSWER;
+    if (own->answering)
+        return RC_ANSWERING;
+    rc = store->api->answer_at(store, wanted->conversation, own->last_message, copy_sizes,
+                               &old);
+    if (rc != RC_OK)
+        return rc;
+    if (old.length > 0) {
+        before.turns--;
+        before.turn_bytes -= old.length + old.question_bytes;
+    }
+    if (!fits_prompt(self, &before, old.question_bytes))
+        return RC_TOO_BIG;
+    row = fresh_row(self, wanted, old.question_bytes);
+    row.message = own->last_message;
+    row.fresh = true;
+    rc = store->api->answer_replace(store, &row, next_version(own->version));
+    return rc == RC_OK ? encode_answer(wanted->out, &row) : rc;
+}
+
+static svc_rc
+on_retry(writer_t *self, const void *arg, svc_buf_t *out)
+{
+    static const char what[HASH_BYTES] = "convo.retry"; /* no hash of any question */
+    const retry_req_t *req = arg;
+    wanted_t wanted = {.user = req->user,
+                       .conversation = req->conversation,
+                       .stream = req->stream,
+                       .key = req->key,
+                       .hash = {what, sizeof(what)},
+                       .stop_alone = req->stop_alone,
+                       .out = out};
+    owned_t own;
+    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
+
+    if (rc != RC_OK)
+        return rc;
+    rc = join(self, &wanted);
+    return rc == RC_NOT_FOUND ? replace_answer(self, &wanted, &own) : rc;
 }
 
 static svc_rc
@@ -254,6 +426,8 @@ on_stop(writer_t *self, const void *arg, svc_buf_t *out)
     char stream[PROTO_STREAM_BYTES];
     svc_rc rc = get_owned(self, req->conversation, req->user, &own);
 
+    if (rc == RC_OK && own.last_message == 0)
+        return RC_NO_ANSWER;
     if (rc == RC_OK && own.answering) {
         rc = store->api->answer_at(store, req->conversation, own.last_message,
                                    copy_stream, stream);
@@ -301,6 +475,7 @@ static const write_kind_t kinds[] = {
     [WRITE_STOP]    = {&conversation_req_schema, on_stop},
     [WRITE_STEP]    = {&answer_step_schema,      on_step},
     [WRITE_RESTART] = {&restart_job_schema,      on_restart},
+    [WRITE_RETRY]   = {&retry_req_schema,        on_retry},
 };
 // clang-format on
 
@@ -315,6 +490,7 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
         ask_req_t ask;
         answer_step_t step;
         restart_job_t restart;
+        retry_req_t retry;
     } arg;
     convo_store_t *store = self->store;
     uint32_t kind = svc_job_kind(job);
@@ -332,14 +508,14 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
     if (saved != RC_OK)
         return saved;
     *rc = kinds[kind].handle(self, &arg, out);
-    if (*rc == RC_UNAVAILABLE)
-        return RC_UNAVAILABLE;
+    if (*rc == RC_UNAVAILABLE || *rc == RC_BUSY)
+        return *rc;
     if (careful)
         return *rc == RC_OK ? store->api->keep(store) : store->api->undo(store);
     return *rc == RC_OK || store->api->changes(store) == before ? RC_OK : RC_LATER;
 }
 
-/* One transaction of all jobs, up to its commit. */
+/* One transaction of all jobs, up to its commit. RC_BUSY: others were in the way, it is to be run again. */
 static svc_rc
 run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
 {
@@ -351,9 +527,25 @@ run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
         rc = run_job(self, jobs[i], careful, &self->rc[i], &self->result[i]);
     }
     if (rc == RC_OK)
-        return store->api->commit(store);
-    store->api->rollback(store);
+        rc = store->api->commit(store);
+    else
+        store->api->rollback(store);
     return rc;
+}
+
+/* Runs the batch until it is committed, or cannot be. Nearly every job that is refused is refused before it has changed
+ * anything: savepoints, for which SQLite copies each page once more, are only for a second try. */
+static svc_rc
+run_jobs(writer_t *self, svc_job_t *const *jobs, size_t n)
+{
+    bool careful = self->workers->plain_paths;
+    svc_rc rc = RC_BUSY;
+
+    for (int i = 0; i < BATCH_TRIES && (rc == RC_BUSY || rc == RC_LATER); i++) {
+        rc = run_batch(self, jobs, n, careful);
+        careful = careful || rc == RC_LATER;
+    }
+    return rc == RC_OK || rc == RC_BUSY ? rc : RC_UNAVAILABLE;
 }
 
 void
@@ -363,18 +555,14 @@ convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
     svc_rc rc;
 
     SVC_ASSERT(n <= CONVO_WRITER_BATCH);
-    /* Nearly every job that is refused is refused before it has changed anything: savepoints, for which SQLite copies each
-     * page once more, are only for a second try. */
-    rc = self->workers->plain_paths ? RC_LATER : run_batch(self, jobs, n, false);
-    if (rc == RC_LATER)
-        rc = run_batch(self, jobs, n, true);
+    rc = run_jobs(self, jobs, n);
     if (rc == RC_OK) {
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITS, 1);
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITTED_JOBS, n);
     }
     for (size_t i = 0; i < n; i++) {
         if (rc != RC_OK)
-            svc_job_done(jobs[i], RC_UNAVAILABLE, (svc_str){NULL, 0});
+            svc_job_done(jobs[i], rc, (svc_str){NULL, 0});
         else if (self->rc[i] != RC_OK)
             svc_job_done(jobs[i], self->rc[i], (svc_str){NULL, 0});
         else

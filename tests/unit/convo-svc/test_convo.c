@@ -36,7 +36,7 @@ a_stranger_finds_nothing_anywhere(void **state)
     send_ask(self, STRANGER, id, 2, "hello", &self->b);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
     send_ask(self, STRANGER, id, 1, "hello", &self->b);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_CONFLICT);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */

@@ -178,13 +178,49 @@ an_answer_that_nobody_here_writes_is_unavailable(void **state)
 }
 
 static void
+an_answer_that_another_process_runs_is_told_once_with_its_owner(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t");
+
+    add_answer_of_nobody(self, id, 1);
+    self->service.fixture.ctx.instance = 78; /* 77 wrote that row */
+    for (unsigned stream = 0; stream <= 1; stream++) {
+        send_watch(self, USER, id, stream, &self->b);
+        assert_int_equal(service_wait(&self->service, &self->b, 1)->kind, PROTO_FINAL);
+        assert_int_equal(self->b.seen[0].status.state, ANSWER_WAITING);
+        assert_int_equal(self->b.seen[0].status.owner, 77);
+    }
+    assert_int_equal(on_conversation(self, OP_CONVO_STOP, USER, id)->status.owner, 77);
+}
+
+static void
+who_no_longer_watches_is_told_nothing_more(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t");
+    unwatch_req_t req = {stream_of(self->room, 1)};
+
+    ask_and_wait(self, id);
+    send_watch(self, USER, id, 1, &self->b);
+    (void)service_wait(&self->service, &self->b, 1);
+    assert_int_equal(svc_server_kept_calls(self->service.convo->server), 2);
+    for (int i = 0; i < 2; i++) /* twice does no harm */
+        assert_int_equal(service_call(&self->service, OP_CONVO_UNWATCH,
+                                      &unwatch_req_schema, &req, &empty_schema, &self->c)
+                             ->rc,
+                         RC_OK);
+    assert_int_equal(svc_server_kept_calls(self->service.convo->server), 0);
+}
+
+static void
 watchers_hear_every_change(void **state)
 {
     test_t *self = *state;
     uint64_t id = create(self, "t");
 
     send_watch(self, USER, id, 0, &self->b);
-    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NO_ANSWER);
     send_watch(self, USER, id, 1, &self->b);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_NOT_FOUND);
     ask_and_wait(self, id);
@@ -286,7 +322,7 @@ a_stop_ends_the_answer_and_may_be_repeated(void **state)
     conversation_req_t req = {USER, id};
     const seen_t *seen;
 
-    assert_int_equal(on_conversation(self, OP_CONVO_STOP, USER, id)->rc, RC_NOT_FOUND);
+    assert_int_equal(on_conversation(self, OP_CONVO_STOP, USER, id)->rc, RC_NO_ANSWER);
     ask_and_stream(self, id);
     service_send(&self->service, OP_CONVO_STOP, &conversation_req_schema, &req,
                  &status_rep_schema, &self->b);
@@ -374,6 +410,8 @@ main(void)
         TEST(a_question_whose_caller_has_gone_is_answered_all_the_same),
         TEST(a_draining_service_takes_no_question_and_joins_none),
         TEST(an_answer_that_nobody_here_writes_is_unavailable),
+        TEST(an_answer_that_another_process_runs_is_told_once_with_its_owner),
+        TEST(who_no_longer_watches_is_told_nothing_more),
         TEST(watchers_hear_every_change),
         TEST(watchers_of_one_answer_hear_the_same_and_of_another_one_nothing),
         TEST(a_text_is_read_from_any_offset_while_it_is_written),

@@ -26,7 +26,7 @@ readers_tell_head_status_text_and_history(void **state)
     answer_row_t row;
 
     assert_int_equal(run_read(self, READ_STATUS, &watch_req_schema, &watch, NULL, NULL),
-                     RC_NOT_FOUND);
+                     RC_NO_ANSWER);
     assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
     assert_int_equal(
         run_read(self, READ_HEAD, &history_req_schema, &history, &head_job_schema, &head),

@@ -45,7 +45,7 @@ asks_once_and_joins_the_second_time(void **state)
     assert_int_equal(again.message, 2);
     assert_int_equal(again.fence, row.fence);
     assert_int_equal(ask(self, USER, id, 1, "other words", NULL), RC_CONFLICT);
-    assert_int_equal(ask(self, STRANGER, id, 1, "hello", NULL), RC_CONFLICT);
+    assert_int_equal(ask(self, STRANGER, id, 1, "hello", NULL), RC_NOT_FOUND);
     assert_int_equal(ask(self, USER, create(self, ""), 1, "hello", NULL), RC_CONFLICT);
 }
 
@@ -93,7 +93,7 @@ stops_once_and_tells_the_latest_answer_ever_after(void **state)
 
     assert_int_equal(
         run(self, self->writer, WRITE_STOP, &conversation_req_schema, &req, NULL, NULL),
-        RC_NOT_FOUND);
+        RC_NO_ANSWER);
     assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(run(self, self->writer, WRITE_STOP, &conversation_req_schema,
