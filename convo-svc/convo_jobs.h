@@ -1,7 +1,6 @@
 /* convo_jobs.h - what the front thread asks of the writer and the readers: kinds and payloads.
  *
- * Requests and replies that clients of the bus know already cross to the workers as they came;
- * the rest has schemas of its own here. Nothing but these bytes crosses a thread.
+ * Requests and replies of the bus cross as they came, the rest has schemas of its own here. Nothing else crosses a thread.
  *
  *   writer job       payload               result            reader job      payload       result
  *   WRITE_CREATE     create_req            create_rep        READ_LIST       list_req      list_job
