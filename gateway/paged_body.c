@@ -42,9 +42,12 @@ fetch(paged_body_t *self)
     memset(&req, 0, sizeof req);
     self->fetching = true;
     self->source->fill(self->request, self->cursor, &req);
-    request_call(self->request, &(request_call_t){REACTOR_CONVO, self->source->op,
-                                                  self->source->req_schema, &req,
-                                                  self->source->rep_schema, on_page});
+    request_call(self->request, &(request_call_t){.peer = REACTOR_CONVO,
+                                                  .op = self->source->op,
+                                                  .req_schema = self->source->req_schema,
+                                                  .req = &req,
+                                                  .rep_schema = self->source->rep_schema,
+                                                  .on_reply = on_page});
 }
 
 static stream_step

@@ -53,6 +53,12 @@ request_header(const request_t *self, const char *name)
     return svc_str_c(MHD_lookup_connection_value(self->mhd, MHD_HEADER_KIND, name));
 }
 
+svc_str
+request_query(const request_t *self, const char *name)
+{
+    return svc_str_c(MHD_lookup_connection_value(self->mhd, MHD_GET_ARGUMENT_KIND, name));
+}
+
 text_language
 request_language(const request_t *self)
 {
@@ -146,6 +152,21 @@ request_answer(request_t *self, int status, svc_str json)
 }
 
 void
+request_answer_nothing(request_t *self)
+{
+    response_context_t context = request_context(self);
+
+    request_answer_with(self, MHD_HTTP_NO_CONTENT, response_nothing(&context));
+}
+
+void
+request_answer_header(request_t *self, const char *name, const char *value)
+{
+    if (self->response != NULL)
+        response_header(self->response, name, value);
+}
+
+void
 request_answer_text(request_t *self, int status, text_id text)
 {
     char json[256];
@@ -194,12 +215,15 @@ on_call_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep,
               const error_rep_t *error)
 {
     request_t *self = arg;
+    uint64_t call = self->call;
 
     self->call = 0;
-    if (kind == PROTO_ERROR)
-        fail_call(self, rc, error->text, error->retry_after_s);
-    else
+    if (kind == PROTO_PARTIAL) /* nobody waits for what comes after it */
+        svc_peers_forget(self->called, call);
+    if (kind != PROTO_ERROR)
         self->on_reply(self, rep);
+    else if (self->on_error == NULL || !self->on_error(self, rc))
+        fail_call(self, rc, error->text, error->retry_after_s);
 }
 
 void
@@ -217,75 +241,22 @@ request_call(request_t *self, const request_call_t *call)
         .rep_schema = call->rep_schema,
         .trace = request_trace(self),
         .timeout_ms = timeout_ms,
+        .instance = call->instance,
         .on_reply = on_call_reply,
         .arg = self,
     };
     self->called = self->reactor->peers[call->peer];
     self->on_reply = call->on_reply;
+    self->on_error = call->on_error;
     svc_rc rc = svc_peers_call(self->called, &request, &self->call);
     if (rc != RC_OK) {
         self->call = 0;
-        fail_call(self, rc, (svc_str){NULL, 0}, 0);
+        if (call->on_error == NULL || !call->on_error(self, rc))
+            fail_call(self, rc, (svc_str){NULL, 0}, 0);
     }
 }
 
 /* --- headers ------------------------------------------------------------------------------ */
-
-/* The token of "Authorization: Bearer <token>"; empty without one. */
-static svc_str
-token_of(const request_t *self)
-{
-    svc_str value = request_header(self, "Authorization");
-
-    if (value.n < 7 || strncasecmp(value.p, "Bearer ", 7) != 0)
-        return (svc_str){NULL, 0};
-    value = (svc_str){value.p + 7, value.n - 7};
-    while (value.n > 0 && value.p[0] == ' ')
-        value = (svc_str){value.p + 1, value.n - 1};
-    return value;
-}
-
-static void
-on_verified(request_t *self, const void *rep)
-{
-    const verify_rep_t *verdict = rep;
-
-    self->user = verdict->user;
-    verdicts_keep(self->reactor->verdicts, token_of(self), verdict->user,
-                  verdict->expires_s, svc_unix_ms());
-    request_wake(self);
-}
-
-static bool
-is_ascii(svc_str text)
-{
-    for (size_t i = 0; i < text.n; i++)
-        if ((unsigned char)text.p[i] >= 0x80)
-            return false;
-    return true;
-}
-
-/* Finds out who asks: at once, or by a call. */
-static void
-check_token(request_t *self)
-{
-    svc_str token = token_of(self);
-
-    if (token.n == 0) {
-        request_refuse_input(self, RC_UNAUTHORIZED, TEXT_NO_TOKEN, NULL);
-        return;
-    }
-    if (token.n > PROTO_TOKEN_MAX_BYTES || !is_ascii(token)) {
-        request_refuse(self, RC_UNAUTHORIZED, (svc_str){NULL, 0}, 0);
-        return;
-    }
-    self->user = verdicts_find(self->reactor->verdicts, token, svc_unix_ms());
-    if (self->user != 0)
-        return;
-    verify_req_t verify = {token};
-    request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_VERIFY, &verify_req_schema,
-                                         &verify, &verify_rep_schema, on_verified});
-}
 
 /* Reads ":id". An integer that no conversation can have becomes 0. */
 static void
@@ -410,7 +381,7 @@ admit(request_t *self, const char *method, const char *url, const char *version)
     if (match.route->takes_id)
         read_id(self, match.id);
     if (match.route->needs_user && self->status == 0)
-        check_token(self);
+        request_check_user(self);
 }
 
 static request_t *

@@ -33,6 +33,24 @@ svc_str request_body(const request_t *self);
 /* A header's value, empty without it; as long as the request. */
 svc_str request_header(const request_t *self, const char *name);
 
+/* A value of its query ("?name=value"), unescaped; empty without it; as long as the request. */
+svc_str request_query(const request_t *self, const char *name);
+
+/* What proves whose request it is: secrets, for auth-svc alone. */
+typedef struct {
+    svc_str secret; /* a token, or a ticket; empty: none. As long as the request */
+    bool is_ticket; /* it came in the URL */
+} request_pass_t;
+
+/* Its token or ticket. */
+request_pass_t request_pass(const request_t *self);
+
+/* When that ends, Unix seconds. */
+uint64_t request_expires_s(const request_t *self);
+
+/* False: its ticket is too old for a stream that was not opened before. */
+bool request_may_open(const request_t *self);
+
 /* The language of its sentences. */
 text_language request_language(const request_t *self);
 
@@ -46,6 +64,12 @@ void request_client(const request_t *self, char out[CLIENT_ADDR_TEXT_BYTES]);
 
 /* Answers with JSON (copied). Only the first answer counts. */
 void request_answer(request_t *self, int status, svc_str json);
+
+/* Answers 204: there is nothing. */
+void request_answer_nothing(request_t *self);
+
+/* Adds a header to the answer that was just made. */
+void request_answer_header(request_t *self, const char *name, const char *value);
 
 /* Answers {"message": sentence}. */
 void request_answer_text(request_t *self, int status, text_id text);
@@ -93,8 +117,12 @@ void *request_data(const request_t *self);
 
 /* --- asking a service --------------------------------------------------------------------- */
 
-/* Receives the reply of a call that went well. */
+/* Receives the reply of a call that went well; of several the first one, and the call
+ * is forgotten. */
 typedef void request_reply_fn(request_t *self, const void *rep);
+
+/* Receives the error of a call. True: it has been dealt with. */
+typedef bool request_error_fn(request_t *self, svc_rc rc);
 
 typedef struct {
     reactor_peer peer;                /* whom */
@@ -104,6 +132,8 @@ typedef struct {
     const proto_schema_t *rep_schema; /* of the reply */
     request_reply_fn *
         on_reply; /* else the request is refused with the error, or cut if its stream has begun */
+    request_error_fn *on_error; /* before that; NULL: none */
+    uint64_t instance;          /* only this replica; 0: any */
 } request_call_t;
 
 /* Asks a service, once at a time. What goes wrong, now or later, answers the request. */

@@ -1,7 +1,7 @@
-/* request_private.h - a request as the two files that it lives in see it.
+/* request_private.h - a request as the three files that it lives in see it.
  *
- * request.c leads it from its headers to its log line; request_stream.c is how it waits,
- * and how the body of a stream gets out. Nobody else includes this: handlers see only what
+ * request.c leads it from its headers to its log line; request_user.c finds out whose it is;
+ * request_stream.c is how it waits, and how the body of a stream gets out. Nobody else includes this: handlers see only what
  * request.h tells. Thread: its reactor's. */
 #ifndef GATEWAY_REQUEST_PRIVATE_H
 #define GATEWAY_REQUEST_PRIVATE_H
@@ -30,6 +30,8 @@ struct request {
     uint64_t began_us;                /* monotonic */
     uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
     uint64_t user;              /* 0: not known */
+    uint64_t expires_s;         /* Unix: of its token */
+    uint64_t open_until_s;      /* Unix: of its ticket; 0: none */
     svc_buf_t body;             /* owned */
     uint64_t body_seen;         /* bytes, dropped ones too */
     stage at;                   /* see there */
@@ -41,6 +43,7 @@ struct request {
     svc_peers_t *called;        /* whom it asked last */
     uint64_t call;              /* outstanding; 0: none */
     request_reply_fn *on_reply; /* of that */
+    request_error_fn *on_error; /* likewise; NULL: none */
     struct MHD_Response *response; /* owned until queued; NULL: not answered */
     int status;                    /* of the answer; 0: none */
     bool close_now;                /* queue the answer before the body is read */
@@ -60,6 +63,9 @@ response_context_t request_context(const request_t *self);
 
 /* Takes the response (NULL: no memory for one) as the answer, unless there is one. */
 void request_answer_with(request_t *self, int status, struct MHD_Response *response);
+
+/* Finds out who asks: at once, or by a call; refuses it otherwise. */
+void request_check_user(request_t *self);
 
 /* Whether libmicrohttpd asks it for its answer as soon as it is resumed, before it reads. */
 void request_ask_first(request_t *self, bool first);

@@ -45,7 +45,8 @@ add_common(struct MHD_Response *response, const response_context_t *context)
 
     if (origin != NULL) {
         response_header(response, "Access-Control-Allow-Origin", origin);
-        response_header(response, "Access-Control-Expose-Headers", "Retry-After");
+        response_header(response, "Access-Control-Expose-Headers",
+                        "Retry-After, Stream-Id");
     }
     if (origin == NULL || strcmp(origin, "*") != 0)
         response_header(response, "Vary", "Origin");
@@ -142,11 +143,21 @@ response_stream(const response_context_t *context, const char *type, bool is_eve
 }
 
 struct MHD_Response *
-response_options(const response_context_t *context, const char *allow)
+response_nothing(const response_context_t *context)
 {
     static char nothing[1];
     struct MHD_Response *response = MHD_create_response_from_buffer(
         0, nothing, MHD_RESPMEM_PERSISTENT);
+
+    if (response != NULL)
+        add_common(response, context);
+    return response;
+}
+
+struct MHD_Response *
+response_options(const response_context_t *context, const char *allow)
+{
+    struct MHD_Response *response = response_nothing(context);
 
     if (response == NULL)
         return NULL;
@@ -154,6 +165,5 @@ response_options(const response_context_t *context, const char *allow)
     response_header(response, "Access-Control-Allow-Methods", allow);
     response_header(response, "Access-Control-Allow-Headers", ALLOWED_HEADERS);
     response_header(response, "Access-Control-Max-Age", "86400");
-    add_common(response, context);
     return response;
 }

@@ -22,6 +22,9 @@ typedef struct {
 /* Gives a response with a copy of `json`; NULL when out of memory. */
 struct MHD_Response *response_json(const response_context_t *context, svc_str json);
 
+/* Gives an empty response, for 204. */
+struct MHD_Response *response_nothing(const response_context_t *context);
+
 /* Gives {"error","code"} for a result. `told`, `retry_after_s`: as the service said,
  * see text_add_rc. RC_UNAUTHORIZED: a token was given, and is none (RFC 6750). */
 struct MHD_Response *response_error(const response_context_t *context, svc_rc rc,

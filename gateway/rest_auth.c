@@ -5,6 +5,7 @@
  * would get there: register explains the form, login has none, what cannot match is a
  * wrong password. */
 #include "rest.h"
+#include "svc/svc_secret.h"
 #include "svc/svc_text.h"
 
 #define ANSWER_MAX_BYTES (8u << 10) /* a token and its quotes */
@@ -45,18 +46,24 @@ void
 rest_register(request_t *self)
 {
     register_req_t req = {.username = {NULL, 0}, .password = {NULL, 0}};
+    uint8_t key[IDEM_KEY_RANDOM_BYTES]; /* asked twice by us, it is one registration */
     json_in_t *json = read_credentials(self, &req.username, &req.password);
 
     if (json == NULL)
         return;
+    svc_random(key, sizeof key);
+    req.key = (svc_str){(const char *)key, sizeof key};
     if (req.username.n == 0 || req.username.n > PROTO_USERNAME_MAX_BYTES)
         request_refuse(self, RC_INVALID_USERNAME, (svc_str){NULL, 0}, 0);
     else if (req.password.n == 0 || req.password.n > PROTO_PASSWORD_MAX_BYTES)
         request_refuse(self, RC_INVALID_PASSWORD, (svc_str){NULL, 0}, 0);
     else
-        request_call(self, &(request_call_t){REACTOR_AUTH, OP_AUTH_REGISTER,
-                                             &register_req_schema, &req,
-                                             &register_rep_schema, on_registered});
+        request_call(self, &(request_call_t){.peer = REACTOR_AUTH,
+                                             .op = OP_AUTH_REGISTER,
+                                             .req_schema = &register_req_schema,
+                                             .req = &req,
+                                             .rep_schema = &register_rep_schema,
+                                             .on_reply = on_registered});
     json_in_destroy(&json);
 }
 
@@ -92,8 +99,11 @@ rest_login(request_t *self)
         req.password.n == 0 || req.password.n > PROTO_PASSWORD_MAX_BYTES)
         request_refuse(self, RC_BAD_CREDENTIALS, (svc_str){NULL, 0}, 0);
     else
-        request_call(self,
-                     &(request_call_t){REACTOR_AUTH, OP_AUTH_LOGIN, &login_req_schema,
-                                       &req, &login_rep_schema, on_logged_in});
+        request_call(self, &(request_call_t){.peer = REACTOR_AUTH,
+                                             .op = OP_AUTH_LOGIN,
+                                             .req_schema = &login_req_schema,
+                                             .req = &req,
+                                             .rep_schema = &login_rep_schema,
+                                             .on_reply = on_logged_in});
     json_in_destroy(&json);
 }

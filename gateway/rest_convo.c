@@ -5,6 +5,7 @@
  * typing error is found when the conversation is made and not at its first question. */
 #include "paged_body.h"
 #include "rest.h"
+#include "svc/svc_secret.h"
 #include "svc/svc_text.h"
 
 #include <inttypes.h>
@@ -70,11 +71,42 @@ is_api_key(svc_str key)
     return true;
 }
 
+/* The client's key, or one that makes asking twice by ourselves asking once. False: the
+ * request was refused. */
+static bool
+read_create_key(request_t *self, uint8_t bytes[IDEM_KEY_BYTES], svc_str *key)
+{
+    if (!rest_read_key(self, IDEM_CREATE, bytes, key))
+        return false;
+    if (key->n == 0) {
+        svc_random(bytes, IDEM_KEY_RANDOM_BYTES);
+        *key = (svc_str){(const char *)bytes, IDEM_KEY_RANDOM_BYTES};
+    }
+    return true;
+}
+
+/* What is wrong with the request, if anything: it was refused then. */
+static bool
+refuses_creation(request_t *self, const creation_t *creation)
+{
+    const models_t *models = request_reactor(self)->models;
+
+    if (!is_api_key(creation->api_key))
+        request_refuse_input(self, RC_INVALID, TEXT_BAD_API_KEY, NULL);
+    else if (!models_are_known(models))
+        request_refuse(self, RC_UNAVAILABLE, (svc_str){NULL, 0}, 0);
+    else if (!models_has(models, creation->model))
+        request_refuse(self, RC_UNKNOWN_MODEL, (svc_str){NULL, 0}, 0);
+    else
+        return false;
+    return true;
+}
+
 void
 rest_create(request_t *self)
 {
     creation_t *creation = svc_alloc(sizeof *creation);
-    const models_t *models = request_reactor(self)->models;
+    uint8_t key[IDEM_KEY_BYTES];
     const json_in_key_t keys[] = {
         {"title", true, true, PROTO_TITLE_MAX_BYTES, &creation->title},
         {"model", true, true, PROTO_MODEL_MAX_BYTES, &creation->model},
@@ -83,27 +115,19 @@ rest_create(request_t *self)
 
     request_keep(self, creation, free_creation);
     creation->json = rest_read_body(self, keys, SVC_COUNT(keys));
-    if (creation->json == NULL)
+    if (creation->json == NULL || refuses_creation(self, creation))
         return;
-    if (!is_api_key(creation->api_key)) {
-        request_refuse_input(self, RC_INVALID, TEXT_BAD_API_KEY, NULL);
-        return;
-    }
-    if (!models_are_known(models)) {
-        request_refuse(self, RC_UNAVAILABLE, (svc_str){NULL, 0}, 0);
-        return;
-    }
-    if (!models_has(models, creation->model)) {
-        request_refuse(self, RC_UNKNOWN_MODEL, (svc_str){NULL, 0}, 0);
-        return;
-    }
     create_req_t req = {.user = request_user(self),
                         .title = creation->title,
                         .model = creation->model,
                         .api_key = creation->api_key};
-    request_call(self,
-                 &(request_call_t){REACTOR_CONVO, OP_CONVO_CREATE, &create_req_schema,
-                                   &req, &create_rep_schema, on_created});
+    if (read_create_key(self, key, &req.key))
+        request_call(self, &(request_call_t){.peer = REACTOR_CONVO,
+                                             .op = OP_CONVO_CREATE,
+                                             .req_schema = &create_req_schema,
+                                             .req = &req,
+                                             .rep_schema = &create_rep_schema,
+                                             .on_reply = on_created});
 }
 
 /* --- history ------------------------------------------------------------------------------ */
@@ -177,7 +201,10 @@ rest_delete(request_t *self)
 {
     conversation_req_t req = {request_user(self), request_id(self)};
 
-    request_call(self, &(request_call_t){REACTOR_CONVO, OP_CONVO_DELETE,
-                                         &conversation_req_schema, &req, &empty_schema,
-                                         on_deleted});
+    request_call(self, &(request_call_t){.peer = REACTOR_CONVO,
+                                         .op = OP_CONVO_DELETE,
+                                         .req_schema = &conversation_req_schema,
+                                         .req = &req,
+                                         .rep_schema = &empty_schema,
+                                         .on_reply = on_deleted});
 }

@@ -1,8 +1,8 @@
 /* routes.c - which handler serves which method and path: one table.
  *
  * Adding an endpoint is one row here and one handler. Handlers stand in
- * rest_auth.c, rest_convo.c, rest_chat.c and rest_health.c, in table order. Ten
- * rows are searched one by one. A path that is known with other methods tells
+ * rest_auth.c, rest_convo.c, rest_chat.c, rest_stream.c, rest_answers.c and rest_health.c, in table
+ * order. Some rows are searched one by one. A path that is known with other methods tells
  * them, for Allow. */
 #include "routes.h"
 #include "rest.h"
@@ -12,17 +12,21 @@
 
 // clang-format off
 static const route_t routes[] = {
-    /* method path                           handler           user   body   id
-     * streams */
-    {"POST",  "/api/users/register",             rest_register,  false, true,  false, false},
-    {"POST",  "/api/users/login",                rest_login,     false, true,  false, false},
-    {"POST",  "/api/conversations/create",       rest_create,    true,  true,  false, false},
-    {"GET",   "/api/conversations/history/:id",  rest_history,   true,  false, true,  false},
-    {"GET",   "/api/conversations/list",         rest_list,      true,  false, false, false},
-    {"POST",  "/api/conversations/del/:id",      rest_delete,    true,  false, true,  false},
-    {"POST",  "/api/chat/:id",                   rest_chat,      true,  true,  true,  true},
-    {"GET",   "/healthz",                        rest_healthz,   false, false, false, false},
-    {"GET",   "/readyz",                         rest_readyz,    false, false, false, false},
+    /* method path                               handler        user   body   id     ticket streams */
+    {"POST",  "/api/users/register",             rest_register, false, true,  false, false, false},
+    {"POST",  "/api/users/login",                rest_login,    false, true,  false, false, false},
+    {"POST",  "/api/conversations/create",       rest_create,   true,  true,  false, false, false},
+    {"GET",   "/api/conversations/history/:id",  rest_history,  true,  false, true,  false, false},
+    {"GET",   "/api/conversations/list",         rest_list,     true,  false, false, false, false},
+    {"POST",  "/api/conversations/del/:id",      rest_delete,   true,  false, true,  false, false},
+    {"POST",  "/api/chat/:id",                   rest_chat,     true,  true,  true,  false, true},
+    {"POST",  "/api/chat/:id/retry",             rest_retry,    true,  true,  true,  false, true},
+    {"GET",   "/api/chat/:id/stream",            rest_stream,   true,  false, true,  true,  true},
+    {"POST",  "/api/chat/:id/ticket",            rest_ticket,   true,  false, true,  false, false},
+    {"POST",  "/api/chat/:id/stop",              rest_stop,     true,  false, true,  false, false},
+    {"GET",   "/api/chat/active",                rest_active,   true,  false, false, false, false},
+    {"GET",   "/healthz",                        rest_healthz,  false, false, false, false, false},
+    {"GET",   "/readyz",                         rest_readyz,   false, false, false, false, false},
 };
 // clang-format on
 

@@ -16,8 +16,9 @@ typedef struct route {
     const char *path;                      /* pattern */
     void (*handler)(struct request *self); /* answers, or asks a service first */
     bool needs_user;                       /* a valid token */
-    bool takes_body; /* up to server.max_body_bytes; else a body is read and dropped */
-    bool takes_id;   /* the ":id" must be an integer */
+    bool takes_body;   /* up to server.max_body_bytes; else a body is read and dropped */
+    bool takes_id;     /* the ":id" must be an integer */
+    bool takes_ticket; /* instead of a token: ?ticket= for this conversation */
     bool
         streams; /* the client is watched while it waits; no deadline once the answer has begun */
 } route_t;

@@ -16,7 +16,8 @@
 typedef struct {
     unsigned char hash[HASH_BYTES]; /* of the token */
     uint64_t user;                  /* 0: empty */
-    uint64_t until_ms;              /* Unix */
+    uint64_t until_ms;              /* Unix: of the verdict */
+    uint64_t expires_s;             /* Unix: of the token */
 } verdict_t;
 
 struct verdicts {
@@ -56,7 +57,8 @@ hash_token(const verdicts_t *self, svc_str token, unsigned char hash[HASH_BYTES]
 }
 
 uint64_t
-verdicts_find(const verdicts_t *self, svc_str token, uint64_t unix_ms)
+verdicts_find(const verdicts_t *self, svc_str token, uint64_t unix_ms,
+              uint64_t *expires_s)
 {
     unsigned char hash[HASH_BYTES];
 
@@ -66,8 +68,10 @@ verdicts_find(const verdicts_t *self, svc_str token, uint64_t unix_ms)
     for (size_t i = 0; i < WAYS; i++) {
         if (set[i].user != 0 && set[i].until_ms > unix_ms &&
             set[i].until_ms - unix_ms <= self->ttl_ms &&
-            sodium_memcmp(set[i].hash, hash, HASH_BYTES) == 0)
+            sodium_memcmp(set[i].hash, hash, HASH_BYTES) == 0) {
+            *expires_s = set[i].expires_s;
             return set[i].user;
+        }
     }
     return 0;
 }
@@ -96,4 +100,5 @@ verdicts_keep(verdicts_t *self, svc_str token, uint64_t user, uint64_t expires_s
     memcpy(place->hash, hash, HASH_BYTES);
     place->user = user;
     place->until_ms = until_ms;
+    place->expires_s = expires_s;
 }

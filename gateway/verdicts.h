@@ -17,9 +17,10 @@ verdicts_t *verdicts_new(uint64_t ttl_ms);
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void verdicts_destroy(verdicts_t **self_p);
 
-/* The user of a token whose verdict is still good at `unix_ms`; 0: not known, ask
- * auth-svc. */
-uint64_t verdicts_find(const verdicts_t *self, svc_str token, uint64_t unix_ms);
+/* The user of a token whose verdict is still good at `unix_ms`, and when the token itself
+ * ends (Unix); 0: not known, ask auth-svc. */
+uint64_t verdicts_find(const verdicts_t *self, svc_str token, uint64_t unix_ms,
+                       uint64_t *expires_s);
 
 /* Keeps the verdict that `token` is `user`'s and ends at `expires_s` (Unix). */
 void verdicts_keep(verdicts_t *self, svc_str token, uint64_t user, uint64_t expires_s,

@@ -21,6 +21,8 @@ typedef enum {
     FAKE_REGISTER,
     FAKE_LOGIN,
     FAKE_VERIFY,
+    FAKE_TICKET,
+    FAKE_REDEEM,
     FAKE_CREATE,
     FAKE_LIST,
     FAKE_HISTORY,
@@ -30,6 +32,8 @@ typedef enum {
     FAKE_READ,
     FAKE_TAIL,
     FAKE_RETRY,
+    FAKE_STOP,
+    FAKE_ACTIVE,
     FAKE_UNWATCH,
     FAKE_REPLAY,
     FAKE_MODELS,
@@ -66,6 +70,8 @@ typedef struct {
     uint8_t stream[PROTO_STREAM_BYTES]; /* of the last question */
     bool joins;                         /* questions join the answer of `stream` */
     bool is_foreign;                    /* convo-svc owns no answer, it tells once */
+    char key[PROTO_KEY_MAX_BYTES];      /* of the last request that could have one */
+    size_t key_n;                       /* its bytes */
     char ask_key[80];   /* key and stop_alone of the last question, as text */
     uint64_t watch;     /* kept ask or watch; 0: none */
     svc_buf_t tail;     /* handed in */
@@ -102,6 +108,15 @@ static inline SVC_PRINTF(3, 4) void fake_note(fakes_t *self, fake_op op, const c
 
 #define FAKE_STR(s) (int)(s).n, (s).n > 0 ? (s).p : ""
 
+static inline void
+fake_keep_key(fakes_t *self, svc_str key)
+{
+    assert_in_range(key.n, 0, sizeof self->key);
+    self->key_n = key.n;
+    if (key.n > 0)
+        memcpy(self->key, key.p, key.n);
+}
+
 /* --- auth-svc ----------------------------------------------------------------------------- */
 
 static inline svc_rc
@@ -111,6 +126,7 @@ fake_register(void *self, svc_call_t *call, const void *req, void *rep)
 
     fake_note(self, FAKE_REGISTER, "%.*s %.*s", FAKE_STR(wanted->username),
               FAKE_STR(wanted->password));
+    fake_keep_key(self, wanted->key);
     ((register_rep_t *)rep)->user = 1;
     return fake_serve(self, FAKE_REGISTER, call, req, rep);
 }
@@ -141,6 +157,32 @@ fake_verify(void *self, svc_call_t *call, const void *req, void *rep)
     return rc;
 }
 
+static inline svc_rc
+fake_ticket(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    const ticket_req_t *wanted = req;
+
+    fake_note(self, FAKE_TICKET, "%d: %d until %llu", (int)wanted->user,
+              (int)wanted->conversation, (unsigned long long)wanted->expires_s);
+    *(ticket_rep_t *)rep = (ticket_rep_t){SVC_LIT("ti.ck-et"), 60};
+    return fake_serve(self, FAKE_TICKET, call, req, rep);
+}
+
+/* "fresh" and "old" are tickets of user 11 for conversation 5; the first opens streams. */
+static inline svc_rc
+fake_redeem(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    const redeem_req_t *redeem = req;
+    bool is_fresh = svc_str_eq(redeem->ticket, SVC_LIT("fresh"));
+
+    fake_note(self, FAKE_REDEEM, "%.*s", FAKE_STR(redeem->ticket));
+    *(redeem_rep_t *)rep = (redeem_rep_t){11, 5, is_fresh ? 4000000000 : 1, 4000000000};
+    svc_rc rc = fake_serve(self, FAKE_REDEEM, call, req, rep);
+    if (rc == RC_OK && !is_fresh && !svc_str_eq(redeem->ticket, SVC_LIT("old")))
+        return RC_UNAUTHORIZED;
+    return rc;
+}
+
 /* --- convo-svc: conversations ------------------------------------------------------------- */
 
 static inline svc_rc
@@ -151,6 +193,7 @@ fake_create(void *self, svc_call_t *call, const void *req, void *rep)
     fake_note(self, FAKE_CREATE, "%d: %.*s, %.*s, %.*s", (int)create->user,
               FAKE_STR(create->title), FAKE_STR(create->model),
               FAKE_STR(create->api_key));
+    fake_keep_key(self, create->key);
     *(create_rep_t *)rep = (create_rep_t){77, 1700000000};
     return fake_serve(self, FAKE_CREATE, call, req, rep);
 }
@@ -241,6 +284,7 @@ fake_ask(void *self, svc_call_t *call, const void *req, void *rep)
     fake_note(self, FAKE_ASK, "%d: %llu %.*s", (int)ask->user,
               (unsigned long long)ask->conversation,
               (int)(ask->text.n < 1000 ? ask->text.n : 1000), ask->text.p);
+    fake_keep_key(fakes, ask->key);
     snprintf(fakes->ask_key, sizeof fakes->ask_key, "%.*s%s", FAKE_STR(ask->key),
              ask->stop_alone ? " alone" : "");
     if (!fakes->joins)
@@ -258,6 +302,7 @@ fake_retry(void *self, svc_call_t *call, const void *req, void *rep)
     fake_note(self, FAKE_RETRY, "%d: %llu %.*s%s", (int)retry->user,
               (unsigned long long)retry->conversation, FAKE_STR(retry->key),
               retry->stop_alone ? " alone" : "");
+    fake_keep_key(fakes, retry->key);
     memcpy(fakes->stream, retry->stream.p, PROTO_STREAM_BYTES);
     svc_rc rc = fake_serve(self, FAKE_RETRY, call, req, rep);
     return rc == RC_OK ? fake_begin_watch(self, call, rep) : rc;
@@ -282,7 +327,8 @@ fake_watch(void *self, svc_call_t *call, const void *req, void *rep)
 
     fake_note(self, FAKE_WATCH, "%d: %llu", (int)watch->user,
               (unsigned long long)watch->conversation);
-    assert_memory_equal(watch->stream.p, fakes->stream, PROTO_STREAM_BYTES);
+    if (watch->stream.n > 0)
+        assert_memory_equal(watch->stream.p, fakes->stream, PROTO_STREAM_BYTES);
     svc_rc rc = fake_serve(self, FAKE_WATCH, call, req, rep);
     return rc == RC_OK ? fake_begin_watch(self, call, rep) : rc;
 }
@@ -324,6 +370,30 @@ fake_tail(void *self, svc_call_t *call, const void *req, void *rep)
     assert_int_equal(tail->from, fakes->tail_from + fakes->tail.n);
     assert_int_equal(svc_buf_add_str(&fakes->tail, tail->bytes), RC_OK);
     return RC_OK;
+}
+
+static inline svc_rc
+fake_stop(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    const conversation_req_t *stop = req;
+
+    fake_note(self, FAKE_STOP, "%d: %llu", (int)stop->user,
+              (unsigned long long)stop->conversation);
+    *(status_rep_t *)rep = fake_status(self);
+    return fake_serve(self, FAKE_STOP, call, req, rep);
+}
+
+static inline svc_rc
+fake_active(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    static active_answer_t answers[] = {
+        {329629, {"0123456789abcdef", 16}, 2, ANSWER_STREAMING, 300, 1731851739999},
+        {5, {"fedcba9876543210", 16}, 4, ANSWER_WAITING, 0, 1731851738000}};
+    const active_req_t *active = req;
+
+    fake_note(self, FAKE_ACTIVE, "%d", (int)active->user);
+    ((active_rep_t *)rep)->answers = (proto_list_t){answers, 2};
+    return fake_serve(self, FAKE_ACTIVE, call, req, rep);
 }
 
 /* --- llm-svc ------------------------------------------------------------------------------ */
@@ -387,6 +457,8 @@ static const svc_op_t fake_auth_ops[] = {
     {OP_AUTH_REGISTER, &register_req_schema, &register_rep_schema, fake_register, SVC_ANYONE, 20000},
     {OP_AUTH_LOGIN,    &login_req_schema,    &login_rep_schema,    fake_login,    SVC_ANYONE, 20000},
     {OP_AUTH_VERIFY,   &verify_req_schema,   &verify_rep_schema,   fake_verify,   SVC_ANYONE, 20000},
+    {OP_AUTH_TICKET,   &ticket_req_schema,   &ticket_rep_schema,   fake_ticket,   SVC_ANYONE, 20000},
+    {OP_AUTH_REDEEM,   &redeem_req_schema,   &redeem_rep_schema,   fake_redeem,   SVC_ANYONE, 20000},
     {0},
 };
 static const svc_op_t fake_convo_ops[] = {
@@ -399,6 +471,8 @@ static const svc_op_t fake_convo_ops[] = {
     {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema,    fake_read,    SVC_ANYONE, 20000},
     {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema,       fake_tail,    SVC_ANYONE, 20000},
     {OP_CONVO_RETRY,   &retry_req_schema,        &status_rep_schema,  fake_retry,   SVC_ANYONE, 20000},
+    {OP_CONVO_STOP,    &conversation_req_schema, &status_rep_schema,  fake_stop,    SVC_ANYONE, 20000},
+    {OP_CONVO_ACTIVE,  &active_req_schema,       &active_rep_schema,  fake_active,  SVC_ANYONE, 20000},
     {OP_CONVO_UNWATCH, &unwatch_req_schema,      &empty_schema,       fake_unwatch, SVC_ANYONE, 20000},
     {0},
 };

@@ -70,6 +70,7 @@ world_configure(world_t *world)
     config->gateway_reattach_s = 10;
     config->gateway_request_timeout_s = 10;
     config->gateway_verify_cache_s = 60;
+    config->gateway_verify_stream_s = 60;
     config->auth_password_min = 8;
 }
 

@@ -18,8 +18,10 @@ make_path(const char *pattern, const char *tail, char *out, size_t n)
 {
     const char *colon = strchr(pattern, ':');
     int before = colon != NULL ? (int)(colon - pattern) : (int)strlen(pattern);
+    const char *after = colon != NULL ? colon + strcspn(colon, "/") : "";
 
-    snprintf(out, n, "%.*s%s%s", before, pattern, colon != NULL ? "42" : "", tail);
+    snprintf(out, n, "%.*s%s%s%s", before, pattern, colon != NULL ? "42" : "", after,
+             tail);
 }
 
 static void
@@ -59,6 +61,35 @@ a_wrong_method_is_told_the_right_ones(void **state)
     assert_string_equal(match.allow, "POST, OPTIONS");
     routes_match("DELETE", SVC_LIT("/api/conversations/history/7"), &match);
     assert_string_equal(match.allow, "GET, HEAD, OPTIONS");
+    routes_match("GET", SVC_LIT("/api/chat/7"), &match);
+    assert_string_equal(match.allow, "POST, OPTIONS");
+    routes_match("PUT", SVC_LIT("/api/chat/7/stream"), &match);
+    assert_string_equal(match.allow, "GET, HEAD, OPTIONS");
+    routes_match("PUT", SVC_LIT("/api/chat/active"), &match); /* or a conversation */
+    assert_string_equal(match.allow, "POST, GET, HEAD, OPTIONS");
+}
+
+static void
+a_word_in_the_place_of_an_id_is_no_id(void **state)
+{
+    route_match_t match;
+
+    (void)state;
+    routes_match("GET", SVC_LIT("/api/chat/active"), &match);
+    assert_non_null(match.route);
+    assert_false(match.route->takes_id);
+    routes_match("POST", SVC_LIT("/api/chat/active"), &match);
+    assert_non_null(match.route); /* and 400 from there: "active" is no integer */
+    assert_true(match.route->takes_id);
+}
+
+static void
+only_the_stream_may_be_opened_by_a_ticket(void **state)
+{
+    (void)state;
+    for (size_t i = 0; routes_row(i) != NULL; i++)
+        assert_int_equal(routes_row(i)->takes_ticket,
+                         strcmp(routes_row(i)->path, "/api/chat/:id/stream") == 0);
 }
 
 static void
@@ -117,6 +148,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_found_by_its_path),
         cmocka_unit_test(a_wrong_method_is_told_the_right_ones),
+        cmocka_unit_test(a_word_in_the_place_of_an_id_is_no_id),
+        cmocka_unit_test(only_the_stream_may_be_opened_by_a_ticket),
         cmocka_unit_test(head_is_served_where_get_is),
         cmocka_unit_test(an_unknown_path_is_unknown),
         cmocka_unit_test(the_id_is_the_segment_as_it_stands),
