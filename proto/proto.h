@@ -169,6 +169,10 @@ svc_rc proto_token_encode(const proto_token_t *token, svc_buf_t *out) SVC_MUST_C
 #define OP_LLM_REPLAY    "llm.replay"
 #define OP_LLM_MODELS    "llm.models"
 
+/* May a request be sent to another replica when the first one went down without a reply?
+ * An operation that is not known: no. */
+bool proto_op_is_idempotent(const char *op);
+
 /* A message without fields (requests and replies that say all by arriving). */
 typedef struct {
     char nothing; /* C has no empty struct */

@@ -42,8 +42,8 @@ const svc_peer_times_t svc_peer_usual_times = {
 
 static void open_socket(svc_peer_t *self);
 
-static const svc_peer_times_t *
-times(const svc_peer_t *self)
+const svc_peer_times_t *
+svc_peer_times(const svc_peer_t *self)
 {
     return self->ctx->peer_times != NULL ? self->ctx->peer_times : &svc_peer_usual_times;
 }
@@ -135,14 +135,14 @@ send_hello(svc_peer_t *self)
         .kind = PROTO_REQUEST,
         .id = SVC_PEER_HELLO_ID,
         .op = SVC_LIT(OP_SVC_HELLO),
-        .expires_ms = svc_unix_ms() + times(self)->hello,
+        .expires_ms = svc_unix_ms() + svc_peer_times(self)->hello,
     };
     /* The monitor may know of the connection before the socket does: the tick tries again. */
     self->hello_sent = svc_peer_send(self, &envelope, &hello_schema, &hello) == RC_OK;
 }
 
-static void
-send_ping(svc_peer_t *self)
+void
+svc_peer_ping(svc_peer_t *self)
 {
     static const empty_t nothing;
     const proto_envelope_t envelope = {
@@ -150,7 +150,7 @@ send_ping(svc_peer_t *self)
         .kind = PROTO_REQUEST,
         .id = SVC_PEER_PING_ID,
         .op = SVC_LIT(OP_SVC_PING),
-        .expires_ms = svc_unix_ms() + times(self)->down,
+        .expires_ms = svc_unix_ms() + svc_peer_times(self)->down,
     };
     /* No room for it: then it is asked by what fills the room. */
     (void)svc_peer_send(self, &envelope, &empty_schema, &nothing);
@@ -166,7 +166,7 @@ complain(svc_peer_t *self, const char *what, svc_str detail)
         svc_log_error(self->ctx->log, "%s at %s: %s%.*s", self->service, self->endpoint,
                       what, (int)detail.n, detail.n == 0 ? "" : detail.p);
     self->complained = true;
-    go_down(self, what, times(self)->wrong);
+    go_down(self, what, svc_peer_times(self)->wrong);
 }
 
 static void
@@ -211,7 +211,8 @@ on_ping_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
     if (envelope->kind != PROTO_FINAL ||
         proto_decode(&ping_rep_schema, body, self->calls->arena, &rep) != RC_OK ||
         rep.instance != self->instance) {
-        go_down(self, "ping was not answered as it should be", times(self)->reopen);
+        go_down(self, "ping was not answered as it should be",
+                svc_peer_times(self)->reopen);
         return;
     }
     self->is_draining = rep.draining;
@@ -284,7 +285,7 @@ on_connection_event(svc_peer_t *self, unsigned event)
         if (self->state == PEER_UP)
             go_down(self, "disconnected", 0);
         else if (self->state == PEER_HELLO)
-            go_down(self, "disconnected", times(self)->reopen);
+            go_down(self, "disconnected", svc_peer_times(self)->reopen);
         break;
     case ZMQ_EVENT_CLOSED: /* of an attempt: a connection that stood ends as DISCONNECTED */
         if (self->state == PEER_CONNECTING)
@@ -329,17 +330,19 @@ on_tick(void *arg, short events)
     const uint64_t silent_ms = now > self->last_life_ms ? now - self->last_life_ms : 0;
     if (self->state == PEER_UP) {
         /* Who was not asked owes no sign: counted from the first ping that got no answer. */
-        if (self->is_asked && now - self->asked_ms >= times(self)->down)
+        if (self->is_asked && now - self->asked_ms >= svc_peer_times(self)->down)
             go_down(self, "no sign of life", 0);
-        else if (++self->ticks % (times(self)->ping / times(self)->tick) == 0)
-            send_ping(self);
+        else if (++self->ticks %
+                     (svc_peer_times(self)->ping / svc_peer_times(self)->tick) ==
+                 0)
+            svc_peer_ping(self);
     } else if (self->state == PEER_HELLO) {
-        if (now - self->hello_ms >= times(self)->hello)
-            go_down(self, "hello was not answered", times(self)->reopen);
+        if (now - self->hello_ms >= svc_peer_times(self)->hello)
+            go_down(self, "hello was not answered", svc_peer_times(self)->reopen);
         else if (!self->hello_sent)
             send_hello(self);
     }
-    if (self->state != PEER_UP && silent_ms >= times(self)->lost)
+    if (self->state != PEER_UP && silent_ms >= svc_peer_times(self)->lost)
         tell_lost(self, "no sign of life");
 }
 
@@ -354,7 +357,7 @@ on_stall(void *arg, short events)
     self->hello_ms = now;
     self->is_asked = false;
     if (self->state == PEER_UP)
-        send_ping(self);
+        svc_peer_ping(self);
 }
 
 /* --- life --------------------------------------------------------------------------- */
@@ -365,9 +368,9 @@ static bool
 make_socket(svc_peer_t *self)
 {
     char name[64];
-    const int yes = 1, retry = (int)times(self)->reconnect,
-              retry_max = (int)times(self)->reconnect_max,
-              handshake = (int)times(self)->handshake;
+    const int yes = 1, retry = (int)svc_peer_times(self)->reconnect,
+              retry_max = (int)svc_peer_times(self)->reconnect_max,
+              handshake = (int)svc_peer_times(self)->handshake;
     self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_DEALER, PEER_HWM);
     if (self->socket == NULL)
         return false;
@@ -438,7 +441,8 @@ svc_peer_new_among(svc_ctx_t *ctx, const char *service, const char *endpoint,
     self->own_calls = calls == NULL ? svc_peer_calls_new(ctx) : NULL;
     self->calls = calls == NULL ? self->own_calls : calls;
     self->last_life_ms = svc_mono_ms();
-    self->tick_timer = svc_loop_every(ctx->loop, times(self)->tick, on_tick, self);
+    self->tick_timer = svc_loop_every(ctx->loop, svc_peer_times(self)->tick, on_tick,
+                                      self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
     open_socket(self);
     return self;
@@ -478,8 +482,8 @@ svc_peer_is_up(const svc_peer_t *self)
 bool
 svc_peer_is_silent(const svc_peer_t *self)
 {
-    return self->is_asked &&
-           svc_loop_now_ms(self->ctx->loop) - self->asked_ms >= times(self)->steer;
+    return self->is_asked && svc_loop_now_ms(self->ctx->loop) - self->asked_ms >=
+                                 svc_peer_times(self)->steer;
 }
 
 size_t

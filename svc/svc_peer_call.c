@@ -49,19 +49,24 @@ send_out(const svc_peer_t *self)
     return sent;
 }
 
+/* Gives a request that comes without a trace a fresh one, in `fresh`. */
+static void
+fill_trace(svc_peer_calls_t *calls, proto_envelope_t *envelope,
+           uint8_t fresh[PROTO_TRACE_BYTES])
+{
+    if (envelope->trace.n == PROTO_TRACE_BYTES)
+        return;
+    svc_ids_next(&calls->traces, fresh);
+    envelope->trace = (svc_str){(const char *)fresh, PROTO_TRACE_BYTES};
+}
+
 /* Puts one message into the buffer; *body_at: where its body begins. */
 static svc_rc
 encode(svc_peer_calls_t *calls, const proto_envelope_t *envelope,
        const proto_schema_t *schema, const void *msg, size_t *body_at)
 {
-    uint8_t fresh[PROTO_TRACE_BYTES];
-    proto_envelope_t head = *envelope;
-    if (head.trace.n != PROTO_TRACE_BYTES) {
-        svc_ids_next(&calls->traces, fresh);
-        head.trace = (svc_str){(const char *)fresh, sizeof(fresh)};
-    }
     svc_buf_clear(&calls->out);
-    svc_rc rc = proto_envelope_encode(&head, &calls->out);
+    svc_rc rc = proto_envelope_encode(envelope, &calls->out);
     *body_at = calls->out.n;
     if (rc == RC_OK)
         rc = schema == NULL ? svc_buf_add_str(&calls->out, *(const svc_str *)msg)
@@ -73,10 +78,13 @@ svc_rc
 svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,
               const proto_schema_t *schema, const void *msg)
 {
+    uint8_t fresh[PROTO_TRACE_BYTES];
+    proto_envelope_t head = *envelope;
     size_t body_at;
     if (self->socket == NULL)
         return RC_UNAVAILABLE;
-    const svc_rc rc = encode(self->calls, envelope, schema, msg, &body_at);
+    fill_trace(self->calls, &head, fresh);
+    const svc_rc rc = encode(self->calls, &head, schema, msg, &body_at);
     return rc == RC_OK && !send_out(self) ? RC_BUSY : rc;
 }
 
@@ -175,10 +183,20 @@ set_deadline(svc_peer_calls_t *self, peer_call_t *call, uint64_t ms)
 
 /* --- calls -------------------------------------------------------------------------- */
 
+/* One that has been quiet is asked for a sign of life along with a call: should it have frozen, the
+ * call waits no longer than svc_peer_times_t.down. */
+static void
+ask_life(svc_peer_t *self)
+{
+    const uint64_t now = svc_loop_now_ms(self->ctx->loop);
+    if (!self->is_asked && now - self->last_life_ms >= svc_peer_times(self)->tick)
+        svc_peer_ping(self);
+}
+
 /* Makes the call whose request stands in the buffer. */
 static peer_call_t *
 make_call(const svc_peer_t *self, const svc_peer_request_t *request, bool keep,
-          size_t body_at)
+          svc_str trace, size_t body_at)
 {
     const svc_buf_t *out = &self->calls->out;
     const size_t n = keep ? out->n - body_at : 0;
@@ -193,10 +211,7 @@ make_call(const svc_peer_t *self, const svc_peer_request_t *request, bool keep,
     call->is_kept = true;
     call->n = n;
     memcpy(call->body, svc_buf_str(out).p + body_at, n);
-    if (request->trace.n == sizeof(call->trace))
-        memcpy(call->trace, request->trace.p, sizeof(call->trace));
-    else
-        svc_ids_next(&self->calls->traces, (uint8_t *)call->trace);
+    memcpy(call->trace, trace.p, sizeof(call->trace));
     return call;
 }
 
@@ -205,12 +220,13 @@ svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
                uint64_t *id_out)
 {
     svc_peer_calls_t *calls = self->calls;
+    uint8_t fresh[PROTO_TRACE_BYTES];
     size_t body_at;
     if (self->state != PEER_UP)
         return RC_UNAVAILABLE;
     if (self->n_calls >= SVC_PEER_CALLS_MAX)
         return RC_BUSY;
-    const proto_envelope_t envelope = {
+    proto_envelope_t envelope = {
         .version = PROTO_VERSION,
         .kind = PROTO_REQUEST,
         .id = ++calls->ids,
@@ -218,11 +234,12 @@ svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
         .trace = request->trace,
         .expires_ms = svc_unix_ms() + request->timeout_ms,
     };
+    fill_trace(calls, &envelope, fresh);
     const svc_rc rc = encode(calls, &envelope, request->req_schema, request->req,
                              &body_at);
     if (rc != RC_OK)
         return rc;
-    peer_call_t *call = make_call(self, request, keep, body_at);
+    peer_call_t *call = make_call(self, request, keep, envelope.trace, body_at);
     if (!send_out(self)) {
         free(call);
         return RC_BUSY;
@@ -231,6 +248,7 @@ svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
     link_call(self, call);
     svc_table_add(&calls->table, &call->by_id, envelope.id);
     set_deadline(calls, call, request->timeout_ms);
+    ask_life(self);
     if (id_out != NULL)
         *id_out = envelope.id;
     return RC_OK;

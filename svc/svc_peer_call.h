@@ -98,6 +98,12 @@ svc_rc svc_peer_resend(svc_peer_t *self, peer_call_t *call) SVC_MUST_CHECK;
 /* As svc_peer_forget. */
 void svc_peer_calls_forget(svc_peer_calls_t *self, uint64_t id);
 
+/* How long it waits for what. */
+const svc_peer_times_t *svc_peer_times(const svc_peer_t *self);
+
+/* Asks it for a sign of life; PEER_UP only. */
+void svc_peer_ping(svc_peer_t *self);
+
 /* Sends one message. `trace` empty: a fresh one. RC_BUSY: no room (or no connection);
  * else what encoding says. */
 svc_rc svc_peer_send(svc_peer_t *self, const proto_envelope_t *envelope,

@@ -188,12 +188,44 @@ svc_peers_each(const svc_peers_t *self, void (*fn)(void *arg, uint64_t instance)
 
 /* --- calls -------------------------------------------------------------------------- */
 
+/* The best one had no room, which is also how a connection looks that has just broken: any other
+ * will do. */
+static svc_rc
+call_another(svc_peers_t *self, const svc_peer_request_t *request, bool keep,
+             const member_t *busy, uint64_t *id_out)
+{
+    svc_rc rc = RC_BUSY;
+    for (size_t i = 0; i < self->n && rc != RC_OK; i++)
+        if (self->members[i] != busy && svc_peer_is_up(self->members[i]->peer))
+            rc = svc_peer_begin(self->members[i]->peer, request, keep, id_out);
+    return rc;
+}
+
 svc_rc
 svc_peers_call(svc_peers_t *self, const svc_peer_request_t *request, uint64_t *id_out)
 {
     const member_t *member = find_member(self, request->instance);
-    return member == NULL ? RC_UNAVAILABLE
-                          : svc_peer_begin(member->peer, request, false, id_out);
+    /* Nobody else could answer it: then it is not copied either. */
+    const bool keep = self->n > 1 && request->instance == 0 &&
+                      proto_op_is_idempotent(request->op);
+    if (member == NULL)
+        return RC_UNAVAILABLE;
+    const svc_rc rc = svc_peer_begin(member->peer, request, keep, id_out);
+    return rc == RC_BUSY && request->instance == 0
+               ? call_another(self, request, keep, member, id_out)
+               : rc;
+}
+
+/* The peer of a kept call has gone down. */
+static bool
+call_again(void *arg, peer_call_t *call)
+{
+    svc_peers_t *self = arg;
+    const member_t *member = find_member(self, 0);
+    if (member == NULL || svc_peer_resend(member->peer, call) != RC_OK)
+        return false;
+    svc_metrics_add(self->ctx->metrics, SVC_M_CALLS_FAILED_OVER, 1);
+    return true;
 }
 
 svc_rc
@@ -281,6 +313,8 @@ svc_peers_new(svc_ctx_t *ctx, const char *service, const char *endpoints,
     self->on_event = on_event;
     self->arg = arg;
     self->calls = svc_peer_calls_new(ctx);
+    self->calls->again = call_again;
+    self->calls->arg = self;
     self->dice = svc_random_u64() | 1;
     if (!add_members(self, endpoints, error))
         svc_peers_destroy(&self);

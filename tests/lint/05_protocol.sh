@@ -3,7 +3,7 @@
 #
 # Compared, each difference as file:line: operations (proto.h), messages and their fields with
 # type, bound and presence (proto_*.c), errors with HTTP status and retry (base.c), limits
-# (proto.h), and who may call an operation, what it takes and gives (the tables in *_ops.c).
+# (proto.h), what is safe to ask again (proto_ops.c), and who may call an operation, what it takes and gives (the tables in *_ops.c).
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -41,6 +41,13 @@ FILENAME ~ /base\.c$/ {
     if ($0 ~ /^ +\[RC_[A-Z_]+\] += \{"/ && $1 != "[RC_LATER]") {
         row = $0; gsub(/.*\{|\}.*|"| /, "", row); split(row, p, ",")
         code("error " p[1], p[2] " " (p[3] == "true" ? "yes" : "no"))
+    }
+    next
+}
+FILENAME ~ /proto_ops\.c$/ {
+    if ($0 ~ /^ +\{OP_/) {
+        row = $0; gsub(/[{} ]/, "", row); split(row, p, ",")
+        code("row in proto_ops.c for " op_name[p[1]], p[2] == "true" ? "safe to ask again" : "not safe to ask again")
     }
     next
 }
@@ -89,6 +96,7 @@ part == 4 && /^Callers: / {
     reply = match($0, /Reply: `[a-z_]+`/) ? substr($0, RSTART + 8, RLENGTH - 9) : ""
     callers = $0; sub(/^Callers: /, "", callers); sub(/\..*/, "", callers); gsub(/, /, "|", callers)
     gsub(/gateway/, "SVC_GATEWAY", callers); gsub(/convo-svc/, "SVC_CONVO", callers); gsub(/anyone/, "SVC_ANYONE", callers)
+    doc("row in proto_ops.c for " op, /Safe to ask again\./ ? "safe to ask again" : "not safe to ask again")
     may_call[op] = callers; takes[op] = request; gives[op] = reply; takes_at[op] = FILENAME ":" FNR
 }
 part == 4 && /^\*\*[a-z_]+\*\*/ { message = $1; gsub(/\*/, "", message); doc("message " message, "") }
