@@ -20,7 +20,7 @@
 
 #define BUSY_MS        5000
 #define LOG_EVERY_MS   1000
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define TIDY_AGAIN_PAGES \
     500 /* by so many a log has grown that could not be copied whole, until it is tried again */
 
@@ -127,6 +127,11 @@ static const char *const migrations[SCHEMA_VERSION] = {
     "DROP TABLE answer_1;"
     "CREATE TRIGGER answer_gone AFTER DELETE ON answer BEGIN DELETE FROM chunk"
     " WHERE place >= old.id << 24 AND place < (old.id + 1) << 24; END;",
+    /* What a request that comes again is known by, and whether an answer is to end with its last viewer. */
+    "ALTER TABLE conversation ADD COLUMN key BLOB;"
+    "ALTER TABLE conversation ADD COLUMN body_hash BLOB NOT NULL DEFAULT x'';"
+    "CREATE UNIQUE INDEX conversation_of_key ON conversation (user, key) WHERE key IS NOT NULL;"
+    "ALTER TABLE answer ADD COLUMN stop_alone INTEGER NOT NULL DEFAULT 0;",
 };
 
 /* --- statements ------------------------------------------------------------------------------- */
@@ -195,6 +200,15 @@ store_bind_bytes(sqlite3_stmt *q, int at, svc_str bytes)
     if (q != NULL)
         (void)sqlite3_bind_blob(q, at, bytes.n == 0 ? "" : bytes.p, (int)bytes.n,
                                 SQLITE_STATIC);
+}
+
+void
+store_bind_key(sqlite3_stmt *q, int at, svc_str key)
+{
+    if (q != NULL && key.n == 0)
+        (void)sqlite3_bind_null(q, at);
+    else
+        store_bind_bytes(q, at, key);
 }
 
 uint64_t
@@ -389,6 +403,7 @@ static const convo_store_api_t sqlite_api = {
     .meta_put = meta_put,
     .conversation_add = store_conversation_add,
     .conversation_get = store_conversation_get,
+    .conversation_of_key = store_conversation_of_key,
     .conversation_remove = store_conversation_remove,
     .list_version = store_list_version,
     .conversation_list = store_conversation_list,
@@ -396,11 +411,18 @@ static const convo_store_api_t sqlite_api = {
     .question_text = store_question_text,
     .answer_get = store_answer_get,
     .answer_at = store_answer_at,
+    .answer_replace = store_answer_replace,
+    .answer_of_key = store_answer_of_key,
+    .answer_active = store_answer_active,
     .answer_unfinished = store_answer_unfinished,
     .answer_text = store_answer_text,
     .answer_step = store_answer_step,
     .answer_restart = store_answer_restart,
     .answer_stop = store_answer_stop,
+    .lease_renew = store_lease_renew,
+    .lease_drop = store_lease_drop,
+    .answer_owned = store_answer_owned,
+    .answer_take_over = store_answer_take_over,
 };
 
 /* Reads user_version; false when the file is no database. */

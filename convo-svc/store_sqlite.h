@@ -1,7 +1,7 @@
 /* store_sqlite.h - what the files of the SQLite store share: the connection and its statements.
  *
- * Private to convo_store_sqlite.c (connection, schema, transactions), store_sqlite_conversations.c
- * and store_sqlite_answers.c. Statements are prepared when first used and kept; each has a slot.
+ * Private to convo_store_sqlite.c (connection, schema, transactions), store_sqlite_conversations.c,
+ * store_sqlite_answers.c and store_sqlite_owners.c. Statements are prepared when first used and kept; each has a slot.
  * A statement is always reset before a function returns, so no read lock outlives it. */
 #ifndef STORE_SQLITE_H
 #define STORE_SQLITE_H
@@ -22,6 +22,7 @@ typedef enum {
     ST_META_PUT,
     ST_CONVERSATION_ADD,
     ST_CONVERSATION_GET,
+    ST_CONVERSATION_OF_KEY,
     ST_CONVERSATION_REMOVE,
     ST_LIST_RAISE,
     ST_LIST_VERSION,
@@ -30,12 +31,21 @@ typedef enum {
     ST_CONVERSATION_LAST,
     ST_CONVERSATION_ASKED,
     ST_CONVERSATION_ANSWERED,
+    ST_CONVERSATION_RETRIED,
     ST_QUESTION_ADD,
     ST_QUESTION_TEXT,
     ST_ANSWER_ADD,
     ST_ANSWER_GET,
     ST_ANSWER_AT,
+    ST_ANSWER_OF_KEY,
+    ST_ANSWER_ACTIVE,
     ST_ANSWER_UNFINISHED,
+    ST_ANSWER_OWNED,
+    ST_ANSWER_TAKE_OVER,
+    ST_ANSWER_BY_ID,
+    ST_ANSWER_LAST,
+    ST_ANSWER_REPLACE,
+    ST_ANSWER_FORGET_TEXT,
     ST_ANSWER_PLACE,
     ST_ANSWER_TEXT,
     ST_ANSWER_AS_IT_WAS,
@@ -79,6 +89,28 @@ void store_done(sqlite3_stmt *q);
 
 /* Steps a statement that gives no rows and resets it. RC_OK, or the failure. */
 svc_rc store_run(store_sqlite_t *self, sqlite3_stmt *q);
+
+/* Columns of an answer, and where they come from, in the order in which the functions below read them. */
+#define STORE_ANSWER_COLUMNS                                                                        \
+    "a.stream, c.user, a.conversation, a.message_id, a.state, a.term, a.fence, a.attempt, a.owner," \
+    " a.llm, a.length, a.asked_ms, a.question_bytes, a.stop_wanted, a.finish, a.prompt_tokens,"     \
+    " a.completion_tokens, a.total_tokens, a.reason, a.text, a.retry_after_s, a.body_hash, a.key,"  \
+    " a.stop_alone FROM answer a JOIN conversation c ON c.id = a.conversation"
+
+/* Hands out the next row of a bound statement that reads STORE_ANSWER_COLUMNS and ends it. RC_NOT_FOUND: there is none. */
+svc_rc store_hand_out_answer(store_sqlite_t *self, sqlite3_stmt *q, convo_answer_fn *fn,
+                             void *arg);
+
+/* Hands out all its rows and ends it. */
+svc_rc store_hand_out_answers(store_sqlite_t *self, sqlite3_stmt *q, convo_answer_fn *fn,
+                              void *arg);
+
+/* Binds bytes, or NULL when there are none. */
+void store_bind_key(sqlite3_stmt *q, int at, svc_str key);
+
+/* The place of a chunk is its answer's id and its offset. */
+#define STORE_PLACE_SHIFT  24
+#define STORE_PLACE_OFFSET ((1u << STORE_PLACE_SHIFT) - 1)
 
 /* Rows changed by the last statement. */
 int store_changes(const store_sqlite_t *self);

@@ -6,18 +6,8 @@
  * The end of an answer counts its turn into the conversation, so that the next prompt's size is known. */
 #include "store_sqlite.h"
 
-/* The place of a chunk is its answer's id and its offset. */
-#define PLACE_SHIFT  24
-#define PLACE_OFFSET ((1u << PLACE_SHIFT) - 1)
-
-_Static_assert(PROTO_ANSWER_MAX_BYTES <= 1u << PLACE_SHIFT, "every offset has a place");
-
-/* Columns of an answer, in the order of fill_answer. */
-#define ANSWER_COLUMNS                                                                              \
-    "a.stream, c.user, a.conversation, a.message_id, a.state, a.term, a.fence, a.attempt, a.owner," \
-    " a.llm, a.length, a.asked_ms, a.question_bytes, a.stop_wanted, a.finish, a.prompt_tokens,"     \
-    " a.completion_tokens, a.total_tokens, a.reason, a.text, a.retry_after_s, a.body_hash"          \
-    " FROM answer a JOIN conversation c ON c.id = a.conversation"
+_Static_assert(PROTO_ANSWER_MAX_BYTES <= 1u << STORE_PLACE_SHIFT,
+               "every offset has a place");
 
 static answer_row_t
 fill_answer(sqlite3_stmt *q)
@@ -43,12 +33,14 @@ fill_answer(sqlite3_stmt *q)
         .text = store_str(q, 19),
         .retry_after_s = store_u64(q, 20),
         .body_hash = store_str(q, 21),
+        .key = store_str(q, 22),
+        .stop_alone = store_u64(q, 23) != 0,
     };
 }
 
-/* Hands out the next row of a bound statement and ends it. */
-static svc_rc
-hand_out_one(store_sqlite_t *self, sqlite3_stmt *q, convo_answer_fn *fn, void *arg)
+svc_rc
+store_hand_out_answer(store_sqlite_t *self, sqlite3_stmt *q, convo_answer_fn *fn,
+                      void *arg)
 {
     svc_rc rc = store_step(self, q);
 
@@ -66,10 +58,10 @@ store_answer_get(convo_store_t *base, svc_str stream, convo_answer_fn *fn, void 
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
     sqlite3_stmt *q = store_stmt(self, ST_ANSWER_GET,
-                                 "SELECT " ANSWER_COLUMNS " WHERE a.stream = ?");
+                                 "SELECT " STORE_ANSWER_COLUMNS " WHERE a.stream = ?");
 
     store_bind_bytes(q, 1, stream);
-    return hand_out_one(self, q, fn, arg);
+    return store_hand_out_answer(self, q, fn, arg);
 }
 
 svc_rc
@@ -78,21 +70,18 @@ store_answer_at(convo_store_t *base, uint64_t conversation, uint64_t message,
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
     sqlite3_stmt *q = store_stmt(self, ST_ANSWER_AT,
-                                 "SELECT " ANSWER_COLUMNS
+                                 "SELECT " STORE_ANSWER_COLUMNS
                                  " WHERE a.conversation = ? AND a.message_id = ?");
 
     store_bind_u64(q, 1, conversation);
     store_bind_u64(q, 2, message);
-    return hand_out_one(self, q, fn, arg);
+    return store_hand_out_answer(self, q, fn, arg);
 }
 
 svc_rc
-store_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *arg)
+store_hand_out_answers(store_sqlite_t *self, sqlite3_stmt *q, convo_answer_fn *fn,
+                       void *arg)
 {
-    store_sqlite_t *self = (store_sqlite_t *)base;
-    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_UNFINISHED,
-                                 "SELECT " ANSWER_COLUMNS
-                                 " WHERE a.state < 2 ORDER BY a.asked_ms");
     svc_rc rc;
 
     while ((rc = store_step(self, q)) == RC_OK) {
@@ -106,6 +95,44 @@ store_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *arg)
     return rc == RC_NOT_FOUND ? RC_OK : rc;
 }
 
+svc_rc
+store_answer_of_key(convo_store_t *base, uint64_t conversation, svc_str key,
+                    convo_answer_fn *fn, void *arg)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_OF_KEY,
+                                 "SELECT " STORE_ANSWER_COLUMNS
+                                 " WHERE a.conversation = ? AND a.key = ?");
+
+    store_bind_u64(q, 1, conversation);
+    store_bind_bytes(q, 2, key);
+    return store_hand_out_answer(self, q, fn, arg);
+}
+
+svc_rc
+store_answer_active(convo_store_t *base, uint64_t user, convo_answer_fn *fn, void *arg)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_ACTIVE,
+                                 "SELECT " STORE_ANSWER_COLUMNS
+                                 " WHERE a.state < 2 AND c.user = ?"
+                                 " ORDER BY a.asked_ms DESC, a.id DESC");
+
+    store_bind_u64(q, 1, user);
+    return store_hand_out_answers(self, q, fn, arg);
+}
+
+svc_rc
+store_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *arg)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_UNFINISHED,
+                                 "SELECT " STORE_ANSWER_COLUMNS
+                                 " WHERE a.state < 2 ORDER BY a.asked_ms");
+
+    return store_hand_out_answers(self, q, fn, arg);
+}
+
 /* Finds where the text of an answer begins. */
 static svc_rc
 find_place(store_sqlite_t *self, svc_str stream, uint64_t *out)
@@ -117,7 +144,7 @@ find_place(store_sqlite_t *self, svc_str stream, uint64_t *out)
     store_bind_bytes(q, 1, stream);
     rc = store_step(self, q);
     if (rc == RC_OK)
-        *out = store_u64(q, 0) << PLACE_SHIFT;
+        *out = store_u64(q, 0) << STORE_PLACE_SHIFT;
     store_done(q);
     return rc;
 }
@@ -139,8 +166,8 @@ store_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text
         " FROM chunk WHERE place BETWEEN ?1 AND ?2), ?1) AND place <= ?3"
         " ORDER BY place");
     store_bind_u64(q, 1, first);
-    store_bind_u64(q, 2, first + (from < PLACE_OFFSET ? from : PLACE_OFFSET));
-    store_bind_u64(q, 3, first + PLACE_OFFSET);
+    store_bind_u64(q, 2, first + (from < STORE_PLACE_OFFSET ? from : STORE_PLACE_OFFSET));
+    store_bind_u64(q, 3, first + STORE_PLACE_OFFSET);
     while ((rc = store_step(self, q)) == RC_OK) {
         uint64_t offset = store_u64(q, 0) - first;
         svc_str bytes = store_str(q, 1);
@@ -190,7 +217,7 @@ add_chunk(store_sqlite_t *self, const answer_step_t *step, uint64_t id)
     sqlite3_stmt *q = store_stmt(self, ST_ANSWER_CHUNK,
                                  "INSERT INTO chunk (place, bytes) VALUES (?, ?)");
 
-    store_bind_u64(q, 1, (id << PLACE_SHIFT) + step->length);
+    store_bind_u64(q, 1, (id << STORE_PLACE_SHIFT) + step->length);
     store_bind_text(q, 2, step->bytes);
     return store_run(self, q);
 }

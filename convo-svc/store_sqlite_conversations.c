@@ -11,7 +11,7 @@
 #define CONVERSATION_COLUMNS                                                              \
     "c.id, c.seq, c.user, c.created_s, c.version, c.last_message, c.turns, c.turn_bytes," \
     " EXISTS (SELECT 1 FROM answer a WHERE a.conversation = c.id AND a.state < 2),"       \
-    " c.title, c.model, c.sealed_key"
+    " c.title, c.model, c.sealed_key, c.key, c.body_hash"
 
 static conversation_row_t
 fill_conversation(sqlite3_stmt *q)
@@ -29,6 +29,8 @@ fill_conversation(sqlite3_stmt *q)
         .title = store_str(q, 9),
         .model = store_str(q, 10),
         .sealed_key = store_str(q, 11),
+        .key = store_str(q, 12),
+        .body_hash = store_str(q, 13),
     };
 }
 
@@ -68,8 +70,8 @@ store_conversation_add(convo_store_t *base, const conversation_row_t *row)
     sqlite3_stmt *q = store_stmt(
         self, ST_CONVERSATION_ADD,
         "INSERT INTO conversation"
-        " (id, user, title, model, sealed_key, created_s, version)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)");
+        " (id, user, title, model, sealed_key, created_s, version, key, body_hash)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
     svc_rc rc;
 
     store_bind_u64(q, 1, row->id);
@@ -79,8 +81,25 @@ store_conversation_add(convo_store_t *base, const conversation_row_t *row)
     store_bind_bytes(q, 5, row->sealed_key);
     store_bind_u64(q, 6, row->created_s);
     store_bind_u64(q, 7, row->version);
+    store_bind_key(q, 8, row->key);
+    store_bind_bytes(q, 9, row->body_hash);
     rc = store_run(self, q);
     return rc == RC_OK ? raise_list(self, row->user) : rc;
+}
+
+/* Hands out the one row of a bound statement and ends it. */
+static svc_rc
+hand_out_one(store_sqlite_t *self, sqlite3_stmt *q, convo_conversation_fn *fn, void *arg)
+{
+    svc_rc rc = store_step(self, q);
+
+    if (rc == RC_OK) {
+        conversation_row_t row = fill_conversation(q);
+
+        rc = fn(arg, &row);
+    }
+    store_done(q);
+    return rc;
 }
 
 svc_rc
@@ -91,17 +110,23 @@ store_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *
     sqlite3_stmt *q = store_stmt(self, ST_CONVERSATION_GET,
                                  "SELECT " CONVERSATION_COLUMNS
                                  " FROM conversation c WHERE c.id = ?");
-    svc_rc rc;
 
     store_bind_u64(q, 1, id);
-    rc = store_step(self, q);
-    if (rc == RC_OK) {
-        conversation_row_t row = fill_conversation(q);
+    return hand_out_one(self, q, fn, arg);
+}
 
-        rc = fn(arg, &row);
-    }
-    store_done(q);
-    return rc;
+svc_rc
+store_conversation_of_key(convo_store_t *base, uint64_t user, svc_str key,
+                          convo_conversation_fn *fn, void *arg)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+    sqlite3_stmt *q = store_stmt(self, ST_CONVERSATION_OF_KEY,
+                                 "SELECT " CONVERSATION_COLUMNS
+                                 " FROM conversation c WHERE c.user = ? AND c.key = ?");
+
+    store_bind_u64(q, 1, user);
+    store_bind_bytes(q, 2, key);
+    return hand_out_one(self, q, fn, arg);
 }
 
 svc_rc
@@ -177,7 +202,8 @@ add_answer(store_sqlite_t *self, const answer_row_t *row, uint64_t message)
     sqlite3_stmt *q = store_stmt(
         self, ST_ANSWER_ADD,
         "INSERT INTO answer (stream, conversation, message_id, state, term, fence, attempt, owner,"
-        " asked_ms, question_bytes, body_hash) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)");
+        " asked_ms, question_bytes, body_hash, key, stop_alone)"
+        " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 
     store_bind_bytes(q, 1, row->stream);
     store_bind_u64(q, 2, row->conversation);
@@ -189,6 +215,8 @@ add_answer(store_sqlite_t *self, const answer_row_t *row, uint64_t message)
     store_bind_u64(q, 8, row->asked_ms);
     store_bind_u64(q, 9, row->question_bytes);
     store_bind_bytes(q, 10, row->body_hash);
+    store_bind_key(q, 11, row->key);
+    store_bind_u64(q, 12, row->stop_alone);
     return store_run(self, q);
 }
 
@@ -271,4 +299,92 @@ store_question_text(convo_store_t *base, uint64_t conversation, uint64_t message
     }
     store_done(q);
     return rc;
+}
+
+/* --- retry ------------------------------------------------------------------------------------ */
+
+/* What of an answer goes with it. */
+typedef struct {
+    uint64_t id, length, question_bytes;
+} replaced_t;
+
+/* Finds the latest answer of a conversation, when it is the one that is meant and at its end. RC_STALE. */
+static svc_rc
+find_last(store_sqlite_t *self, const answer_row_t *row, replaced_t *out)
+{
+    sqlite3_stmt *q = store_stmt(
+        self, ST_ANSWER_LAST,
+        "SELECT a.id, a.length, a.question_bytes FROM answer a"
+        " JOIN conversation c ON c.id = a.conversation AND c.last_message = a.message_id"
+        " WHERE a.conversation = ? AND a.message_id = ? AND a.state >= 2");
+    svc_rc rc;
+
+    store_bind_u64(q, 1, row->conversation);
+    store_bind_u64(q, 2, row->message);
+    rc = store_step(self, q);
+    if (rc == RC_OK)
+        *out = (replaced_t){store_u64(q, 0), store_u64(q, 1), store_u64(q, 2)};
+    store_done(q);
+    return rc == RC_NOT_FOUND ? RC_STALE : rc;
+}
+
+/* Makes the row a waiting answer. A stream or a key that is taken changes nothing. */
+static svc_rc
+begin_anew(store_sqlite_t *self, const answer_row_t *row, uint64_t id)
+{
+    sqlite3_stmt *q = store_stmt(
+        self, ST_ANSWER_REPLACE,
+        "UPDATE answer SET stream = ?2, state = 0, term = ?3, fence = ?4, attempt = ?5,"
+        " owner = ?6, llm = 0, length = 0, asked_ms = ?7, question_bytes = ?8,"
+        " stop_wanted = 0, finish = '', prompt_tokens = 0, completion_tokens = 0,"
+        " total_tokens = 0, reason = '', text = '', retry_after_s = 0, body_hash = ?9,"
+        " key = ?10, stop_alone = ?11 WHERE id = ?1");
+
+    store_bind_u64(q, 1, id);
+    store_bind_bytes(q, 2, row->stream);
+    store_bind_u64(q, 3, row->term);
+    store_bind_u64(q, 4, row->fence);
+    store_bind_u64(q, 5, row->attempt);
+    store_bind_u64(q, 6, row->owner);
+    store_bind_u64(q, 7, row->asked_ms);
+    store_bind_u64(q, 8, row->question_bytes);
+    store_bind_bytes(q, 9, row->body_hash);
+    store_bind_key(q, 10, row->key);
+    store_bind_u64(q, 11, row->stop_alone);
+    return store_run(self, q);
+}
+
+static svc_rc
+forget_text(store_sqlite_t *self, uint64_t id)
+{
+    sqlite3_stmt *q = store_stmt(self, ST_ANSWER_FORGET_TEXT,
+                                 "DELETE FROM chunk WHERE place BETWEEN ? AND ?");
+
+    store_bind_u64(q, 1, id << STORE_PLACE_SHIFT);
+    store_bind_u64(q, 2, (id << STORE_PLACE_SHIFT) + STORE_PLACE_OFFSET);
+    return store_run(self, q);
+}
+
+svc_rc
+store_answer_replace(convo_store_t *base, const answer_row_t *row, uint64_t version)
+{
+    store_sqlite_t *self = (store_sqlite_t *)base;
+    replaced_t old;
+    sqlite3_stmt *q;
+    svc_rc rc = find_last(self, row, &old);
+
+    if (rc == RC_OK)
+        rc = begin_anew(self, row, old.id);
+    if (rc == RC_OK)
+        rc = forget_text(self, old.id);
+    if (rc != RC_OK)
+        return rc;
+    q = store_stmt(self, ST_CONVERSATION_RETRIED,
+                   "UPDATE conversation SET version = ?2, turns = turns - ?3,"
+                   " turn_bytes = turn_bytes - ?4 WHERE id = ?1");
+    store_bind_u64(q, 1, row->conversation);
+    store_bind_u64(q, 2, version);
+    store_bind_u64(q, 3, old.length > 0 ? 1 : 0);
+    store_bind_u64(q, 4, old.length > 0 ? old.length + old.question_bytes : 0);
+    return store_run(self, q);
 }
