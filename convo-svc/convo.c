@@ -18,6 +18,15 @@
 
 /* --- parts ------------------------------------------------------------------------------------ */
 
+/* SQLite serves one process, PostgreSQL any number. */
+static bool
+lock_database(convo_t *self, char **error)
+{
+    if (self->ctx->config->storage_driver == SVC_STORAGE_SQLITE)
+        self->lock_fd = svc_db_lock_take(self->db_path, self->ctx->service, error);
+    return self->ctx->config->storage_driver != SVC_STORAGE_SQLITE || self->lock_fd >= 0;
+}
+
 /* Takes the key of the configuration, or the one beside the database, made at the first start. */
 static bool
 load_seal_key(convo_t *self, char **error)
@@ -32,6 +41,11 @@ load_seal_key(convo_t *self, char **error)
         if (rc != RC_OK)
             *error = svc_str_dup(
                 SVC_LIT("convo.seal_key is not 32 bytes of hex or base64"));
+    } else if (self->ctx->config->storage_driver == SVC_STORAGE_POSTGRESQL) {
+        rc = RC_INVALID;
+        *error = svc_str_dup(
+            SVC_LIT("storage.driver: postgresql needs convo.seal_key, the"
+                    " same in every convo-svc"));
     } else {
         path = svc_secret_path_beside(self->db_path, SEAL_KEY_FILE);
         rc = svc_secret_load_or_make(path, key, error);
@@ -51,6 +65,16 @@ reader_threads(const svc_config_t *config)
     if (config->sqlite_max_idle_conns > 0 && n > config->sqlite_max_idle_conns)
         n = config->sqlite_max_idle_conns;
     return n > CONVO_READERS_MAX ? CONVO_READERS_MAX : n;
+}
+
+static convo_place_t
+place_of(const convo_t *self)
+{
+    return (convo_place_t){
+        .driver = self->ctx->config->storage_driver,
+        .path = self->db_path,
+        .url = self->ctx->config->storage_postgresql_url,
+    };
 }
 
 static bool
@@ -78,7 +102,7 @@ start_workers(convo_t *self, char **error)
     };
 
     self->workers = (convo_workers_t){
-        .path = self->db_path,
+        .place = place_of(self),
         .log = self->ctx->log,
         .metrics = self->ctx->metrics,
         .seal = &self->seal,
@@ -125,8 +149,8 @@ take_up(void *arg, const answer_row_t *row)
 static bool
 recover(convo_t *self, char **error)
 {
-    convo_store_t *store = convo_store_sqlite_open(self->db_path, STORE_READ,
-                                                   self->ctx->log, error);
+    convo_store_t *store = convo_store_open(&self->workers.place, STORE_READ,
+                                            self->ctx->log, error);
     svc_rc rc;
 
     self->answers = answers_new(self->ctx);
@@ -153,9 +177,9 @@ convo_new(svc_ctx_t *ctx, char **error)
     self->ctx = ctx;
     self->arena = proto_arena_new();
     self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
-    self->lock_fd = svc_db_lock_take(self->db_path, ctx->service, error);
-    if (self->lock_fd < 0 || !load_seal_key(self, error) || !start_workers(self, error) ||
-        !open_cache(self, error) || !recover(self, error))
+    self->lock_fd = -1;
+    if (!lock_database(self, error) || !load_seal_key(self, error) ||
+        !start_workers(self, error) || !open_cache(self, error) || !recover(self, error))
         goto fail;
     if (svc_server_new(ctx, config->bus_convo.bind, convo_ops, self, &self->server,
                        error) != RC_OK)

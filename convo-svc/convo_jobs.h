@@ -92,7 +92,7 @@ extern const proto_schema_t answer_row_schema, answer_step_schema, restart_job_s
 
 /* What each worker is given. Outlives the pools; read-only. */
 typedef struct {
-    const char *path;       /* of the database */
+    convo_place_t place;    /* of the database */
     svc_log_t *log;         /* any thread; may be NULL */
     svc_metrics_t *metrics; /* any thread; may be NULL */
     const seal_t *seal;     /* for api keys */

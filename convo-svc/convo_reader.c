@@ -272,8 +272,8 @@ refresh(reader_t *self)
     if (self->store != NULL && (lifetime == 0 || now - self->opened_ms < lifetime))
         return RC_OK;
     convo_store_destroy(&self->store);
-    self->store = convo_store_sqlite_open(self->workers->path, STORE_READ,
-                                          self->workers->log, &error);
+    self->store = convo_store_open(&self->workers->place, STORE_READ, self->workers->log,
+                                   &error);
     self->opened_ms = now;
     if (self->store == NULL)
         svc_log_error(self->workers->log, "%s", error == NULL ? "no memory" : error);
@@ -334,8 +334,8 @@ convo_reader_open(void *arg, char **error)
     self->arena = proto_arena_new();
     svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
     self->opened_ms = svc_mono_ms();
-    self->store = convo_store_sqlite_open(self->workers->path, STORE_READ,
-                                          self->workers->log, error);
+    self->store = convo_store_open(&self->workers->place, STORE_READ, self->workers->log,
+                                   error);
     if (self->store == NULL) {
         convo_reader_close(self);
         return NULL;

@@ -11,7 +11,10 @@
 #define CONVO_STORE_H
 
 #include "proto/proto.h"
+#include "svc/svc_config.h"
 #include "svc/svc_log.h"
+
+#include <stdatomic.h>
 
 #define CONVO_ATTEMPTS_MAX 3 /* generations of one answer, the first included */
 #define CONVO_SYSTEM_MESSAGE \
@@ -210,6 +213,20 @@ convo_store_destroy(convo_store_t **self_p)
     *self_p = NULL;
 }
 
+/* Where the database is. */
+typedef struct {
+    int driver;       /* svc_storage */
+    const char *path; /* SQLite: of the file */
+    const char *url;  /* PostgreSQL: a secret */
+    const atomic_bool
+        *stop; /* true ends every wait for a database that is away; may be NULL */
+    atomic_bool
+        *away; /* a store sets it while it waits for one, and clears it; may be NULL */
+} convo_place_t;
+
+/* What to call the database in a message: the file, or "PostgreSQL". */
+const char *convo_place_name(const convo_place_t *self);
+
 /* What a store is opened for. */
 typedef enum {
     STORE_READ,        /* the file must exist and is not changed */
@@ -217,8 +234,13 @@ typedef enum {
     STORE_WRITE_PLAIN, /* likewise, without what only makes it faster (test.plain_paths) */
 } store_use;
 
-/* Opens the SQLite file at `path`.
- * `log` outlives the store, may be NULL. NULL with *error (free() it): one line that says why. */
+/* Opens the store of the place's driver; what `place` points at and `log` (may be NULL) outlive it. A PostgreSQL server that is
+ * away is waited for, when the store is to write.
+ * NULL with *error (free() it): one line that says why. */
+convo_store_t *convo_store_open(const convo_place_t *place, store_use use, svc_log_t *log,
+                                char **error);
+
+/* The drivers. Opens the SQLite file at `path`; the rest as convo_store_open. */
 convo_store_t *convo_store_sqlite_open(const char *path, store_use use, svc_log_t *log,
                                        char **error);
 

@@ -591,9 +591,10 @@ convo_writer_open(void *arg, char **error)
     svc_buf_init(&self->prompt, CONVO_READY_PROMPT_MAX_BYTES);
     for (size_t i = 0; i < CONVO_WRITER_BATCH; i++)
         svc_buf_init(&self->result[i], RESULT_MAX_BYTES);
-    self->store = convo_store_sqlite_open(
-        self->workers->path, self->workers->plain_paths ? STORE_WRITE_PLAIN : STORE_WRITE,
-        self->workers->log, error);
+    self->store = convo_store_open(&self->workers->place,
+                                   self->workers->plain_paths ? STORE_WRITE_PLAIN
+                                                              : STORE_WRITE,
+                                   self->workers->log, error);
     if (self->store == NULL) {
         convo_writer_close(self);
         return NULL;
@@ -608,7 +609,7 @@ convo_writer_open(void *arg, char **error)
                      rc == RC_INVALID
                          ? "convo.seal_key is not the key that %s was sealed with"
                          : "cannot write to the database %s",
-                     self->workers->path) < 0)
+                     convo_place_name(&self->workers->place)) < 0)
             *error = NULL;
         convo_writer_close(self);
         return NULL;

@@ -1,7 +1,8 @@
 /* store_sqlite_owners.c - who owns unfinished answers, in SQLite.
  *
  * The file serves one process (svc_db_lock.h), so there are no leases: whoever has it is alive, and every other owner is
- * gone. What an earlier start left unfinished is taken over with the next term, exactly as among several processes. */
+ * gone. What an earlier start left unfinished is taken over with the next term, exactly as among several processes.
+ * What a lease would tell is told as if all went well. */
 #include "store_sqlite.h"
 
 #include <stdlib.h>

@@ -41,7 +41,7 @@ folder_open(folder_t *self)
     snprintf(self->db, sizeof(self->db), "%s/convo.db", self->path);
     seal_init(&self->seal, key);
     self->workers = (convo_workers_t){
-        .path = self->db,
+        .place = {.path = self->db},
         .seal = &self->seal,
         .system_prompt = SVC_LIT("Be kind."),
         .instance = 77,

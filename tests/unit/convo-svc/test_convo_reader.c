@@ -422,9 +422,9 @@ does_not_start_without_a_database(void **state)
     char *error = NULL;
     svc_pool_t *pool;
 
-    self->folder.workers.path = "/nowhere/convo.db";
+    self->folder.workers.place.path = "/nowhere/convo.db";
     pool = open_pool(self, false, &error);
-    self->folder.workers.path = self->folder.db;
+    self->folder.workers.place.path = self->folder.db;
     assert_null(pool);
     assert_non_null(strstr(error, "/nowhere/convo.db"));
     free(error);

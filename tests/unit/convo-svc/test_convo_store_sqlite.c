@@ -478,6 +478,32 @@ brings_what_the_first_schema_held(void **state)
         0);
 }
 
+static void
+brings_what_the_second_schema_held(void **state)
+{
+    test_t *self = *state;
+    conversation_row_t row = {
+        .id = 2, .user = USER, .model = SVC_LIT("echo"), .key = SVC_LIT("k")};
+    answer_row_t answer;
+
+    store_add_conversation(self->store, 1, "t");
+    (void)store_ask(self->store, 1, 1, "q");
+    convo_store_destroy(&self->store);
+    /* What the third step has added is taken back. */
+    other_does(self,
+               "DROP INDEX conversation_of_key;"
+               "ALTER TABLE conversation DROP COLUMN key;"
+               "ALTER TABLE conversation DROP COLUMN body_hash;"
+               "ALTER TABLE answer DROP COLUMN stop_alone; PRAGMA user_version = 2");
+    self->store = folder_store(&self->folder, true);
+    assert_int_equal(get_answer(self->store, 1, &answer), RC_OK);
+    assert_false(answer.stop_alone);
+    assert_int_equal(get_conversation(self->store, 1).key.n, 0);
+    store_begin(self->store);
+    assert_int_equal(self->store->api->conversation_add(self->store, &row), RC_OK);
+    store_commit(self->store);
+}
+
 int
 main(void)
 {
@@ -497,6 +523,7 @@ main(void)
         TEST(finds_everything_again_after_reopening),
         TEST(readers_see_only_what_was_committed),
         TEST(brings_what_the_first_schema_held),
+        TEST(brings_what_the_second_schema_held),
         TEST(refuses_a_file_that_is_no_database_and_one_of_a_newer_release),
     };
 
