@@ -56,7 +56,7 @@ close_worker(void *state)
 }
 
 static void *
-open_worker(void *arg, char **error)
+open_worker(void *arg, bool writes, char **error)
 {
     worker_t *self = svc_alloc(sizeof(*self));
 
@@ -64,7 +64,7 @@ open_worker(void *arg, char **error)
     svc_buf_init(&self->out, PROTO_ENVELOPE_MAX_BYTES + PROTO_USERNAME_MAX_BYTES +
                                  USER_HASH_MAX_BYTES + PROTO_KEY_MAX_BYTES);
     self->arena = proto_arena_new();
-    self->connection = self->shared->driver->connect(self->shared->store, error);
+    self->connection = self->shared->driver->connect(self->shared->store, writes, error);
     if (self->connection != NULL)
         return self;
     close_worker(self);
@@ -74,11 +74,17 @@ open_worker(void *arg, char **error)
 static void *
 open_hasher(void *arg, char **error)
 {
-    worker_t *self = open_worker(arg, error);
+    worker_t *self = open_worker(arg, false, error);
 
     if (self != NULL)
         self->hasher = password_new(self->shared->cost);
     return self;
+}
+
+static void *
+open_writer(void *arg, char **error)
+{
+    return open_worker(arg, true, error);
 }
 
 /* Answers a job with an encoded struct. */
@@ -238,7 +244,7 @@ auth_writer_pool(size_t max_queued)
                                .threads = 1,
                                .max_queued = max_queued,
                                .max_batch = AUTH_WRITER_BATCH,
-                               .open = open_worker,
+                               .open = open_writer,
                                .work = work_writer,
                                .close = close_worker};
 }

@@ -101,6 +101,15 @@ is_username(svc_str name)
     return true;
 }
 
+/* The writer waits for the database: whoever came now would only wait, too. */
+static bool
+is_store_away(const auth_t *self)
+{
+    const user_store_driver_t *driver = self->shared.driver;
+
+    return driver->is_away != NULL && driver->is_away(self->shared.store);
+}
+
 /* At least the configured minimum, and nothing that bcrypt would cut off. */
 static bool
 is_password(const auth_t *self, svc_str password)
@@ -150,6 +159,8 @@ on_register(void *arg, svc_call_t *call, const void *request, void *reply)
         return RC_INVALID_USERNAME;
     if (!is_password(self, req->password))
         return RC_INVALID_PASSWORD;
+    if (is_store_away(self))
+        return RC_UNAVAILABLE;
     rc = submit_check(self, call, AUTH_JOB_HASH,
                       &(auth_check_t){.username = req->username,
                                       .password = req->password,
@@ -441,7 +452,7 @@ auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
     self->shared.metrics = ctx->metrics;
     self->shared.cost = config->auth_bcrypt_cost;
     if (has_secret_for_many(config, error) &&
-        (self->shared.store = driver->open(config, error)) != NULL &&
+        (self->shared.store = driver->open(ctx, &self->shared.stopping, error)) != NULL &&
         open_signers(self, error) && open_shared_throttle(self, error) &&
         (self->bcrypt = open_bcrypt_pool(self, count_threads(config), error)) != NULL &&
         (self->writer = open_pool(

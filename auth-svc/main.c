@@ -1,8 +1,8 @@
 /* main.c - the auth-svc process: who somebody is.
  *
  * Wiring only: the operations are in auth_ops.c, options, configuration and signals in
- * svc_main.c. Users are in SQLite; another database is another driver of user_store.h, chosen
- * here. */
+ * svc_main.c. Users are in SQLite or, with storage.driver: postgresql, where several auth-svc can
+ * share them; the driver of user_store.h is chosen here. */
 #include "auth_ops.h"
 
 #include "svc/svc_main.h"
@@ -10,7 +10,9 @@
 static void *
 start(svc_ctx_t *ctx, char **error)
 {
-    return auth_new(ctx, &user_store_sqlite, error);
+    const bool shared = ctx->config->storage_driver == SVC_STORAGE_POSTGRESQL;
+
+    return auth_new(ctx, shared ? &user_store_postgresql : &user_store_sqlite, error);
 }
 
 static void

@@ -2,12 +2,15 @@
  *
  * A store is opened once per process; it takes what lock it needs and brings the schema up to
  * date. Each worker thread then makes a connection of its own: one thread writes, any number
- * read. Usernames are compared byte by byte. A driver fills one user_store_driver_t; SQLite is the embedded one. */
+ * read. Usernames are compared byte by byte. A driver fills one user_store_driver_t; SQLite is the embedded one,
+ * for one process; PostgreSQL serves many. */
 #ifndef AUTH_USER_STORE_H
 #define AUTH_USER_STORE_H
 
 #include "proto/proto.h"
-#include "svc/svc_config.h"
+#include "svc/svc_ctx.h"
+
+#include <stdatomic.h>
 
 #define USER_HASH_MAX_BYTES 127 /* of a stored hash: bcrypt has 60 */
 
@@ -30,17 +33,21 @@ typedef struct {
 } new_user_t;
 
 typedef struct {
-    /* Opens the store of this configuration. NULL with *error (free() it): one line that says why. Front thread, before the others. */
-    void *(*open)(const svc_config_t *config, char **error);
+    /* Opens the store that ctx->config names. Borrows ctx and *stop, which ends all waiting for a database when it becomes true. NULL
+     * with *error (free() it): one line that says why. Front thread, before the others. */
+    void *(*open)(svc_ctx_t *ctx, const atomic_bool *stop, char **error);
 
     /* Closes it, after all connections. NULL-safe. */
     void (*close)(void *store);
 
-    /* Makes a connection for the calling thread. NULL with *error likewise. The store outlives it. */
-    void *(*connect)(void *store, char **error);
+    /* Makes a connection for the calling thread; one of a store `writes`. NULL with *error likewise. The store outlives it. */
+    void *(*connect)(void *store, bool writes, char **error);
 
     /* Closes it, on its thread. NULL-safe. */
     void (*disconnect)(void *connection);
+
+    /* True while the connection that writes waits for the database: who comes now is refused. Any thread. NULL: it never does. */
+    bool (*is_away)(void *store);
 
     /* Finds a user by name. RC_NOT_FOUND, RC_INTERNAL, RC_UNAVAILABLE: the database is away for the moment. */
     svc_rc (*find)(void *connection, svc_str username, user_row_t *out);
@@ -56,6 +63,6 @@ user_row_has_key(const user_row_t *row, svc_str key)
     return key.n > 0 && key.n == row->n_key && memcmp(key.p, row->key, key.n) == 0;
 }
 
-extern const user_store_driver_t user_store_sqlite;
+extern const user_store_driver_t user_store_sqlite, user_store_postgresql;
 
 #endif

@@ -96,11 +96,12 @@ prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out)
 }
 
 static void *
-connect_store(void *arg, char **error)
+connect_store(void *arg, bool writes, char **error)
 {
     const store_t *store = arg;
     connection_t *self = svc_alloc(sizeof(*self));
 
+    (void)writes;
     self->db = open_database(store->path, error);
     if (self->db != NULL && prepare(self->db, SQL_FIND, &self->find) &&
         prepare(self->db, SQL_ADD, &self->add) &&
@@ -171,12 +172,13 @@ close_store(void *arg)
 }
 
 static void *
-open_store(const svc_config_t *config, char **error)
+open_store(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
 {
     store_t *self = svc_alloc(sizeof(*self));
     sqlite3 *db = NULL;
 
-    self->path = svc_config_users_path(config);
+    (void)stop; /* nothing here waits for long */
+    self->path = svc_config_users_path(ctx->config);
     self->lock = svc_db_lock_take(self->path, "auth-svc", error);
     if (self->lock >= 0)
         db = open_database(self->path, error);

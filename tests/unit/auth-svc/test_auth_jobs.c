@@ -62,10 +62,11 @@ pass_gate(store_t *store)
 }
 
 static void *
-store_connect(void *arg, char **error)
+store_connect(void *arg, bool writes, char **error)
 {
     store_t *store = arg;
 
+    (void)writes;
     if (atomic_fetch_sub(&store->connects_to_fail, 1) == 1) {
         *error = strdup("no such disk");
         return NULL;

@@ -396,16 +396,18 @@ fail_to_add(void *connection, new_user_t *users, size_t n)
 }
 
 static void *
-fail_to_open(const svc_config_t *config, char **error)
+fail_to_open(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
 {
-    (void)config;
+    (void)ctx;
+    (void)stop;
     *error = svc_str_dup(SVC_LIT("no database today"));
     return NULL;
 }
 
 static void *
-fail_to_connect(void *store, char **error)
+fail_to_connect(void *store, bool writes, char **error)
 {
+    (void)writes;
     (void)store;
     *error = svc_str_dup(SVC_LIT("no connection today"));
     return NULL;
