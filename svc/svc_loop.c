@@ -1,8 +1,9 @@
 /* svc_loop.c - one thread's event loop: sockets, descriptors and timers in one epoll set.
  *
  * One turn: plan how long to block, wait, run the handlers of what is ready, run the timers that
- * are due, run the turn functions. Watches live in 64 slots, and sets of them are the bits of one
- * word: what a handler removes leaves all sets at once, what it adds is not in this turn's.
+ * are due, run the turn functions. Watches live in groups of 64 slots, and sets of them are the bits
+ * of one word a group: what a handler removes leaves all sets at once. One group is usual; a
+ * caller of hundreds of replicas has some more.
  *
  * A ZeroMQ socket has no descriptor that is readable while messages wait. Its ZMQ_FD tells once
  * that libzmq's thread has left word for us, and whoever uses the socket, sending included, may
@@ -26,23 +27,33 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define LOOP_WATCHES_MAX    64 /* bits of slots_t */
-#define LOOP_TURN_FNS_MAX   8
-#define LOOP_STALL_FNS_MAX  16
-#define LOOP_BLOCK_MAX_MS   1000 /* so that a stall shows even in an idle loop */
+#define LOOP_GROUP_SLOTS    64    /* bits of slots_t */
+#define LOOP_PLACES_MAX     65536 /* watches at once: far more than sockets of a context */
+#define LOOP_EVENTS         64    /* taken from the kernel in one go */
+#define LOOP_BLOCK_MAX_MS   1000  /* so that a stall shows even in an idle loop */
 #define LOOP_DRY_ROUNDS_MAX 100
 #define LOOP_DRY_WAIT_MS    20
 
-typedef uint64_t slots_t; /* a set of watches: bit i stands for slot i */
+typedef uint64_t slots_t; /* a set of watches of a group: bit i stands for slot i */
 
 typedef struct {
-    uint64_t serial; /* of this watch, never used again */
-    void *socket;    /* NULL: fd counts; borrowed */
-    int fd;          /* borrowed; of a socket its ZMQ_FD */
-    short ready;     /* events for the handler, when in the set of that name */
-    svc_loop_fn *fn; /* handler */
-    void *arg;       /* for fn */
+    svc_table_node_t by_socket; /* first: cast from table nodes; key is the socket */
+    uint64_t serial;            /* of this watch, never used again */
+    size_t place;               /* group * LOOP_GROUP_SLOTS + slot */
+    void *socket;               /* NULL: fd counts; borrowed */
+    int fd;                     /* borrowed; of a socket its ZMQ_FD */
+    short ready;                /* events for the handler, when in the set of that name */
+    svc_loop_fn *fn;            /* handler */
+    void *arg;                  /* for fn */
 } watch_t;
+
+typedef struct {
+    slots_t used;                      /* slots that are taken */
+    slots_t sockets;                   /* those of sockets */
+    slots_t touched;                   /* sockets to be asked before we block */
+    slots_t ready;                     /* handlers to be run in this turn */
+    watch_t watches[LOOP_GROUP_SLOTS]; /* slots */
+} group_t;
 
 typedef struct {
     svc_table_node_t by_id; /* first: cast from table nodes; key is the timer's id */
@@ -63,23 +74,22 @@ typedef struct {
 } stall_fn_t;
 
 struct svc_loop {
-    int epoll_fd;                             /* wake_fd and all watches, owned */
-    int wake_fd;                              /* eventfd of svc_loop_stop, owned */
-    atomic_bool stopping;                     /* set by any thread */
-    watch_t watches[LOOP_WATCHES_MAX];        /* slots */
-    slots_t used;                             /* slots that are taken */
-    slots_t sockets;                          /* those of sockets */
-    slots_t touched;                          /* sockets to be asked before we block */
-    slots_t ready;                            /* handlers to be run in this turn */
-    uint64_t serials;                         /* source of watch_t.serial */
-    svc_heap_t timers;                        /* loop_timer_t.due */
-    svc_table_t timers_by_id;                 /* owns the timers */
-    uint64_t timer_ids;                       /* source of ids */
-    turn_fn_t turn_fns[LOOP_TURN_FNS_MAX];    /* in order */
-    size_t n_turn_fns;                        /* in use */
-    bool catching_up;                         /* after a stall, before stall_fns */
-    stall_fn_t stall_fns[LOOP_STALL_FNS_MAX]; /* in order */
-    uint64_t now_ms;                          /* monotonic, of this turn */
+    int epoll_fd;             /* wake_fd and all watches, owned */
+    int wake_fd;              /* eventfd of svc_loop_stop, owned */
+    atomic_bool stopping;     /* set by any thread */
+    group_t **groups;         /* owned; they stay where they are */
+    size_t n_groups;          /* never fewer again */
+    svc_table_t by_socket;    /* watches of sockets, borrowed from the groups */
+    uint64_t serials;         /* source of watch_t.serial */
+    svc_heap_t timers;        /* loop_timer_t.due */
+    svc_table_t timers_by_id; /* owns the timers */
+    uint64_t timer_ids;       /* source of ids */
+    turn_fn_t *turn_fns;      /* owned; in order */
+    size_t n_turn_fns;        /* of them */
+    bool catching_up;         /* after a stall, before stall_fns */
+    stall_fn_t *stall_fns;    /* owned; in order */
+    size_t n_stall_fns;       /* of them, free ones too */
+    uint64_t now_ms;          /* monotonic, of this turn */
 };
 
 svc_loop_t *
@@ -110,6 +120,12 @@ svc_loop_destroy(svc_loop_t **self_p)
     }
     svc_table_fini(&self->timers_by_id);
     svc_heap_fini(&self->timers);
+    svc_table_fini(&self->by_socket);
+    for (size_t i = 0; i < self->n_groups; i++)
+        free(self->groups[i]);
+    free(self->groups);
+    free(self->turn_fns);
+    free(self->stall_fns);
     close(self->wake_fd);
     close(self->epoll_fd);
     free(self);
@@ -117,6 +133,17 @@ svc_loop_destroy(svc_loop_t **self_p)
 }
 
 /* --- watches ------------------------------------------------------------------------ */
+
+/* An owned array with room for one more; what is new is zero. */
+static void *
+grow(void *array, size_t n, size_t size)
+{
+    char *grown = svc_alloc((n + 1) * size);
+    if (n > 0)
+        memcpy(grown, array, n * size);
+    free(array);
+    return grown;
+}
 
 /* Takes the first slot out of a set that is not empty. */
 static size_t
@@ -127,100 +154,150 @@ take_slot(slots_t *set)
     return slot;
 }
 
-/* What epoll gives back: the slot, and a serial that tells an earlier owner's event. */
-static uint64_t
-tag_of(const svc_loop_t *self, size_t slot)
+static group_t *
+group_of(const svc_loop_t *self, const watch_t *watch)
 {
-    return self->watches[slot].serial * LOOP_WATCHES_MAX + slot;
+    return self->groups[watch->place / LOOP_GROUP_SLOTS];
 }
 
-/* Gives its place as a set of one. */
+/* Its set of one, among the sets of its group. */
 static slots_t
-add_watch(svc_loop_t *self, const watch_t *watch, uint32_t events)
+bit_of(const watch_t *watch)
 {
-    slots_t free_slots = ~self->used;
-    SVC_ASSERT(free_slots != 0);
+    return (slots_t)1 << watch->place % LOOP_GROUP_SLOTS;
+}
+
+/* What epoll gives back: the place, and a serial that tells an earlier owner's event. */
+static uint64_t
+tag_of(const watch_t *watch)
+{
+    return watch->serial * LOOP_PLACES_MAX + watch->place;
+}
+
+/* A free slot, in a group that is made if need be. */
+static watch_t *
+take_watch(svc_loop_t *self)
+{
+    size_t i = 0;
+    while (i < self->n_groups && self->groups[i]->used == ~(slots_t)0)
+        i++;
+    if (i == self->n_groups) {
+        SVC_ASSERT(i < LOOP_PLACES_MAX / LOOP_GROUP_SLOTS);
+        self->groups = grow(self->groups, i, sizeof(group_t *));
+        self->groups[i] = svc_alloc(sizeof(group_t));
+        self->n_groups++;
+    }
+    group_t *group = self->groups[i];
+    slots_t free_slots = ~group->used;
     const size_t slot = take_slot(&free_slots);
-    const slots_t bit = (slots_t)1 << slot;
-    self->watches[slot] = *watch;
-    self->watches[slot].serial = ++self->serials;
-    struct epoll_event event = {.events = events, .data.u64 = tag_of(self, slot)};
-    SVC_ASSERT(epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) == 0);
-    self->used |= bit;
-    return bit;
+    group->used |= (slots_t)1 << slot;
+    group->watches[slot] = (watch_t){.place = i * LOOP_GROUP_SLOTS + slot,
+                                     .serial = ++self->serials};
+    return &group->watches[slot];
+}
+
+static watch_t *
+add_watch(svc_loop_t *self, int fd, uint32_t events, svc_loop_fn *fn, void *arg)
+{
+    watch_t *watch = take_watch(self);
+    watch->fd = fd;
+    watch->fn = fn;
+    watch->arg = arg;
+    struct epoll_event event = {.events = events, .data.u64 = tag_of(watch)};
+    SVC_ASSERT(epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0);
+    return watch;
+}
+
+static uint64_t
+key_of(const void *socket)
+{
+    return (uint64_t)(uintptr_t)socket;
 }
 
 void
 svc_loop_add_socket(svc_loop_t *self, void *socket, svc_loop_fn *fn, void *arg)
 {
-    watch_t watch = {.socket = socket, .fn = fn, .arg = arg};
-    size_t n = sizeof(watch.fd);
-    SVC_ASSERT(zmq_getsockopt(socket, ZMQ_FD, &watch.fd, &n) == 0);
+    int fd;
+    size_t n = sizeof(fd);
+    SVC_ASSERT(zmq_getsockopt(socket, ZMQ_FD, &fd, &n) == 0);
     /* Edges: what a firing says is kept in `touched`, and must not be said again. */
-    const slots_t bit = add_watch(self, &watch, EPOLLIN | EPOLLET);
-    self->sockets |= bit;
-    self->touched |= bit;
+    watch_t *watch = add_watch(self, fd, EPOLLIN | EPOLLET, fn, arg);
+    watch->socket = socket;
+    svc_table_add(&self->by_socket, &watch->by_socket, key_of(socket));
+    group_of(self, watch)->sockets |= bit_of(watch);
+    group_of(self, watch)->touched |= bit_of(watch);
 }
 
 void
 svc_loop_add_fd(svc_loop_t *self, int fd, short events, svc_loop_fn *fn, void *arg)
 {
-    const watch_t watch = {.fd = fd, .fn = fn, .arg = arg};
     const uint32_t in = (events & ZMQ_POLLIN) != 0 ? EPOLLIN : 0;
     const uint32_t out = (events & ZMQ_POLLOUT) != 0 ? EPOLLOUT : 0;
-    (void)add_watch(self, &watch, in | out);
+    (void)add_watch(self, fd, in | out, fn, arg);
 }
 
-/* The set of the one watch of a socket, or (socket NULL) of a descriptor; 0: there is none. */
-static slots_t
-find_watch(const svc_loop_t *self, const void *socket, int fd)
+static watch_t *
+watch_of_socket(const svc_loop_t *self, const void *socket)
 {
-    slots_t set = socket != NULL ? self->sockets : self->used & ~self->sockets;
-    while (set != 0) {
-        const size_t slot = take_slot(&set);
-        const watch_t *watch = &self->watches[slot];
-        if (socket != NULL ? watch->socket == socket : watch->fd == fd)
-            return (slots_t)1 << slot;
+    return (watch_t *)svc_table_get(&self->by_socket, key_of(socket));
+}
+
+static watch_t *
+watch_of_fd(const svc_loop_t *self, int fd)
+{
+    for (size_t i = 0; i < self->n_groups; i++) {
+        group_t *group = self->groups[i];
+        for (slots_t set = group->used & ~group->sockets; set != 0;) {
+            watch_t *watch = &group->watches[take_slot(&set)];
+            if (watch->fd == fd)
+                return watch;
+        }
     }
-    return 0;
+    return NULL;
 }
 
 static void
-remove_watch(svc_loop_t *self, slots_t bit)
+remove_watch(svc_loop_t *self, const watch_t *watch)
 {
-    if (bit == 0)
-        return;
-    const watch_t *watch = &self->watches[__builtin_ctzll(bit)];
+    group_t *group = group_of(self, watch);
+    const slots_t others = ~bit_of(watch);
     (void)epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
-    self->used &= ~bit;
-    self->sockets &= ~bit;
-    self->touched &= ~bit;
-    self->ready &= ~bit;
+    group->used &= others;
+    group->sockets &= others;
+    group->touched &= others;
+    group->ready &= others;
 }
 
 void
 svc_loop_remove_socket(svc_loop_t *self, void *socket)
 {
-    if (socket != NULL)
-        remove_watch(self, find_watch(self, socket, 0));
+    const watch_t *watch = (watch_t *)svc_table_remove(&self->by_socket, key_of(socket));
+    if (watch != NULL)
+        remove_watch(self, watch);
 }
 
 void
 svc_loop_remove_fd(svc_loop_t *self, int fd)
 {
-    remove_watch(self, find_watch(self, NULL, fd));
+    const watch_t *watch = watch_of_fd(self, fd);
+    if (watch != NULL)
+        remove_watch(self, watch);
 }
 
 void
 svc_loop_touched(svc_loop_t *self, const void *socket)
 {
-    self->touched |= find_watch(self, socket, 0);
+    const watch_t *watch = watch_of_socket(self, socket);
+    if (watch != NULL)
+        group_of(self, watch)->touched |= bit_of(watch);
 }
 
 void
 svc_loop_read_dry(svc_loop_t *self, const void *socket)
 {
-    self->touched &= ~find_watch(self, socket, 0);
+    const watch_t *watch = watch_of_socket(self, socket);
+    if (watch != NULL)
+        group_of(self, watch)->touched &= ~bit_of(watch);
 }
 
 /* --- timers ------------------------------------------------------------------------- */
@@ -295,7 +372,7 @@ run_timers(svc_loop_t *self)
 void
 svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg)
 {
-    SVC_ASSERT(self->n_turn_fns < LOOP_TURN_FNS_MAX);
+    self->turn_fns = grow(self->turn_fns, self->n_turn_fns, sizeof(turn_fn_t));
     self->turn_fns[self->n_turn_fns++] = (turn_fn_t){fn, arg};
 }
 
@@ -313,16 +390,17 @@ void
 svc_loop_on_stall(svc_loop_t *self, svc_loop_fn *fn, void *arg)
 {
     size_t i = 0;
-    while (i < LOOP_STALL_FNS_MAX && self->stall_fns[i].fn != NULL)
+    while (i < self->n_stall_fns && self->stall_fns[i].fn != NULL)
         i++;
-    SVC_ASSERT(i < LOOP_STALL_FNS_MAX);
+    if (i == self->n_stall_fns)
+        self->stall_fns = grow(self->stall_fns, self->n_stall_fns++, sizeof(stall_fn_t));
     self->stall_fns[i] = (stall_fn_t){fn, arg};
 }
 
 void
 svc_loop_off_stall(svc_loop_t *self, void *arg)
 {
-    for (size_t i = 0; i < LOOP_STALL_FNS_MAX; i++)
+    for (size_t i = 0; i < self->n_stall_fns; i++)
         if (self->stall_fns[i].arg == arg)
             self->stall_fns[i] = (stall_fn_t){NULL, NULL};
 }
@@ -362,11 +440,10 @@ finish_turn(svc_loop_t *self)
 /* Asks those of a set of sockets whether messages wait; after that they need not be
  * asked again until they are used or fire. */
 static void
-ask_sockets(svc_loop_t *self, slots_t set)
+ask_sockets(svc_loop_t *self, group_t *group, slots_t set)
 {
     while (set != 0) {
-        const size_t slot = take_slot(&set);
-        watch_t *watch = &self->watches[slot];
+        watch_t *watch = &group->watches[take_slot(&set)];
         int events = 0, rc;
         size_t n = sizeof(events);
         do
@@ -376,44 +453,56 @@ ask_sockets(svc_loop_t *self, slots_t set)
             SVC_ASSERT(errno == ETERM);
             atomic_store(&self->stopping, true);
         }
-        self->touched &= ~((slots_t)1 << slot);
+        group->touched &= ~bit_of(watch);
         if ((events & ZMQ_POLLIN) == 0)
             continue;
         watch->ready = ZMQ_POLLIN;
-        self->ready |= (slots_t)1 << slot;
+        group->ready |= bit_of(watch);
     }
 }
 
 static void
 take_event(svc_loop_t *self, const struct epoll_event *event)
 {
-    const size_t slot = event->data.u64 % LOOP_WATCHES_MAX;
-    const slots_t bit = (slots_t)1 << slot;
-    watch_t *watch = &self->watches[slot];
+    const size_t place = event->data.u64 % LOOP_PLACES_MAX;
+    group_t *group = self->groups[place / LOOP_GROUP_SLOTS];
+    watch_t *watch = &group->watches[place % LOOP_GROUP_SLOTS];
     /* A descriptor that was closed before it was removed stays in the set while a copy lives. */
-    if ((self->used & bit) == 0 || tag_of(self, slot) != event->data.u64)
+    if ((group->used & bit_of(watch)) == 0 || tag_of(watch) != event->data.u64)
         return;
     if (watch->socket != NULL) {
-        ask_sockets(self, bit & ~self->ready);
+        ask_sockets(self, group, bit_of(watch) & ~group->ready);
         return;
     }
     watch->ready = (short)(((event->events & EPOLLIN) != 0 ? ZMQ_POLLIN : 0) |
                            ((event->events & EPOLLOUT) != 0 ? ZMQ_POLLOUT : 0) |
                            ((event->events & (EPOLLERR | EPOLLHUP)) != 0 ? ZMQ_POLLERR
                                                                          : 0));
-    self->ready |= bit;
+    group->ready |= bit_of(watch);
+}
+
+/* Any handler to be run? */
+static bool
+has_ready(const svc_loop_t *self)
+{
+    for (size_t i = 0; i < self->n_groups; i++)
+        if (self->groups[i]->ready != 0)
+            return true;
+    return false;
 }
 
 /* Blocks at most `wait_ms`; gives whether anything is ready. */
 static bool
 wait_for_events(svc_loop_t *self, int wait_ms)
 {
-    struct epoll_event events[LOOP_WATCHES_MAX + 1];
+    struct epoll_event events[LOOP_EVENTS];
     bool woken = false;
-    self->ready = 0;
-    ask_sockets(self, self->touched);
+    for (size_t i = 0; i < self->n_groups; i++) {
+        self->groups[i]->ready = 0;
+        ask_sockets(self, self->groups[i], self->groups[i]->touched);
+    }
     int n = epoll_wait(self->epoll_fd, events, SVC_COUNT(events),
-                       self->ready != 0 ? 0 : wait_ms);
+                       has_ready(self) ? 0 : wait_ms);
     SVC_ASSERT(n >= 0 || errno == EINTR);
     self->now_ms = svc_mono_ms();
     for (int i = 0; i < n; i++) {
@@ -426,18 +515,20 @@ wait_for_events(svc_loop_t *self, int wait_ms)
         if (read(self->wake_fd, &count, sizeof(count)) < 0)
             SVC_ASSERT(errno == EAGAIN || errno == EINTR);
     }
-    return woken || self->ready != 0;
+    return woken || has_ready(self);
 }
 
 static void
 run_handlers(svc_loop_t *self)
 {
-    while (self->ready != 0) { /* a handler may take others out */
-        const size_t slot = take_slot(&self->ready);
-        const watch_t *watch = &self->watches[slot];
-        if (watch->socket != NULL)
-            self->touched |= (slots_t)1 << slot;
-        watch->fn(watch->arg, watch->ready);
+    for (size_t i = 0; i < self->n_groups; i++) {
+        group_t *group = self->groups[i];
+        while (group->ready != 0) { /* a handler may take others out */
+            const watch_t *watch = &group->watches[take_slot(&group->ready)];
+            if (watch->socket != NULL)
+                group->touched |= bit_of(watch);
+            watch->fn(watch->arg, watch->ready);
+        }
     }
 }
 
@@ -454,7 +545,7 @@ catch_up(svc_loop_t *self)
         run_handlers(self);
     }
     self->catching_up = false;
-    for (size_t i = 0; i < LOOP_STALL_FNS_MAX; i++)
+    for (size_t i = 0; i < self->n_stall_fns; i++)
         if (self->stall_fns[i].fn != NULL)
             self->stall_fns[i].fn(self->stall_fns[i].arg, 0);
 }
@@ -464,7 +555,8 @@ svc_loop_run(svc_loop_t *self)
 {
     uint64_t turn_began = svc_mono_ms();
     self->now_ms = turn_began;
-    self->touched = self->sockets; /* whatever was done to them while no loop ran */
+    for (size_t i = 0; i < self->n_groups; i++) /* whatever was done while no loop ran */
+        self->groups[i]->touched = self->groups[i]->sockets;
     while (!atomic_load(&self->stopping)) {
         const int wait_ms = finish_turn(self);
         wait_for_events(self, wait_ms);

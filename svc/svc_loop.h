@@ -27,9 +27,9 @@ svc_loop_t *svc_loop_new(void);
 /* Frees it (it must not run) and sets *self_p to NULL. NULL-safe. */
 void svc_loop_destroy(svc_loop_t **self_p);
 
-/* Watches a ZeroMQ socket for input. Keeps `socket`; remove it before closing. At most
- * 64 sockets and descriptors. Whoever sends on it (or connects, or binds) outside its
- * own handler says so by svc_loop_touched. */
+/* Watches a ZeroMQ socket for input. Keeps `socket`; remove it before closing, and add it
+ * once only. Whoever sends on it (or connects, or binds) outside its own handler says so
+ * by svc_loop_touched. */
 void svc_loop_add_socket(svc_loop_t *self, void *socket, svc_loop_fn *fn, void *arg);
 
 /* Watches a descriptor (`events`: ZMQ_POLLIN | ZMQ_POLLOUT). An epoll descriptor
@@ -60,8 +60,8 @@ uint64_t svc_loop_every(svc_loop_t *self, uint64_t ms, svc_loop_fn *fn, void *ar
 /* Forgets a timer; 0 and ids that have fired are harmless. Safe inside a handler. */
 void svc_loop_cancel(svc_loop_t *self, uint64_t timer);
 
-/* Calls fn at the end of every turn, before the loop blocks (several may be set, at
- * most 8). It returns the longest time in ms that the loop may block for its sake: 0
+/* Calls fn at the end of every turn, before the loop blocks (several may be set).
+ * It returns the longest time in ms that the loop may block for its sake: 0
  * turns again at once, -1 no wish. */
 typedef int svc_loop_turn_fn(void *arg);
 void svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg);
@@ -70,8 +70,8 @@ void svc_loop_on_turn(svc_loop_t *self, svc_loop_turn_fn *fn, void *arg);
 void svc_loop_off_turn(svc_loop_t *self, void *arg);
 
 /* Calls fn after the loop stood still for more than SVC_LOOP_STALL_MS, once all
- * sockets that were ready then have been read dry: miss counters start anew there (at
- * most 16). */
+ * sockets that were ready then have been read dry: miss counters start anew there. Several
+ * may be set. */
 void svc_loop_on_stall(svc_loop_t *self, svc_loop_fn *fn, void *arg);
 
 /* True between a stall and its on_stall functions, while sockets are read dry: what turns run then must not act on

@@ -399,6 +399,92 @@ many_sockets_that_are_read_and_sent_on_lose_nothing(void **state)
     fixture_close(&fixture);
 }
 
+#define MANY \
+    150 /* sockets, and as many descriptors: more than fit into two groups of slots */
+
+static int
+wish_nothing(void *arg)
+{
+    (void)arg;
+    return -1;
+}
+
+static void
+on_any_fd(void *arg, short events)
+{
+    pair_t *self = arg;
+    uint64_t count;
+    (void)events;
+    assert_int_equal(read(self->fd, &count, sizeof(count)), sizeof(count));
+    self->received++;
+}
+
+static bool
+all_have_one(void *arg)
+{
+    const pair_t *pairs = arg;
+    for (int i = 0; i < MANY; i++)
+        if (pairs[i].received != pairs[i].wanted)
+            return false;
+    return true;
+}
+
+/* Opens one of many: a socket and an eventfd that count as one. */
+static void
+open_one(pair_t *self, fixture_t *fixture, int i)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "inproc://many-%d", i);
+    *self = (pair_t){.loop = fixture->ctx.loop, .per_turn = 100, .fd = eventfd(0, 0)};
+    self->near = svc_msg_socket(fixture->ctx.zmq, ZMQ_PAIR, 0);
+    self->far = svc_msg_socket(fixture->ctx.zmq, ZMQ_PAIR, 0);
+    assert_int_equal(zmq_bind(self->near, name), 0);
+    assert_int_equal(zmq_connect(self->far, name), 0);
+    svc_loop_add_socket(self->loop, self->near, on_near, self);
+    svc_loop_add_fd(self->loop, self->fd, ZMQ_POLLIN, on_any_fd, self);
+    svc_loop_on_turn(self->loop, wish_nothing, self);
+    svc_loop_on_stall(self->loop, on_near, self);
+}
+
+static void
+close_one(pair_t *self)
+{
+    svc_loop_off_turn(self->loop, self);
+    svc_loop_off_stall(self->loop, self);
+    svc_loop_remove_socket(self->loop, self->near);
+    svc_loop_remove_socket(self->loop, self->near); /* harmless */
+    svc_loop_remove_fd(self->loop, self->fd);
+    close(self->fd);
+    zmq_close(self->near);
+    zmq_close(self->far);
+}
+
+static void
+hundreds_of_them_are_watched_and_told_apart(void **state)
+{
+    (void)state;
+    static pair_t pairs[MANY];
+    const uint64_t one = 1;
+    fixture_t fixture;
+    fixture_open(&fixture, "test");
+    for (int i = 0; i < MANY; i++)
+        open_one(&pairs[i], &fixture, i);
+    for (int i = 0; i < MANY; i += 3) { /* places in the midst are free, and taken anew */
+        close_one(&pairs[i]);
+        open_one(&pairs[i], &fixture, MANY + i);
+    }
+    for (int i = 0; i < MANY; i++) {
+        pairs[i].wanted = i % 2 == 0 ? 2 : 1;
+        send_x(pairs[i].far);
+        if (i % 2 == 0)
+            assert_int_equal(write(pairs[i].fd, &one, sizeof(one)), sizeof(one));
+    }
+    fixture_run_until(&fixture, all_have_one, pairs);
+    for (int i = 0; i < MANY; i++)
+        close_one(&pairs[i]);
+    fixture_close(&fixture);
+}
+
 int
 main(void)
 {
@@ -412,6 +498,7 @@ main(void)
         cmocka_unit_test(
             a_socket_removed_by_another_that_is_ready_in_the_same_turn_is_left_alone),
         cmocka_unit_test(a_watch_in_the_place_of_a_removed_one_gets_its_own_events_only),
+        cmocka_unit_test(hundreds_of_them_are_watched_and_told_apart),
         cmocka_unit_test(many_sockets_that_are_read_and_sent_on_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
