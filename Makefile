@@ -62,9 +62,10 @@ BASE     := $(OUT)/libsvc.a $(OUT)/libproto.a
 UNITS    := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/unit/*/test_*.c)))
 FUZZERS  := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 TOOLS    := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/support/*.c)))
+MODEL    := $(OUT)/tests/model/explore
 BENCH    := $(OUT)/tests/bench/bench_provider $(OUT)/tests/bench/bench_load
 SOURCES  := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c)) $(wildcard tests/unit/*/*.c \
-              tests/fuzz/*.c tests/support/*.c tests/bench/*.c))
+              tests/fuzz/*.c tests/support/*.c tests/bench/*.c tests/model/*.c))
 
 # --- rules ------------------------------------------------------------------------------------------
 # One short line a file; V=1 shows the commands.
@@ -122,6 +123,12 @@ $(BENCH):
 	@mkdir -p $(@D)
 	$(call Q,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -lcrypt -lpthread -o $@
 
+# Neither does the model; its states are made of counters that never leave a byte.
+$(OUT)/obj/tests/model/%.o: ALL_CFLAGS += -Wno-conversion
+$(MODEL): $(call obj,$(wildcard tests/model/*.c))
+	@mkdir -p $(@D)
+	$(call Q,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ -o $@
+
 # The version is known to one file only; its stamp changes when `git describe` says something else.
 VERSION = $(shell GIT_OPTIONAL_LOCKS=0 git describe --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo dev)
 $(OUT)/obj/svc/svc_main.o: $(OUT)/version
@@ -176,6 +183,11 @@ fuzz-short: ## every fuzz target for 20 s (FUZZ_SECONDS) from its corpus
 	@$(MAKE) $(PAR) BUILD=fuzz fuzzers
 	@tests/support/run_fuzz $(O)/fuzz
 
+.PHONY: model
+model: ## every state that the stream protocol can get into, and what goes wrong without each of its rules
+	@$(MAKE) $(PAR) $(MODEL)
+	@$(MODEL)
+
 .PHONY: bench bench-quick
 bench: ## speed, in five rounds beside a bare nginx: a table, and build/bench.json
 	@scripts/install-deps all
@@ -189,7 +201,8 @@ bench-quick: ## the same in under a minute; fails only when a byte is wrong
 
 # --- house keeping ----------------------------------------------------------------------------------
 C_FILES := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.[ch])) \
-             $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/bench/*.[ch]))
+             $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/bench/*.[ch] \
+             tests/model/*.[ch]))
 
 .PHONY: lint fmt cov compile_commands.json clean help
 lint: ## formatting, static analysis and the house rules
