@@ -92,7 +92,19 @@ export class Client {
     async chat(token, conversation, message, options = {}) {
         const framing = options.framing ?? (options.accept?.includes('ndjson') ? 'ndjson' : 'sse');
         const body = options.body ?? { message };
-        const res = await this.open('POST', `/api/chat/${conversation}`, body, { ...options, token });
+        return this.stream('POST', options.path ?? `/api/chat/${conversation}`, body, framing, { ...options, token });
+    }
+
+    /** Reads the latest answer of a conversation on: from an event's id (lastEventId, or after), by token or ticket. */
+    watch(token, conversation, { lastEventId, after, ticket, ...options } = {}) {
+        const framing = options.framing ?? (options.accept?.includes('ndjson') ? 'ndjson' : 'sse');
+        const headers = { ...options.headers, ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) };
+        return this.stream('GET', streamPath(conversation, { after, ticket }), undefined, framing,
+            { ...options, headers, token: ticket ? undefined : token });
+    }
+
+    async stream(method, path, body, framing, options) {
+        const res = await this.open(method, path, body, options);
         const stream = new ChatStream(res, framing);
         if (res.statusCode !== 200)
             await within(30_000, stream.readError(), 'the body of an error');
@@ -100,6 +112,12 @@ export class Client {
             stream.readEvents();
         return stream;
     }
+}
+
+/** The path of a conversation's stream. */
+function streamPath(id, { after, ticket }) {
+    const query = new URLSearchParams({ ...(after && { after }), ...(ticket && { ticket }) }).toString();
+    return `/api/chat/${id}/stream${query && `?${query}`}`;
 }
 
 /** Reads a whole response. */
@@ -174,6 +192,28 @@ export class User {
 
     chat(id, message, options = {}) {
         return this.client.chat(this.token, id, message, options);
+    }
+
+    /** Reads the latest answer on, see Client.watch; options.at: another gateway's client. */
+    watch(id, { at = this.client, ...options } = {}) {
+        return at.watch(this.token, id, options);
+    }
+
+    /** Has the last question answered anew. */
+    retry(id, options = {}) {
+        return this.client.chat(this.token, id, undefined, { ...options, body: options.body ?? '', path: `/api/chat/${id}/retry` });
+    }
+
+    stop(id, { at = this.client, ...options } = {}) {
+        return at.api('POST', `/api/chat/${id}/stop`, undefined, { token: this.token, ...options });
+    }
+
+    ticket(id, options) {
+        return this.call('POST', `/api/chat/${id}/ticket`, undefined, options);
+    }
+
+    active({ at = this.client } = {}) {
+        return at.api('GET', '/api/chat/active', undefined, { token: this.token });
     }
 
     /** Asks and reads to the end: what ChatStream.rest() gives. */
