@@ -9,10 +9,12 @@
 #include "gate.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -23,15 +25,16 @@
 #define EVENTS_PER_TURN  256
 #define ACCEPT_PAUSE_MS  100 /* when descriptors have run out */
 #define WATCHED_EVENTS   (EPOLLIN | EPOLLRDHUP | EPOLLET)
-#define STREAM_SNDBUF_BYTES \
-    (64 << 10) /* the kernel would take 4 MB for a client that never reads */
+#define LOOKS_PER_IDLE   10 /* at a client that takes nothing, until its time is over */
 
 struct conn {
-    conns_t *conns;                   /* whose it is */
-    int fd;                           /* the socket; libmicrohttpd's once handed over */
-    client_addr_t addr;               /* of the peer */
-    conn_phase phase;                 /* see the drawing in the header */
-    uint64_t since_ms;                /* when it entered the phase */
+    conns_t *conns;     /* whose it is */
+    int fd;             /* the socket; libmicrohttpd's once handed over */
+    client_addr_t addr; /* of the peer */
+    conn_phase phase;   /* see the drawing in the header */
+    uint64_t since_ms;  /* when it entered the phase */
+    uint64_t taken_ms;  /* BLOCKED, IDLE: when its client took a byte, as far as we saw */
+    int unsent; /* likewise: bytes that it had not taken then; -1: nobody has looked */
     conn_t *prev, *next;              /* in its phase's list */
     gate_t gate;                      /* GATE, HELD: how far its headers have come */
     size_t dropped;                   /* LINGER: bytes */
@@ -60,6 +63,7 @@ struct conns {
     size_t n;                          /* connections */
     conn_list_t lists[CONN_PHASES];    /* owned */
     uint64_t timeout_ms[CONN_PHASES];  /* 0: none */
+    uint64_t viewer_idle_ms;           /* a client that takes no byte of a stream */
     conn_t **by_fd;                    /* owned array */
     size_t n_by_fd;                    /* its size */
     uint64_t sweep_timer, pause_timer; /* 0: none */
@@ -99,6 +103,7 @@ conn_enter(conn_t *self, conn_phase phase)
         phase = CONN_LAST;
     else if (self->half_closed && (phase == CONN_HEADERS || phase == CONN_BODY))
         phase = CONN_HALF;
+    self->unsent = -1;
     unlink_conn(self);
     link_conn(self, phase);
 }
@@ -137,6 +142,7 @@ new_conn(conns_t *self, int fd, const struct sockaddr_storage *addr)
 
     conn->conns = self;
     conn->fd = fd;
+    conn->unsent = -1;
     conn->sockaddr = *addr;
     conn->addr = client_addr_of((const struct sockaddr *)addr);
     remember_fd(self, conn);
@@ -417,6 +423,15 @@ on_accept(void *arg, short events)
     }
 }
 
+/* Bytes that the client has not acknowledged. */
+static int
+unsent_bytes(const conn_t *conn)
+{
+    int n = 0;
+
+    return ioctl(conn->fd, SIOCOUTQ, &n) == 0 ? n : 0;
+}
+
 /* --- watching and sweeping ---------------------------------------------------------------- */
 
 void
@@ -447,6 +462,8 @@ conn_wait_writable(conn_t *self)
     struct epoll_event event = {.events = WATCHED_EVENTS | EPOLLOUT, .data.ptr = self};
 
     conn_enter(self, CONN_BLOCKED);
+    self->unsent = unsent_bytes(self);
+    self->taken_ms = self->since_ms;
     self->wants_out = true;
     (void)epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_MOD, self->fd, &event);
 }
@@ -459,9 +476,10 @@ conn_writes(conn_t *self)
 }
 
 void
-conn_prepare_stream(conn_t *self, uint32_t silence_s)
+conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog)
 {
-    int sndbuf = STREAM_SNDBUF_BYTES, probes = 3;
+    /* The kernel doubles it for its own overhead; unbounded it would take 4 MB for a client that never reads. */
+    int sndbuf = (int)(backlog / 2), probes = 3;
     int idle_s = silence_s / 2 > 0 ? (int)(silence_s / 2) : 1;
     int interval_s = silence_s / 6 > 0 ? (int)(silence_s / 6) : 1;
 
@@ -472,6 +490,12 @@ conn_prepare_stream(conn_t *self, uint32_t silence_s)
     setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
     setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+bool
+conn_is_prepared(const conn_t *self)
+{
+    return self->is_prepared;
 }
 
 void
@@ -556,6 +580,46 @@ conns_settle(conns_t *self)
     settle(self, CONN_LAST, 0);
 }
 
+/* True for the client of a stream that has bytes to take, and has taken some since the last look or may still
+ * do so: it stays in its phase until the next look. */
+static bool
+may_still_read(conn_t *conn, uint64_t now)
+{
+    conn_phase phase = conn->phase;
+    int unsent = unsent_bytes(conn);
+
+    if (conn->unsent < 0 || unsent < conn->unsent || unsent == 0)
+        conn->taken_ms = now;
+    conn->unsent = unsent;
+    if (!conn->is_prepared || (phase == CONN_IDLE && unsent == 0) ||
+        now - conn->taken_ms >= conn->conns->viewer_idle_ms)
+        return false;
+    unlink_conn(conn);
+    link_conn(conn, phase);
+    return true;
+}
+
+/* A connection has been in its phase for too long. */
+static void
+time_out(conn_t *conn, uint64_t now)
+{
+    conn_phase phase = conn->phase;
+    bool is_reading = phase == CONN_BLOCKED || phase == CONN_IDLE;
+
+    if (is_reading && may_still_read(conn, now))
+        return;
+    if (is_reading && conn->is_prepared && conn->unsent > 0)
+        svc_metrics_add(conn->conns->ctx->metrics, SVC_M_VIEWERS_IDLE, 1);
+    else if (phase != CONN_LINGER && phase != CONN_IDLE)
+        svc_metrics_add(conn->conns->ctx->metrics, SVC_M_HTTP_TIMEOUTS, 1);
+    if (phase == CONN_GATE || phase == CONN_LINGER || phase == CONN_HELD) {
+        end_at_gate(conn);
+        return;
+    }
+    conn_cut(conn);
+    conn_enter(conn, CONN_BUSY); /* its end is libmicrohttpd's business now */
+}
+
 static void
 on_sweep(void *arg, short events)
 {
@@ -571,14 +635,7 @@ on_sweep(void *arg, short events)
         uint64_t timeout_ms = self->timeout_ms[phase];
         conn_t *conn = self->lists[phase].first;
         while (timeout_ms > 0 && conn != NULL && now - conn->since_ms >= timeout_ms) {
-            if (phase != CONN_LINGER && phase != CONN_IDLE)
-                svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_TIMEOUTS, 1);
-            if (phase == CONN_GATE || phase == CONN_LINGER || phase == CONN_HELD) {
-                end_at_gate(conn);
-            } else {
-                conn_cut(conn);
-                conn_enter(conn, CONN_BUSY); /* its end is libmicrohttpd's business now */
-            }
+            time_out(conn, now);
             conn = self->lists[phase].first;
         }
     }
@@ -606,8 +663,9 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
         self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
     self->timeout_ms[CONN_BODY] = self->timeout_ms[CONN_HALF] =
         1000ull * config->server_body_timeout_s;
-    self->timeout_ms[CONN_IDLE] = self->timeout_ms[CONN_BLOCKED] =
-        1000ull * config->server_idle_timeout_s;
+    self->timeout_ms[CONN_IDLE] = 1000ull * config->server_idle_timeout_s;
+    self->viewer_idle_ms = 1000ull * config->gateway_viewer_idle_s;
+    self->timeout_ms[CONN_BLOCKED] = self->viewer_idle_ms / LOOKS_PER_IDLE;
     self->timeout_ms[CONN_LINGER] = LINGER_MS;
     svc_loop_add_fd(ctx->loop, listen_fd, ZMQ_POLLIN, on_accept, self);
     svc_loop_add_fd(ctx->loop, self->epoll_fd, ZMQ_POLLIN, on_events, self);

@@ -100,7 +100,7 @@ const client_addr_t *conn_addr(const conn_t *self);
 int conn_fd(const conn_t *self);
 
 /* A direct write met a full socket: asks for hooks.writable once (of a watched request), and starts the
- * clock of a client that takes no byte: server.idle_timeout_s. */
+ * clock of a client that takes no byte: gateway.viewer_idle_s. */
 void conn_wait_writable(conn_t *self);
 
 /* A direct write went through: stops that clock. */
@@ -117,10 +117,14 @@ void conn_unwatch(conn_t *self);
  * Idempotent. */
 void conn_cut(conn_t *self);
 
-/* For streams: bounds what the kernel holds for a client that does not read, and lets it ask a
- * silent client whether it is still there, so that one that vanished is noticed within `silence_s`.
- * (TCP_USER_TIMEOUT would do it, too, but also ends a client that only reads slowly.) */
-void conn_prepare_stream(conn_t *self, uint32_t silence_s);
+/* For streams: bounds what the kernel holds for a client that does not read to `backlog` bytes, its own
+ * overhead included, and lets it ask a silent client whether it is still there, so that one that vanished
+ * is noticed within `silence_s`. (TCP_USER_TIMEOUT would do it, too, but also ends a client that only
+ * reads slowly.) */
+void conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog);
+
+/* True once it was prepared: its next request may find settings of a stream. */
+bool conn_is_prepared(const conn_t *self);
 
 /* Closes the connection of a client that has acknowledged nothing for `silence_s` of what was sent
  * to it. One whose receive buffer is full is not meant: nothing is in flight to it. */

@@ -399,6 +399,9 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
         self->method[i] = isupper((unsigned char)method[i]) ? method[i] : '?';
     self->is_http11 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     self->began_us = svc_mono_us();
+    self->timeout_s = config->server_idle_timeout_s;
+    if (conn_is_prepared(self->conn)) /* a stream went before */
+        MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, self->timeout_s);
     self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +
                         1000ull * config->gateway_request_timeout_s;
     svc_ids_next(&reactor->traces, self->trace);

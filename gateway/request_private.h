@@ -28,22 +28,23 @@ struct request {
     text_language language;           /* of sentences */
     uint8_t trace[PROTO_TRACE_BYTES]; /* random */
     uint64_t began_us;                /* monotonic */
-    uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
-    uint64_t user;              /* 0: not known */
-    uint64_t expires_s;         /* Unix: of its token */
-    uint64_t open_until_s;      /* Unix: of its ticket; 0: none */
-    svc_buf_t body;             /* owned */
-    uint64_t body_seen;         /* bytes, dropped ones too */
-    stage at;                   /* see there */
-    bool suspended;             /* its connection is */
-    bool asked_first;           /* see request_ask_first */
-    bool gone;                  /* the client has closed */
-    bool doubted;               /* it has closed its sending side, maybe more */
-    bool cut;                   /* its stream must end badly */
-    svc_peers_t *called;        /* whom it asked last */
-    uint64_t call;              /* outstanding; 0: none */
-    request_reply_fn *on_reply; /* of that */
-    request_error_fn *on_error; /* likewise; NULL: none */
+    uint64_t deadline_ms;  /* loop time: for its calls, until a stream has begun */
+    uint64_t user;         /* 0: not known */
+    uint64_t expires_s;    /* Unix: of its token */
+    uint64_t open_until_s; /* Unix: of its ticket; 0: none */
+    svc_buf_t body;        /* owned */
+    uint64_t body_seen;    /* bytes, dropped ones too */
+    stage at;              /* see there */
+    bool suspended;        /* its connection is */
+    unsigned timeout_s;    /* libmicrohttpd's for the connection, see request_ask_first */
+    bool is_events;        /* its answer is a stream that a person reads */
+    bool gone;             /* the client has closed */
+    bool doubted;          /* it has closed its sending side, maybe more */
+    bool cut;              /* its stream must end badly */
+    svc_peers_t *called;   /* whom it asked last */
+    uint64_t call;         /* outstanding; 0: none */
+    request_reply_fn *on_reply;    /* of that */
+    request_error_fn *on_error;    /* likewise; NULL: none */
     struct MHD_Response *response; /* owned until queued; NULL: not answered */
     int status;                    /* of the answer; 0: none */
     bool close_now;                /* queue the answer before the body is read */

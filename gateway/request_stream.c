@@ -13,15 +13,18 @@
 
 /* libmicrohttpd 0.9.75 reads from a resumed connection before it asks for the answer, and takes the
  * end of what the client sends for the end of the client. Connections with a time-out of their own
- * (0: none) are asked first. */
+ * (0: none) are asked first. One whose client reads slowly gets its time for the last bytes, too. */
 void
 request_ask_first(request_t *self, bool first)
 {
-    unsigned timeout_s = first ? 0 : self->reactor->ctx.config->server_idle_timeout_s;
+    const svc_config_t *config = self->reactor->ctx.config;
+    unsigned timeout_s = first             ? 0
+                         : self->is_events ? config->gateway_viewer_idle_s
+                                           : config->server_idle_timeout_s;
 
-    if (self->asked_first != first)
+    if (self->timeout_s != timeout_s)
         MHD_set_connection_option(self->mhd, MHD_CONNECTION_OPTION_TIMEOUT, timeout_s);
-    self->asked_first = first;
+    self->timeout_s = timeout_s;
 }
 
 void
@@ -221,12 +224,14 @@ request_answer_stream(request_t *self, const char *type, bool is_events,
                       stream_fill_fn *fill, void *arg)
 {
     response_context_t context = request_context(self);
-
-    stream_body_init(&self->stream, fill, arg);
-    self->may_write = is_events && self->is_http11 &&
-                      !self->reactor->ctx.config->test_plain_paths;
+    const svc_config_t *config = self->reactor->ctx.config;
+    size_t backlog = (size_t)config->gateway_viewer_backlog_kb << 10;
+    size_t enough = is_events ? backlog / STREAM_BACKLOG_FILLS : STREAM_FILL_BYTES;
+    stream_body_init(&self->stream, fill, arg, enough);
+    self->is_events = is_events;
+    self->may_write = is_events && self->is_http11 && !config->test_plain_paths;
     if (is_events)
-        conn_prepare_stream(self->conn, self->reactor->ctx.config->gateway_keepalive_s);
+        conn_prepare_stream(self->conn, config->gateway_keepalive_s, backlog / 2);
     request_answer_with(self, MHD_HTTP_OK,
                         response_stream(&context, type, is_events, on_read, self));
 }

@@ -202,6 +202,7 @@ rest_viewer_begin(rest_viewer_t *self, const stream_id_t *from)
     self->sent_ms = svc_loop_now_ms(loop_of(self));
     expect_silence(self, 1000ull * config_of(self)->gateway_keepalive_s);
     self->sse = sse_stream_new(from, self->framing, request_language(self->request));
+    sse_stream_bound(self->sse, (size_t)config_of(self)->gateway_viewer_backlog_kb << 10);
     request_answer_stream(self->request, sse_framing_type(self->framing), true,
                           fill_stream, self);
     tell_stream(self->request, from);

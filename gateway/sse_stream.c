@@ -34,6 +34,8 @@ struct sse_stream {
     svc_rc refused;                          /* RC_OK: it may read on */
     uint64_t offset;                         /* text: next byte to send */
     uint64_t full;                           /* full_response: next byte to send */
+    size_t text_max;                         /* bytes of text in one event */
+    size_t page_max;                         /* bytes kept of a page */
     svc_buf_t page;     /* owned; text older than the feed's window */
     uint64_t page_from; /* offset of its first byte */
 };
@@ -291,8 +293,23 @@ sse_stream_new(const stream_id_t *from, sse_framing framing, text_language langu
     self->from = *from;
     self->offset = from->offset;
     self->refused = RC_OK;
+    self->text_max = SSE_TEXT_MAX_BYTES;
+    self->page_max = PROTO_PAGE_MAX_BYTES;
     svc_buf_init(&self->page, PROTO_PAGE_MAX_BYTES);
     return self;
+}
+
+void
+sse_stream_bound(sse_stream_t *self, size_t backlog)
+{
+    /* Half of it is the kernel's, a quarter the page's, a quarter that of bytes on their way to the kernel: of
+     * those each byte of text may be six. */
+    size_t text_max = backlog / 32, page_max = backlog / 4;
+
+    if (text_max < self->text_max)
+        self->text_max = text_max;
+    if (page_max < self->page_max)
+        self->page_max = page_max;
 }
 
 void
@@ -333,8 +350,18 @@ sse_stream_page(sse_stream_t *self, uint64_t from, svc_str bytes)
         return;
     svc_buf_clear(&self->page);
     self->page_from = from;
+    if (bytes.n > self->page_max)
+        bytes.n = self->page_max;
     if (svc_buf_add_str(&self->page, bytes) != RC_OK)
         svc_buf_clear(&self->page); /* asked for again */
+}
+
+/* A client that has caught up needs no page, maybe for long. */
+static void
+drop_page(sse_stream_t *self)
+{
+    if (self->page.cap > 0 && sse_stream_offset(self) >= self->page_from + self->page.n)
+        svc_buf_fini(&self->page);
 }
 
 /* The text at `offset`, from the window if it is there, else from the page (which may
@@ -351,8 +378,8 @@ text_at(const sse_stream_t *self, const feed_t *feed, uint64_t offset, uint64_t 
     }
     if (text.n > limit - offset)
         text.n = (size_t)(limit - offset);
-    if (text.n > SSE_TEXT_MAX_BYTES)
-        text.n = SSE_TEXT_MAX_BYTES;
+    if (text.n > self->text_max)
+        text.n = self->text_max;
     return text;
 }
 
@@ -478,6 +505,7 @@ sse_stream_next(sse_stream_t *self, const feed_t *feed, svc_buf_t *out)
         if (result != SSE_IDLE)
             return result;
     }
+    drop_page(self);
     if (self->refused != RC_OK && self->at < AT_FULL)
         self->at = AT_ERROR;
     if (self->at == AT_TEXT) {

@@ -48,6 +48,10 @@ typedef enum {
 sse_stream_t *sse_stream_new(const stream_id_t *from, sse_framing framing,
                              text_language language);
 
+/* Bounds what is kept for its client to about `backlog` bytes, all parts together: events get
+ * smaller, and so does the page. */
+void sse_stream_bound(sse_stream_t *self, size_t backlog);
+
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void sse_stream_destroy(sse_stream_t **self_p);
 

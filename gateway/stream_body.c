@@ -13,9 +13,11 @@
 #define CHUNK_HEAD_BYTES 8 /* "ffffff\r\n": more than any fill */
 
 void
-stream_body_init(stream_body_t *self, stream_fill_fn *fill, void *arg)
+stream_body_init(stream_body_t *self, stream_fill_fn *fill, void *arg, size_t enough)
 {
-    *self = (stream_body_t){.fill = fill, .arg = arg};
+    *self = (stream_body_t){.fill = fill, .arg = arg, .enough = enough};
+    if (self->enough > STREAM_FILL_BYTES)
+        self->enough = STREAM_FILL_BYTES;
     svc_buf_init(&self->rest, STREAM_FILL_MAX_BYTES);
 }
 
@@ -59,7 +61,8 @@ stream_body_read(stream_body_t *self, svc_buf_t *scratch, char *buf, size_t max,
         return STREAM_CUT; /* the client has half a chunk */
     if (is_new) {
         svc_buf_clear(scratch);
-        stream_step step = self->fill(self->arg, scratch, max);
+        stream_step step = self->fill(self->arg, scratch,
+                                      max < self->enough ? max : self->enough);
         if (step != STREAM_MORE)
             return step;
         piece = svc_buf_str(scratch);
@@ -124,7 +127,7 @@ stream_body_write(stream_body_t *self, svc_buf_t *scratch, int fd)
         if (svc_buf_reserve(scratch, STREAM_FILL_BYTES) != RC_OK)
             return STREAM_CUT;
         scratch->n = CHUNK_HEAD_BYTES;
-        step = self->fill(self->arg, scratch, STREAM_FILL_BYTES);
+        step = self->fill(self->arg, scratch, self->enough);
         if (step != STREAM_MORE)
             break;
         if (!frame(scratch, &chunk))

@@ -12,6 +12,8 @@
 #include "proto/base.h"
 
 #define STREAM_FILL_BYTES (16u << 10) /* enough for one write */
+#define STREAM_BACKLOG_FILLS \
+    16 /* enough for a client's stream: this part of what may be kept for it */
 #define STREAM_FILL_MAX_BYTES \
     (160u                     \
      << 10) /* what a fill may come to: some events, the last one as large as they get */
@@ -31,13 +33,16 @@ typedef stream_step stream_fill_fn(void *arg, svc_buf_t *out, size_t enough);
 typedef struct {
     stream_fill_fn *fill; /* NULL: no stream */
     void *arg;            /* of fill */
+    size_t enough;        /* bytes for one write */
     svc_buf_t rest;       /* owned; made and not yet taken */
     size_t taken;         /* bytes of rest that are gone */
     bool is_framed;       /* rest is a part of a chunk: for the socket only */
 } stream_body_t;
 
-/* Begins a body that `fill` makes. */
-void stream_body_init(stream_body_t *self, stream_fill_fn *fill, void *arg);
+/* Begins a body that `fill` makes, `enough` (STREAM_FILL_BYTES at most) bytes a time, and
+ * what it makes too much. */
+void stream_body_init(stream_body_t *self, stream_fill_fn *fill, void *arg,
+                      size_t enough);
 
 /* Frees what is left. Harmless on a zeroed one. */
 void stream_body_fini(stream_body_t *self);

@@ -71,6 +71,8 @@ world_configure(world_t *world)
     config->gateway_request_timeout_s = 10;
     config->gateway_verify_cache_s = 60;
     config->gateway_verify_stream_s = 60;
+    config->gateway_viewer_backlog_kb = 256;
+    config->gateway_viewer_idle_s = 10;
     config->auth_password_min = 8;
 }
 

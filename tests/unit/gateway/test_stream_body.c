@@ -63,7 +63,7 @@ open_fixture(size_t total, stream_step then)
     int sndbuf = 4096;
 
     self->source = (source_t){.total = total, .then = then};
-    stream_body_init(&self->body, fill, &self->source);
+    stream_body_init(&self->body, fill, &self->source, STREAM_FILL_BYTES);
     svc_buf_init(&self->scratch, STREAM_FILL_MAX_BYTES);
     svc_buf_init(&self->received, RECEIVED_MAX_BYTES);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, self->fds), 0);
