@@ -34,6 +34,7 @@ answer_new(const answer_row_t *row, bool is_known, const answer_out_t *out, void
     self->stop_wanted = row->stop_wanted;
     self->stop_alone = row->stop_alone;
     self->llm = row->llm;
+    self->taken_ms = is_known ? 0 : out->mono_ms(arg);
     svc_buf_init(&self->tail, ANSWER_TAIL_MAX_BYTES);
     svc_buf_init(&self->end.bytes, PROTO_PIECE_MAX_BYTES);
     return self;
@@ -491,7 +492,7 @@ answer_on_stall(answer_t *self)
     uint64_t now = self->out->mono_ms(self->arg);
 
     if (self->phase == PHASE_TAIL)
-        self->tail_ms = now + ANSWER_TAIL_MS;
+        self->tail_ms = answer_tail_until(self);
     if (self->silence_ms != 0)
         self->silence_ms = now + ANSWER_SILENCE_MS;
     if (self->unsaved_ms != 0)

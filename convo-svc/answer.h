@@ -18,6 +18,8 @@
 
 #define ANSWER_RESTART_MS 120000 /* after the question no new generation begins */
 #define ANSWER_TAIL_MS    1000   /* after a loss: how long tails are taken */
+#define ANSWER_TAKEN_MS \
+    5000 /* after a take-over: so long gateways need to find us before they hand in tails */
 #define ANSWER_TAIL_MAX_BYTES \
     (256u << 10) /* nobody was shown more past the journal than 64 KB */
 #define ANSWER_RETRY_MS \

@@ -194,6 +194,15 @@ answer_try_restart(answer_t *self)
         self->next_fence = job.new_fence;
 }
 
+uint64_t
+answer_tail_until(const answer_t *self)
+{
+    uint64_t until = self->out->mono_ms(self->arg) + ANSWER_TAIL_MS;
+    uint64_t found = self->taken_ms + ANSWER_TAKEN_MS;
+
+    return self->taken_ms != 0 && found > until ? found : until;
+}
+
 /* Its llm-svc is lost: decides what becomes of it. */
 void
 answer_judge(answer_t *self)
@@ -208,7 +217,7 @@ answer_judge(answer_t *self)
         return;
     if (self->state == ANSWER_STREAMING) {
         self->phase = PHASE_TAIL;
-        self->tail_ms = self->out->mono_ms(self->arg) + ANSWER_TAIL_MS;
+        self->tail_ms = answer_tail_until(self);
         self->unsaved_ms = 0; /* gateways that were refused must hear of the loss */
         svc_buf_clear(&self->tail);
         answer_tell_change(self);

@@ -69,9 +69,10 @@ struct answer {
     uint64_t alone_ms; /* monotonic: nobody watches since then; 0: somebody does */
     uint64_t
         silence_ms; /* monotonic: from then on an llm-svc that is not up counts as lost; 0: not */
-    uint64_t tail_ms; /* monotonic: end of PHASE_TAIL */
-    svc_buf_t tail;   /* what gateways handed in, from `length` on */
-    answer_end_t end; /* of PHASE_END and PHASE_OVER */
+    uint64_t tail_ms;  /* monotonic: end of PHASE_TAIL */
+    uint64_t taken_ms; /* monotonic: when it was taken over; 0: it was asked here */
+    svc_buf_t tail;    /* what gateways handed in, from `length` on */
+    answer_end_t end;  /* of PHASE_END and PHASE_OVER */
 };
 
 /* Tries again in ANSWER_RETRY_MS what the present phase wants. */
@@ -97,6 +98,9 @@ void answer_begin_look(answer_t *self);
 
 /* Opens a call that goes on at `length`, now or when its llm-svc is there. */
 void answer_attach(answer_t *self);
+
+/* Until when tails are taken of an answer whose llm-svc is lost now. */
+uint64_t answer_tail_until(const answer_t *self);
 
 /* Its llm-svc is lost: decides what becomes of it. */
 void answer_judge(answer_t *self);

@@ -117,6 +117,7 @@ answers_add(answers_t *self, const answer_row_t *row, bool is_known)
     live = svc_alloc(sizeof(*live));
     live->table = self;
     live->answer = answer_new(row, is_known, &answers_out, live);
+    live->born = self->looks;
     svc_table_add(&self->by_handle, &live->by_handle, ++self->handles);
     svc_table_add(&self->by_conversation, &live->by_conversation, row->conversation);
     bucket = bucket_of(self, row->stream);
@@ -299,6 +300,37 @@ answers_delete(answers_t *self, answer_t *answer)
     answer_delete(answer);
     answers_sweep(self, live);
 }
+
+/* --- looks ------------------------------------------------------------------------------------ */
+
+uint64_t
+answers_begin_look(answers_t *self)
+{
+    return ++self->looks;
+}
+
+bool
+answers_see(answers_t *self, const answer_row_t *row, uint64_t look)
+{
+    live_t *live = find_stream(self, row->stream);
+
+    if (live == NULL || answer_term(live->answer) < row->term)
+        return false;
+    live->seen = look;
+    if (row->stop_wanted)
+        answers_stop(self, live->answer);
+    return true;
+}
+
+void
+answers_doubt_unseen(answers_t *self, uint64_t look)
+{
+    for (live_t *live = self->first; live != NULL; live = live->next)
+        if (live->born < look && live->seen != look && !answer_is_writing(live->answer))
+            answer_doubt(live->answer);
+}
+
+/* --- llm-svc ---------------------------------------------------------------------------------- */
 
 /* Remembers that an llm-svc was lost, or that it has come back. */
 static void

@@ -59,6 +59,15 @@ void answers_unwatch(answers_t *self, answer_t *answer, const svc_call_t *by);
 void answers_stop(answers_t *self, answer_t *answer);
 void answers_delete(answers_t *self, answer_t *answer);
 
+/* A look at what the database counts as ours begins; gives its number, from 1. */
+uint64_t answers_begin_look(answers_t *self);
+
+/* One of ours, as that look saw it: stops it if that is wanted. False: it is not here, or only with an older term. */
+bool answers_see(answers_t *self, const answer_row_t *row, uint64_t look);
+
+/* That look has seen all of ours: those that were here before it began and that it has not seen are doubted. */
+void answers_doubt_unseen(answers_t *self, uint64_t look);
+
 /* svc_peer_event_fn of the llm-svc; arg is the table. */
 void answers_on_llm(void *arg, svc_peer_event event, uint64_t instance);
 

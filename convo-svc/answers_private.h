@@ -26,6 +26,8 @@ typedef struct live {
     uint64_t prompt_fence;            /* of the prompt that is being built */
     svc_str ready; /* the prompt came with the question; set only inside answers_begin */
     char trace[PROTO_TRACE_BYTES]; /* of the question, for the calls to llm-svc */
+    uint64_t born;                 /* looks that had begun when it was added */
+    uint64_t seen; /* number of the last look that has seen it among ours */
     bool
         has_trace; /* the question was asked of this process, and its caller was still there */
 } live_t;
@@ -42,6 +44,7 @@ struct answers {
     svc_buf_t out;                   /* an encoded job */
     proto_arena_t *arena;            /* owned; of results */
     uint64_t lost[ANSWERS_LOST_MAX]; /* a ring; 0: nothing */
+    uint64_t looks;                  /* begun so far */
     size_t next_lost;                /* place in it */
     uint64_t handles;                /* source of handles */
     uint64_t timer;                  /* of the tick */

@@ -62,18 +62,23 @@ reader_threads(const svc_config_t *config)
 {
     size_t n = config->sqlite_max_open_conns > 1 ? config->sqlite_max_open_conns - 1 : 1;
 
+    if (config->storage_driver == SVC_STORAGE_POSTGRESQL) /* the lookups have one, too */
+        return config->storage_postgresql_pool > 1 ? config->storage_postgresql_pool - 1
+                                                   : 1;
     if (config->sqlite_max_idle_conns > 0 && n > config->sqlite_max_idle_conns)
         n = config->sqlite_max_idle_conns;
     return n > CONVO_READERS_MAX ? CONVO_READERS_MAX : n;
 }
 
 static convo_place_t
-place_of(const convo_t *self)
+place_of(convo_t *self)
 {
     return (convo_place_t){
         .driver = self->ctx->config->storage_driver,
         .path = self->db_path,
         .url = self->ctx->config->storage_postgresql_url,
+        .stop = &self->stop,
+        .away = &self->away,
     };
 }
 
@@ -108,7 +113,9 @@ start_workers(convo_t *self, char **error)
         .seal = &self->seal,
         .system_prompt = svc_str_c(config->convo_system_prompt),
         .instance = self->ctx->instance,
-        .conn_lifetime_ms = (uint64_t)config->sqlite_conn_max_lifetime * 1000,
+        .conn_lifetime_ms = config->storage_driver == SVC_STORAGE_SQLITE
+                                ? (uint64_t)config->sqlite_conn_max_lifetime * 1000
+                                : 0,
         .plain_paths = config->test_plain_paths,
     };
     self->writer = svc_pool_new(self->ctx, &writer, &self->workers, error);
@@ -145,15 +152,18 @@ take_up(void *arg, const answer_row_t *row)
     return RC_OK;
 }
 
-/* Takes up the answers that an earlier start left unfinished. */
+/* Takes up the answers that an earlier start left unfinished: the writer has made them ours when it opened the database. With
+ * PostgreSQL they may be others': then the lease decides. */
 static bool
 recover(convo_t *self, char **error)
 {
-    convo_store_t *store = convo_store_open(&self->workers.place, STORE_READ,
-                                            self->ctx->log, error);
+    convo_store_t *store;
     svc_rc rc;
 
     self->answers = answers_new(self->ctx);
+    if (self->ctx->config->storage_driver != SVC_STORAGE_SQLITE)
+        return true;
+    store = convo_store_open(&self->workers.place, STORE_READ, self->ctx->log, error);
     if (store == NULL)
         return false;
     rc = store->api->answer_unfinished(store, take_up, self->answers);
@@ -164,6 +174,22 @@ recover(convo_t *self, char **error)
         svc_log_info(self->ctx->log, "%zu unfinished answers are taken up",
                      answers_count(self->answers));
     return rc == RC_OK;
+}
+
+static bool
+take_lease(convo_t *self, char **error)
+{
+    if (self->ctx->config->storage_driver == SVC_STORAGE_SQLITE)
+        return true;
+    self->lease = convo_lease_new(self->ctx, self->answers, &self->workers,
+                                  &convo_lease_usual_times, error);
+    return self->lease != NULL;
+}
+
+bool
+convo_holds_answers(const convo_t *self)
+{
+    return self->lease == NULL || convo_lease_holds(self->lease);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -189,6 +215,8 @@ convo_new(svc_ctx_t *ctx, char **error)
     if (self->llm == NULL)
         goto fail;
     answers_set(self->answers, self->server, self->writer, self->reader, self->llm);
+    if (!take_lease(self, error))
+        goto fail;
     answers_begin_all(self->answers);
     return self;
 fail:
@@ -196,13 +224,28 @@ fail:
     return NULL;
 }
 
+/* Has everything been taken over that somebody takes? Nothing is awaited that does not come. */
+static bool
+is_handed_over(convo_t *self)
+{
+    size_t n = answers_count(self->answers);
+    uint64_t now = svc_loop_now_ms(self->ctx->loop);
+
+    if (self->handover_ms == 0 || n < self->handover_n)
+        self->handover_ms = now + CONVO_HANDOVER_MS;
+    self->handover_n = n;
+    return n == 0 || now >= self->handover_ms;
+}
+
 static void
 look_whether_done(void *arg, short events)
 {
     convo_t *self = arg;
+    bool is_done = self->lease != NULL ? is_handed_over(self)
+                                       : answers_busy(self->answers) == 0;
 
     (void)events;
-    if (svc_pool_load(self->writer) == 0 && answers_busy(self->answers) == 0)
+    if (is_done && self->n_asking == 0 && svc_pool_load(self->writer) == 0)
         svc_loop_stop(self->ctx->loop);
 }
 
@@ -211,6 +254,8 @@ convo_drain(convo_t *self)
 {
     self->is_draining = true;
     svc_server_set_draining(self->server);
+    if (self->lease != NULL)
+        convo_lease_drop(self->lease);
     self->drain_timer = svc_loop_every(self->ctx->loop, DRAIN_LOOK_MS, look_whether_done,
                                        self);
 }
@@ -222,8 +267,10 @@ convo_destroy(convo_t **self_p)
 
     if (self == NULL)
         return;
+    atomic_store(&self->stop, true);
     svc_loop_cancel(self->ctx->loop, self->drain_timer);
     convo_drop_held(self);
+    convo_lease_destroy(&self->lease);
     answers_destroy(&self->answers);
     svc_peers_destroy(&self->llm);
     svc_server_destroy(&self->server);

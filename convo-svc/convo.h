@@ -11,6 +11,7 @@
 #include "answers.h"
 #include "convo_cache.h"
 #include "convo_jobs.h"
+#include "convo_lease.h"
 #include "svc/svc_table.h"
 
 #define CONVO_WRITES_MAX   8192 /* jobs that wait for the writer; one more is RC_BUSY */
@@ -22,6 +23,9 @@
 #define CONVO_HELD_MAX_BYTES \
     (16u << 20) /* of all of them: two of the longest, or 256 of 64 KB */
 
+#define CONVO_HANDOVER_MS \
+    3000 /* at the end: answers that nobody takes for so long are left in the database */
+
 typedef struct convo_held convo_held_t;
 
 typedef struct convo {
@@ -30,6 +34,8 @@ typedef struct convo {
     int lock_fd;             /* of the database, -1: not locked */
     seal_t seal;             /* of api keys */
     convo_workers_t workers; /* what writer and readers are given */
+    atomic_bool stop;        /* nobody waits for a database that is away any more */
+    atomic_bool away;        /* the writer waits to hear what became of a commit */
     svc_pool_t *writer;      /* owned: one thread */
     svc_pool_t *reader;      /* owned */
     svc_pool_t *lookup;      /* owned: one thread, for the heads */
@@ -39,6 +45,7 @@ typedef struct convo {
     svc_server_t *server; /* owned */
     svc_peers_t *llm;     /* owned */
     answers_t *answers;   /* owned */
+    convo_lease_t *lease; /* owned; NULL with SQLite: nobody else can own anything */
     proto_arena_t *arena; /* of results */
     svc_table_t lookups;  /* owns the histories that the cache is asked for, by call */
     size_t n_asking;      /* questions on their way to the database */
@@ -47,6 +54,9 @@ typedef struct convo {
     size_t held_bytes;    /* of their bodies, at most CONVO_HELD_MAX_BYTES */
     uint64_t held_timer;  /* looks at them; 0: there are none */
     bool is_draining;     /* no new questions */
+    uint64_t
+        handover_ms;   /* monotonic: the hand-over ends then, unless an answer is taken */
+    size_t handover_n; /* answers that were left when that was set */
     uint64_t drain_timer; /* looks whether all is done; 0: none */
 } convo_t;
 
@@ -54,7 +64,8 @@ typedef struct convo {
  * NULL with *error (free() it): one line that says why. */
 convo_t *convo_new(svc_ctx_t *ctx, char **error);
 
-/* Takes no more questions, and stops the loop when nothing is under way any more. */
+/* Takes no more questions, and stops the loop when nothing is under way any more: with SQLite when the answers that are being
+ * written have ended, with PostgreSQL when others have taken them over. */
 void convo_drain(convo_t *self);
 
 /* Commits what is queued, closes everything and sets *self_p to NULL. NULL-safe. */
@@ -66,6 +77,9 @@ extern const svc_op_t convo_ops[];
 /* Handlers of answers, for the table. */
 svc_handler_fn convo_on_ask, convo_on_retry, convo_on_watch, convo_on_unwatch,
     convo_on_active, convo_on_read, convo_on_tail, convo_on_stop;
+
+/* May be told from memory what an answer that lives here is? (Else only the database knows whose it is.) */
+bool convo_holds_answers(const convo_t *self);
 
 /* Gives the body of a call to a pool and keeps the call: `done` gets the service and the call's handle.
  * RC_LATER, or why not. */

@@ -32,9 +32,12 @@ svc_rc
 convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
               svc_pool_done_fn *done)
 {
-    svc_rc rc = svc_pool_submit(pool, kind, svc_call_body(call), done, self,
-                                svc_call_id(call));
+    svc_rc rc;
 
+    /* What became of the last commit is not known: nobody waits behind it. */
+    if (pool == self->writer && atomic_load(&self->away))
+        return RC_UNAVAILABLE;
+    rc = svc_pool_submit(pool, kind, svc_call_body(call), done, self, svc_call_id(call));
     return rc == RC_OK ? RC_LATER : rc;
 }
 

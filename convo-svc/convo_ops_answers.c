@@ -21,6 +21,8 @@ show(convo_t *self, svc_call_t *call, const answer_row_t *row)
     status_rep_t status = answer_status(row);
     svc_rc rc;
 
+    if (!convo_holds_answers(self))
+        answer = NULL;
     if (answer_state_is_terminal(row->state) ||
         (answer == NULL && is_elsewhere(self, row))) {
         svc_call_finish(call, RC_OK, &status);
@@ -100,6 +102,8 @@ convo_commit_ask(convo_t *self, uint32_t kind, uint64_t call_id, svc_str body)
 
     if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
         return RC_BUSY;
+    if (atomic_load(&self->away))
+        return RC_UNAVAILABLE;
     rc = svc_pool_submit(self->writer, kind, body,
                          kind == WRITE_ASK ? on_asked : on_retried, self, call_id);
     if (rc == RC_OK)
@@ -199,7 +203,7 @@ convo_on_watch(void *arg, svc_call_t *call, const void *arg_req, void *rep)
         answer = answers_by_stream(self->answers, req->stream);
     else
         answer = answers_by_conversation(self->answers, req->conversation);
-    if (answer == NULL)
+    if (answer == NULL || !convo_holds_answers(self))
         return convo_pass_on(self, self->reader, READ_STATUS, call, on_first_status);
     if (answer_user(answer) != req->user ||
         answer_conversation(answer) != req->conversation)

@@ -301,28 +301,55 @@ run_job(reader_t *self, const svc_job_t *job, svc_buf_t *out)
     return rc == RC_OK ? kinds[kind].handle(self, &arg, out) : rc;
 }
 
+static svc_rc
+begin(reader_t *self)
+{
+    svc_rc rc = refresh(self);
+
+    return rc == RC_OK ? self->store->api->begin(self->store, false) : rc;
+}
+
+static void
+end(reader_t *self, svc_rc begun)
+{
+    if (begun == RC_OK)
+        self->store->api->rollback(self->store); /* it only read */
+}
+
+/* Does one job in a transaction that has begun (*begun). When the database turns out to be away it is tried once more: a
+ * server that was restarted is found by a new connection. */
+static svc_rc
+run_job_again(reader_t *self, const svc_job_t *job, svc_rc *begun, svc_buf_t *out)
+{
+    svc_rc rc = *begun == RC_OK ? run_job(self, job, out) : *begun;
+
+    if (rc != RC_UNAVAILABLE && rc != RC_BUSY)
+        return rc;
+    end(self, *begun);
+    *begun = begin(self);
+    svc_buf_clear(out);
+    return *begun == RC_OK ? run_job(self, job, out) : *begun;
+}
+
 void
 convo_reader_work(void *state, svc_job_t *const *jobs, size_t n)
 {
     reader_t *self = state;
-    svc_rc begun = refresh(self);
+    svc_rc begun = begin(self);
 
-    if (begun == RC_OK)
-        begun = self->store->api->begin(self->store, false);
     for (size_t i = 0; i < n; i++) {
         svc_buf_t *out = &self->out;
         svc_rc rc;
 
         svc_buf_clear(out);
-        rc = begun == RC_OK ? run_job(self, jobs[i], out) : begun;
+        rc = run_job_again(self, jobs[i], &begun, out);
         svc_job_done(jobs[i], rc, rc == RC_OK ? svc_buf_str(out) : (svc_str){NULL, 0});
         if (out->cap > OUT_KEEP_BYTES) {
             svc_buf_fini(out);
             svc_buf_init(out, PROTO_MESSAGE_MAX_BYTES);
         }
     }
-    if (begun == RC_OK)
-        self->store->api->rollback(self->store); /* it only read */
+    end(self, begun);
 }
 
 void *

@@ -17,7 +17,8 @@
 #define HASH_BYTES 32
 #define READY_MESSAGES_MAX \
     16 /* before a question whose prompt is made here: some pages are read for each */
-#define BATCH_TRIES 5 /* of a transaction that others are in the way of */
+#define TAKE_MAX    256 /* answers taken over by one statement */
+#define BATCH_TRIES 5   /* of a transaction that others are in the way of */
 #define ID_TRIES \
     8 /* of a random conversation id; one is enough but for a broken generator */
 
@@ -80,7 +81,7 @@ static svc_rc
 find_created(writer_t *self, const conversation_row_t *row, create_rep_t *out)
 {
     created_t created = {.hash = row->body_hash};
-    svc_rc rc = row->key.n == 0 || self->store->api->conversation_of_key == NULL
+    svc_rc rc = row->key.n == 0
                     ? RC_NOT_FOUND
                     : self->store->api->conversation_of_key(
                           self->store, row->user, row->key, take_created, &created);
@@ -238,7 +239,7 @@ join(writer_t *self, wanted_t *wanted)
     convo_store_t *store = self->store;
     svc_rc rc = store->api->answer_get(store, wanted->stream, join_stream, wanted);
 
-    if (rc != RC_NOT_FOUND || wanted->key.n == 0 || store->api->answer_of_key == NULL)
+    if (rc != RC_NOT_FOUND || wanted->key.n == 0)
         return rc;
     rc = store->api->answer_of_key(store, wanted->conversation, wanted->key, join_key,
                                    wanted);
@@ -580,6 +581,52 @@ convo_writer_rest(void *state)
     self->store->api->tidy(self->store);
 }
 
+static svc_rc
+count_row(void *arg, const answer_row_t *row)
+{
+    (void)row;
+    ++*(size_t *)arg;
+    return RC_OK;
+}
+
+/* Makes the answers that an earlier start left unfinished ours: SQLite serves one process, so whoever owned them is gone. */
+static svc_rc
+take_over_all(writer_t *self)
+{
+    convo_store_t *store = self->store;
+    size_t n = TAKE_MAX;
+    svc_rc rc = RC_OK;
+
+    while (rc == RC_OK && n == TAKE_MAX) {
+        n = 0;
+        rc = store->api->answer_take_over(store, self->workers->instance, TAKE_MAX,
+                                          count_row, &n);
+        svc_metrics_add(self->workers->metrics, SVC_M_TAKEOVERS, n);
+    }
+    return rc;
+}
+
+/* The first transaction: are we who the database knows? */
+static svc_rc
+check_in(writer_t *self)
+{
+    convo_store_t *store = self->store;
+    svc_rc rc = RC_BUSY;
+
+    for (int i = 0; i < BATCH_TRIES && rc == RC_BUSY; i++) {
+        rc = store->api->begin(store, true);
+        if (rc == RC_OK)
+            rc = seal_check(self->workers->seal, store);
+        if (rc == RC_OK && self->workers->place.driver == SVC_STORAGE_SQLITE)
+            rc = take_over_all(self);
+        if (rc == RC_OK)
+            rc = store->api->commit(store);
+        else
+            store->api->rollback(store);
+    }
+    return rc;
+}
+
 void *
 convo_writer_open(void *arg, char **error)
 {
@@ -599,11 +646,7 @@ convo_writer_open(void *arg, char **error)
         convo_writer_close(self);
         return NULL;
     }
-    rc = self->store->api->begin(self->store, true);
-    if (rc == RC_OK)
-        rc = seal_check(self->workers->seal, self->store);
-    if (rc == RC_OK)
-        rc = self->store->api->commit(self->store);
+    rc = check_in(self);
     if (rc != RC_OK) {
         if (asprintf(error,
                      rc == RC_INVALID
