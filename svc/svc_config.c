@@ -399,10 +399,11 @@ check_bus(build_t *self)
     } binds[] = {{"bus.auth.bind", config->bus_auth.bind},
                  {"bus.convo.bind", config->bus_convo.bind},
                  {"bus.llm.bind", config->bus_llm.bind},
-                 {"bus.tokens.bind", config->bus_tokens.bind}};
+                 {"bus.tokens.bind", config->bus_tokens.bind},
+                 {"bus.gateway.bind", config->bus_gateway_bind}};
 
     for (size_t i = 0; i < SVC_COUNT(binds); i++) {
-        if (svc_config_is_loopback(binds[i].endpoint))
+        if (binds[i].endpoint[0] == '\0' || svc_config_is_loopback(binds[i].endpoint))
             continue;
         if (!config->bus_insecure)
             return fail_key(

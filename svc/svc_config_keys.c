@@ -80,14 +80,14 @@ const config_key_t svc_config_keys[] = {
 
     {"llm.max_answer_bytes", CONFIG_U64, "16777216", 1, PROTO_ANSWER_MAX_BYTES, "bytes", "a longer answer ends there, with finish reason length", AT(llm_max_answer_bytes), NULL},
 
-    {"bus.auth.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7101", 0, TEXT_MAX, "", "where auth-svc listens", AT(bus_auth.bind), NULL},
-    {"bus.auth.connect", CONFIG_ENDPOINT, "tcp://127.0.0.1:7101", 0, TEXT_MAX, "", "where its callers find it", AT(bus_auth.connect), NULL},
-    {"bus.convo.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7102", 0, TEXT_MAX, "", "where convo-svc listens", AT(bus_convo.bind), NULL},
-    {"bus.convo.connect", CONFIG_ENDPOINT, "tcp://127.0.0.1:7102", 0, TEXT_MAX, "", "where its callers find it", AT(bus_convo.connect), NULL},
-    {"bus.llm.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7103", 0, TEXT_MAX, "", "where llm-svc listens", AT(bus_llm.bind), NULL},
-    {"bus.llm.connect", CONFIG_ENDPOINT, "tcp://127.0.0.1:7103", 0, TEXT_MAX, "", "where its callers find it", AT(bus_llm.connect), NULL},
-    {"bus.tokens.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7104", 0, TEXT_MAX, "", "where llm-svc publishes pieces of answers", AT(bus_tokens.bind), NULL},
-    {"bus.tokens.connect", CONFIG_ENDPOINT, "tcp://127.0.0.1:7104", 0, TEXT_MAX, "", "where gateways subscribe to them", AT(bus_tokens.connect), NULL},
+    {"bus.auth.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7101", 1, TEXT_MAX, "", "where auth-svc listens", AT(bus_auth.bind), NULL},
+    {"bus.auth.connect", CONFIG_ENDPOINTS, "tcp://127.0.0.1:7101", 1, TEXT_MAX, "", "where its callers find it: tcp://host:port, several by commas; a name stands for all its addresses", AT(bus_auth.connect), NULL},
+    {"bus.convo.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7102", 1, TEXT_MAX, "", "where convo-svc listens", AT(bus_convo.bind), NULL},
+    {"bus.convo.connect", CONFIG_ENDPOINTS, "tcp://127.0.0.1:7102", 1, TEXT_MAX, "", "where its callers find it: tcp://host:port, several by commas; a name stands for all its addresses", AT(bus_convo.connect), NULL},
+    {"bus.llm.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7103", 1, TEXT_MAX, "", "where llm-svc listens", AT(bus_llm.bind), NULL},
+    {"bus.llm.connect", CONFIG_ENDPOINTS, "tcp://127.0.0.1:7103", 1, TEXT_MAX, "", "where its callers find it: tcp://host:port, several by commas; a name stands for all its addresses", AT(bus_llm.connect), NULL},
+    {"bus.tokens.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7104", 1, TEXT_MAX, "", "where llm-svc publishes pieces of answers", AT(bus_tokens.bind), NULL},
+    {"bus.tokens.connect", CONFIG_ENDPOINTS, "tcp://127.0.0.1:7104", 1, TEXT_MAX, "", "where gateways subscribe to them, likewise", AT(bus_tokens.connect), NULL},
     {"bus.gateway.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7100", 0, TEXT_MAX, "", "where a gateway tells its counters; empty: nowhere", AT(bus_gateway_bind), NULL},
     {"bus.insecure", CONFIG_BOOL, "false", 0, 0, "", "allow a bus off loopback, which is not encrypted", AT(bus_insecure), NULL},
 

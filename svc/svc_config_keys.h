@@ -9,20 +9,21 @@
 #include "svc/svc_config.h"
 
 typedef enum {
-    CONFIG_STRING,   /* char *: one line of text */
-    CONFIG_TEXT,     /* char *: text that may have several lines */
-    CONFIG_SECRET,   /* char *: one line that is never shown */
-    CONFIG_U32,      /* uint32_t */
-    CONFIG_U64,      /* uint64_t */
-    CONFIG_REAL,     /* double */
-    CONFIG_BOOL,     /* bool */
-    CONFIG_CHOICE,   /* int: index into `choices` */
-    CONFIG_LIST,     /* svc_strings_t */
-    CONFIG_CIDRS,    /* svc_strings_t of address ranges */
-    CONFIG_LISTEN,   /* server_host and server_port */
-    CONFIG_ENDPOINT, /* char *: tcp://host:port */
-    CONFIG_ADDRESS,  /* char *: host:port, or empty */
-    CONFIG_URL,      /* char *: http:// or https://, without trailing slashes */
+    CONFIG_STRING,    /* char *: one line of text */
+    CONFIG_TEXT,      /* char *: text that may have several lines */
+    CONFIG_SECRET,    /* char *: one line that is never shown */
+    CONFIG_U32,       /* uint32_t */
+    CONFIG_U64,       /* uint64_t */
+    CONFIG_REAL,      /* double */
+    CONFIG_BOOL,      /* bool */
+    CONFIG_CHOICE,    /* int: index into `choices` */
+    CONFIG_LIST,      /* svc_strings_t */
+    CONFIG_CIDRS,     /* svc_strings_t of address ranges */
+    CONFIG_LISTEN,    /* server_host and server_port */
+    CONFIG_ENDPOINT,  /* char *: tcp://host:port, or (min 0) empty */
+    CONFIG_ENDPOINTS, /* char *: one or more of them by commas, without spaces */
+    CONFIG_ADDRESS,   /* char *: host:port, or empty */
+    CONFIG_URL,       /* char *: http:// or https://, without trailing slashes */
 } config_type;
 
 typedef struct {

@@ -246,19 +246,56 @@ set_listen(svc_config_t *config, svc_str text, char **expected_p)
 }
 
 static bool
-set_endpoint(char **at, svc_str text, char **expected_p)
+is_endpoint(svc_str text)
 {
     svc_str prefix = SVC_LIT("tcp://");
     svc_str host;
     uint64_t port;
 
+    return text.n >= prefix.n && memcmp(text.p, prefix.p, prefix.n) == 0 &&
+           split_address((svc_str){text.p + prefix.n, text.n - prefix.n}, &host, &port);
+}
+
+static bool
+set_endpoint(const config_key_t *key, char **at, svc_str text, char **expected_p)
+{
+    if (text.n == 0 && key->min == 0) {
+        replace(at, text);
+        return true;
+    }
     if (text.n > 0 && memchr(text.p, ',', text.n) != NULL)
-        return expected(expected_p, "one tcp://host:port, several are not supported yet");
-    if (text.n < prefix.n || memcmp(text.p, prefix.p, prefix.n) != 0 ||
-        !split_address((svc_str){text.p + prefix.n, text.n - prefix.n}, &host, &port))
+        return expected(expected_p, "one tcp://host:port");
+    if (!is_endpoint(text))
         return expected(expected_p, "tcp://host:port");
     replace(at, text);
     return true;
+}
+
+static bool
+set_endpoints(char **at, svc_str text, char **expected_p)
+{
+    svc_buf_t kept;
+    size_t from = 0;
+    bool good = true;
+
+    svc_buf_init(&kept, text.n + 1);
+    while (good && from <= text.n) {
+        svc_str item = {text.p + from, 0};
+        while (from + item.n < text.n && item.p[item.n] != ',')
+            item.n++;
+        from += item.n + 1;
+        for (; item.n > 0 && item.p[0] == ' '; item.n--)
+            item.p++;
+        while (item.n > 0 && item.p[item.n - 1] == ' ')
+            item.n--;
+        good = is_endpoint(item) &&
+               (kept.n == 0 || svc_buf_add_str(&kept, SVC_LIT(",")) == RC_OK) &&
+               svc_buf_add_str(&kept, item) == RC_OK;
+    }
+    if (good)
+        replace(at, svc_buf_str(&kept));
+    svc_buf_fini(&kept);
+    return good || expected(expected_p, "tcp://host:port, or several by commas");
 }
 
 static bool
@@ -379,8 +416,8 @@ set_list(const config_key_t *key, void *base, svc_str text, char **expected_p)
 static bool
 is_address(const config_key_t *key)
 {
-    return key->type == CONFIG_ENDPOINT || key->type == CONFIG_ADDRESS ||
-           key->type == CONFIG_URL;
+    return key->type == CONFIG_ENDPOINT || key->type == CONFIG_ENDPOINTS ||
+           key->type == CONFIG_ADDRESS || key->type == CONFIG_URL;
 }
 
 bool
@@ -404,7 +441,8 @@ svc_config_set(const config_key_t *key, void *base, svc_str text, char **expecte
     case CONFIG_LIST:
     case CONFIG_CIDRS: return set_list(key, base, text, expected_p);
     case CONFIG_LISTEN: return set_listen(base, text, expected_p);
-    case CONFIG_ENDPOINT: return set_endpoint(at, text, expected_p);
+    case CONFIG_ENDPOINT: return set_endpoint(key, at, text, expected_p);
+    case CONFIG_ENDPOINTS: return set_endpoints(at, text, expected_p);
     case CONFIG_ADDRESS: return set_address(at, text, expected_p);
     case CONFIG_URL: return set_url(at, text, expected_p);
     }

@@ -297,10 +297,16 @@ endpoints_are_one_tcp_host_and_port(void **state)
         char yaml[64];
 
         (void)snprintf(yaml, sizeof(yaml), "bus: {auth: {connect: %s}}", bad[i]);
-        assert_refused(yaml, "bus.auth.connect: expected tcp://host:port, got");
+        assert_refused(
+            yaml,
+            "bus.auth.connect: expected tcp://host:port, or several by commas, got");
     }
-    assert_refused("bus: {auth: {connect: 'tcp://a:1,tcp://b:1'}}",
-                   "expected one tcp://host:port, several are not supported yet");
+    assert_refused("bus: {auth: {bind: 'tcp://a:1,tcp://b:1'}}",
+                   "expected one tcp://host:port");
+    config = good("bus: {auth: {connect: 'tcp://a:1, tcp://b:1'}, gateway: {bind: ''}}");
+    assert_string_equal(config->bus_auth.connect, "tcp://a:1,tcp://b:1");
+    assert_string_equal(config->bus_gateway_bind, "");
+    svc_config_destroy(&config);
     config = good(
         "bus: {convo: {connect: 'tcp://convo-svc:7102'}, auth: {bind: 'tcp://[::1]:7'}}");
     assert_string_equal(config->bus_convo.connect, "tcp://convo-svc:7102");

@@ -311,7 +311,7 @@ endpoints_and_addresses_have_a_host_and_a_port(void **state)
     static const char *const bad[] = {"h",    ":1",     "h:",    "h:0",   "h:65536",
                                       "h:1x", "h: 1",   "a/b:1", "a b:1", "::1:7",
                                       "[]:7", "[::1:7", "a@b:1", "'a':1", "\"a\":1"};
-    config_key_t key = {.path = "k", .unit = "", .max = 100};
+    config_key_t key = {.path = "k", .unit = "", .min = 1, .max = 100};
     values_t values = {.text = svc_str_dup(SVC_LIT("kept"))};
 
     (void)state;
@@ -326,9 +326,11 @@ endpoints_and_addresses_have_a_host_and_a_port(void **state)
         assert_refused(&key, &values, svc_str_c(bad[i]), "tcp://host:port");
         assert_string_equal(values.text, "kept");
     }
-    assert_refused(&key, &values, SVC_LIT("tcp://a:1,tcp://b:1"),
-                   "one tcp://host:port, several are not supported yet");
+    assert_refused(&key, &values, SVC_LIT("tcp://a:1,tcp://b:1"), "one tcp://host:port");
     assert_refused(&key, &values, SVC_LIT(""), "tcp://host:port");
+    key.min = 0;
+    assert_true(set(&key, &values, SVC_LIT("")));
+    assert_string_equal(values.text, "");
     for (size_t i = 0; i < SVC_COUNT(good); i++) {
         char endpoint[64];
 
@@ -341,6 +343,40 @@ endpoints_and_addresses_have_a_host_and_a_port(void **state)
     }
     assert_true(set(&key, &values, SVC_LIT("")));
     assert_string_equal(values.text, "");
+    free(values.text);
+}
+
+static void
+endpoints_of_replicas_stand_between_commas(void **state)
+{
+    static const char *const good[][2] = {
+        {"tcp://h:1", "tcp://h:1"},
+        {"tcp://h:1,tcp://[::1]:2", "tcp://h:1,tcp://[::1]:2"},
+        {"  tcp://h:1 ,  tcp://i:2,tcp://h:1 ", "tcp://h:1,tcp://i:2,tcp://h:1"}};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      ",",
+                                      "tcp://h:1,",
+                                      ",tcp://h:1",
+                                      "tcp://h:1,,tcp://i:1",
+                                      "tcp://h:1;tcp://i:1",
+                                      "tcp://h:1,i:1",
+                                      "tcp://h:1 tcp://i:1",
+                                      "tcp://h:1, "};
+    config_key_t key = {
+        .path = "k", .unit = "", .min = 1, .max = 100, .type = CONFIG_ENDPOINTS};
+    values_t values = {.text = svc_str_dup(SVC_LIT("kept"))};
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(bad); i++) {
+        assert_refused(&key, &values, svc_str_c(bad[i]),
+                       "tcp://host:port, or several by commas");
+        assert_string_equal(values.text, "kept");
+    }
+    for (size_t i = 0; i < SVC_COUNT(good); i++) {
+        assert_true(set(&key, &values, svc_str_c(good[i][0])));
+        assert_string_equal(values.text, good[i][1]);
+    }
     free(values.text);
 }
 
@@ -511,6 +547,7 @@ main(void)
         cmocka_unit_test(texts_keep_their_length),
         cmocka_unit_test(
             a_listening_address_is_a_port_or_an_address_of_this_machine_and_a_port),
+        cmocka_unit_test(endpoints_of_replicas_stand_between_commas),
         cmocka_unit_test(endpoints_and_addresses_have_a_host_and_a_port),
         cmocka_unit_test(a_url_has_a_host_no_query_and_loses_its_last_slashes),
         cmocka_unit_test(loopback_is_what_no_other_machine_reaches),
