@@ -156,7 +156,8 @@ status_of(const answer_t *self)
         .fence = self->fence,
         .owner = self->owner,
         .llm = self->is_searching ? 0 : self->llm,
-        .lost = self->phase == PHASE_TAIL,
+        .lost = self->phase == PHASE_TAIL ||
+                (self->phase == PHASE_END && self->end.is_loss),
     };
 
     if (answer_state_is_terminal(self->state)) {

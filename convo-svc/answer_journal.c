@@ -358,6 +358,7 @@ answer_end_tail(answer_t *self)
 {
     answer_set_end(self, self->stop_wanted ? ANSWER_STOPPED : ANSWER_INTERRUPTED, RC_LOST,
                    SVC_LIT("The process that wrote the answer was lost."));
+    self->end.is_loss = true;
     svc_buf_fini(&self->end.bytes);
     self->end.bytes = self->tail; /* the tail becomes the last piece */
     svc_buf_init(&self->tail, ANSWER_TAIL_MAX_BYTES);

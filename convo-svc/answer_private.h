@@ -29,6 +29,7 @@ typedef struct {
     usage_t usage;
     char *reason, *text; /* owned, NULL: empty */
     uint64_t retry_after_s;
+    bool is_loss; /* after PHASE_TAIL: what is shown now is stored by nobody */
 } answer_end_t;
 
 typedef struct {

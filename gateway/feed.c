@@ -257,6 +257,16 @@ settle_fence(feed_t *self, uint64_t fence)
     self->known = 0;
 }
 
+/* Text that came before the first status was shown to nobody. When that one tells of a loss, it must not be any more: whoever
+ * takes tails may have taken the last. */
+static void
+drop_past(feed_t *self, uint64_t length)
+{
+    if (feed_end(self) > length)
+        self->window.n = length > self->base ? (size_t)(length - self->base) : 0;
+    self->known = 0;
+}
+
 void
 feed_take_status(feed_t *self, const status_rep_t *status)
 {
@@ -268,6 +278,8 @@ feed_take_status(feed_t *self, const status_rep_t *status)
         settle_fence(self, status->fence);
     if (self->failed != RC_OK)
         return;
+    if (!mine->heard && status->lost && !answer_state_is_terminal(status->state))
+        drop_past(self, status->length);
     mine->heard = true;
     mine->message = status->message;
     mine->state = (answer_state)status->state;

@@ -115,6 +115,16 @@ take_error(live_feed_t *self, svc_rc rc, const error_rep_t *error)
     }
 }
 
+/* Only the owner knows of a loss: what others do not know must not let text out that nobody would store. So until an owner has
+ * been heard, and while the last one said `lost`, readers get what is stored. */
+static void
+doubt_status(const live_feed_t *self, status_rep_t *status)
+{
+    const feed_status_t *mine = feed_status(self->feed);
+
+    status->lost = status->lost || !mine->heard || mine->lost;
+}
+
 /* Takes what convo-svc says. `is_held`: and it will say more; else a status that is not
  * the last one was told by one that does not own the answer. */
 static void
@@ -126,9 +136,7 @@ take_status(live_feed_t *self, bool is_held, const status_rep_t *told, uint64_t 
     if (is_held)
         self->detached_ms = 0;
     else if (!answer_state_is_terminal(status.state)) {
-        /* Only the owner knows of a loss: what others do not know must not let text out
-         * that nobody would store. */
-        status.lost = status.lost || feed_status(self->feed)->lost;
+        doubt_status(self, &status);
         detach(self);
     }
     feed_take_status(self->feed, &status);
@@ -173,14 +181,17 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 }
 
 void
-live_feed_take_status(live_feed_t *self, const status_rep_t *status)
+live_feed_take_status(live_feed_t *self, const status_rep_t *told)
 {
+    status_rep_t status = *told;
     bool was_heard = feed_status(self->feed)->heard;
 
     if (live_feed_is_over(self))
         return;
-    if (!was_heard || answer_state_is_terminal(status->state)) {
-        feed_take_status(self->feed, status);
+    if (!was_heard || answer_state_is_terminal(status.state)) {
+        if (!answer_state_is_terminal(status.state))
+            doubt_status(self, &status); /* who told is not known here */
+        feed_take_status(self->feed, &status);
         self->heard_ms = live_feed_now_ms(self);
         if (feed_has_gap(self->feed))
             live_feed_fetch(self);

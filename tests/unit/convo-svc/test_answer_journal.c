@@ -596,6 +596,25 @@ a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends(void **state)
     assert_int_equal(answer_tail(self->answer, &tail), RC_CONFLICT);
 }
 
+/* One that was cut off only may be publishing still: who comes now must not be shown what nobody takes any more. */
+static void
+a_loss_is_told_until_its_end_is_stored(void **state)
+{
+    play_t *self = *state;
+
+    open_streaming(self);
+    play_down(self);
+    play_lose(self);
+    play_wait(self, 1100);
+    assert_true(self->has_step);
+    assert_int_equal(answer_watch(self->answer, 77), RC_OK);
+    assert_true(play_last_told(self)->lost);
+    assert_int_equal(play_last_told(self)->length, 5);
+    play_commit(self, RC_OK);
+    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
+    assert_false(play_last_told(self)->lost);
+}
+
 static void
 tails_are_bounded(void **state)
 {
@@ -664,6 +683,7 @@ main(void)
         TEST(an_end_of_somebody_else_is_given_up),
         TEST(a_refusal_that_overtakes_a_commit_ends_behind_its_bytes),
         TEST(a_streaming_answer_that_is_lost_takes_tails_for_a_second_and_ends),
+        TEST(a_loss_is_told_until_its_end_is_stored),
         TEST(tails_are_bounded),
         TEST(our_own_standstill_gives_tails_their_time_again),
     };

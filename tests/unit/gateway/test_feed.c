@@ -144,6 +144,26 @@ an_answer_that_is_given_up_grows_by_its_journal_only(void **state)
 }
 
 static void
+text_from_before_a_first_status_that_tells_of_a_loss_is_not_shown(void **state)
+{
+    feed_t *feed = feed_new(id);
+    status_rep_t lost = status(ANSWER_STREAMING, 3, 7);
+
+    (void)state;
+    lost.lost = true;
+    assert_int_equal(take(feed, text(7, 0, "abcdef")), FEED_GREW);
+    feed_take_status(feed, &lost);
+    assert_text(feed, 0, "abc"); /* nobody may be taking tails any more */
+    assert_int_equal(feed_end(feed), 3);
+    feed_take_status(feed, &(status_rep_t){.state = ANSWER_INTERRUPTED,
+                                           .length = 3,
+                                           .fence = 7,
+                                           .reason = SVC_LIT("interrupted")});
+    assert_true(feed_is_settled(feed));
+    feed_destroy(&feed);
+}
+
+static void
 a_deleted_answer_is_settled_without_the_text_that_nobody_has(void **state)
 {
     feed_t *feed = feed_new(id);
@@ -452,6 +472,8 @@ main(void)
         cmocka_unit_test(a_frame_past_the_end_tells_of_a_gap),
         cmocka_unit_test(a_mark_shows_a_lost_tail),
         cmocka_unit_test(an_answer_that_is_given_up_grows_by_its_journal_only),
+        cmocka_unit_test(
+            text_from_before_a_first_status_that_tells_of_a_loss_is_not_shown),
         cmocka_unit_test(a_deleted_answer_is_settled_without_the_text_that_nobody_has),
         cmocka_unit_test(the_first_text_brings_its_fence_and_others_are_skipped),
         cmocka_unit_test(a_fence_that_only_waited_binds_nothing),

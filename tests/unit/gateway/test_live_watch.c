@@ -160,6 +160,30 @@ time_that_was_slept_through_does_not_count(void **state)
     assert_false(world->viewer.starved);
 }
 
+/* It knows neither how far the owner is nor whether that has given the answer up. */
+static void
+before_the_owner_has_spoken_only_what_is_stored_is_read(void **state)
+{
+    world_t *world = *state;
+
+    world->fakes.is_foreign = true;
+    world->fakes.journaled = 10;
+    ask(world, true);
+    frame(world, FAKE_FENCE, 0, 50);
+    world->fakes.released = 50;
+    await_text(world, 10);
+    frame(world, FAKE_FENCE, 10, 40);
+    assert_int_equal(feed_end(feed_of(world)), 10);
+    world->fakes.is_foreign = false;
+    world->wanted = asked(world, FAKE_WATCH) + 1;
+    run_until(world, ticks_until_watched);
+    tell(world, ANSWER_STREAMING, 11);
+    frame(world, FAKE_FENCE, 50, 10); /* what was not taken is fetched */
+    world->fakes.released = 60;
+    await_text(world, 60);
+    assert_int_equal(asked(world, FAKE_TAIL), 0);
+}
+
 /* --- what is lost with its llm-svc -------------------------------------------------------- */
 
 static bool
@@ -269,6 +293,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        FEED_TEST(before_the_owner_has_spoken_only_what_is_stored_is_read),
         FEED_TEST(a_refused_question_fails_the_feed),
         FEED_TEST(a_watch_that_breaks_is_renewed),
         FEED_TEST(a_watch_that_holds_is_renewed_all_the_same),
