@@ -1,4 +1,4 @@
-/* test_request.c - one HTTP request from its headers to its log line: token, body, framing, id, deadline, client.
+/* test_request.c - one HTTP request from its headers to its log line: body, framing, id, deadline, client.
  *
  * What handlers make of a request is tested with them; here a route stands for all that are like
  * it. Requests are plain bytes, so that they can be wrong. */
@@ -35,114 +35,6 @@ padded_body(size_t n)
     memset(body, ' ', n);
     memcpy(body, ADA, sizeof ADA - 1);
     return body;
-}
-
-/* --- who asks ----------------------------------------------------------------------------- */
-
-static void
-a_verdict_is_kept_for_its_token_alone(void **state)
-{
-    world_t *world = *state;
-    script_t *verify = &world->fakes.scripts[FAKE_VERIFY];
-
-    for (int i = 0; i < 5; i++)
-        expect(world, "GET", LIST, NULL, 200, "[]");
-    assert_int_equal(verify->n, 1);
-    for (int i = 0; i < 3; i++)
-        expect_with(world, "GET", LIST, "Authorization: Bearer other\r\n", NULL, 200,
-                    "[]");
-    assert_int_equal(verify->n, 2);
-    assert_string_equal(world->fakes.scripts[FAKE_LIST].asked, "12: 0");
-    expect(world, "GET", LIST, NULL, 200, "[]");
-    assert_string_equal(world->fakes.scripts[FAKE_LIST].asked, "11: 0");
-    assert_int_equal(verify->n, 2);
-}
-
-static void
-a_refusal_is_not_kept(void **state)
-{
-    world_t *world = *state;
-
-    for (unsigned i = 1; i <= 3; i++) {
-        expect_with(world, "GET", LIST, "Authorization: Bearer bad\r\n", NULL, 401,
-                    "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n");
-        assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, i);
-    }
-    assert_int_equal(world->fakes.scripts[FAKE_LIST].n, 0);
-}
-
-static void
-without_a_cache_every_request_is_asked_about(void **state)
-{
-    world_t *world = *state;
-
-    world->fakes.config.gateway_verify_cache_s = 0;
-    world_start(world);
-    for (unsigned i = 1; i <= 3; i++) {
-        expect(world, "GET", LIST, NULL, 200, "[]");
-        assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, i);
-    }
-}
-
-static void
-a_request_without_a_token_is_told_how(void **state)
-{
-    static const char *const headers[] = {
-        "No-Authorization: x\r\n",           "Authorization:\r\n",
-        "Authorization: Bearer\r\n",         "Authorization: Bearer   \r\n",
-        "Authorization: Basic Z29vZA==\r\n", "Authorization: good\r\n"};
-    world_t *world = *state;
-
-    for (size_t i = 0; i < SVC_COUNT(headers); i++) {
-        expect_with(world, "GET", LIST, headers[i], NULL, 401, "A token is needed");
-        expect_with(world, "GET", LIST, headers[i], NULL, 401,
-                    "WWW-Authenticate: Bearer\r\n");
-    }
-    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, 0);
-    expect_with(world, "GET", LIST, "Authorization: bearer   good\r\n", NULL, 200, "[]");
-}
-
-static void
-what_can_be_no_token_is_refused_unasked(void **state)
-{
-    world_t *world = *state;
-    char header[PROTO_TOKEN_MAX_BYTES + 64] = "Authorization: Bearer ";
-    client_t client;
-
-    expect_with(world, "GET", LIST, "Authorization: Bearer g\xc3\xb6od\r\n", NULL, 401,
-                "\"code\":\"unauthorized\"");
-    size_t n = strlen(header);
-    memset(header + n, 'x', PROTO_TOKEN_MAX_BYTES + 1);
-    strcpy(header + n + PROTO_TOKEN_MAX_BYTES + 1, "\r\n");
-    client_open(&client, world, 0);
-    client_ask(&client, "GET", LIST, header, NULL);
-    client_await(&client, "\"code\":\"unauthorized\"");
-    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, 0);
-    client_close(&client);
-
-    strcpy(header + n + PROTO_TOKEN_MAX_BYTES, "\r\n"); /* may be one */
-    client_open(&client, world, 0);
-    client_ask(&client, "GET", LIST, header, NULL);
-    client_await(&client, "\"code\":\"unauthorized\"");
-    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, 1);
-    client_close(&client);
-}
-
-static void
-what_auth_svc_says_is_the_answer(void **state)
-{
-    world_t *world = *state;
-    script_t *verify = &world->fakes.scripts[FAKE_VERIFY];
-
-    verify->rc = RC_BUSY;
-    verify->retry_after_s = 4;
-    expect(world, "GET", LIST, NULL, 503, "Retry-After: 4\r\n");
-    verify->rc = RC_INTERNAL;
-    expect(world, "POST", DELETE "5", "a body that is dropped", 500,
-           "\"code\":\"internal\"");
-    assert_int_equal(world->fakes.scripts[FAKE_DELETE].n, 0);
-    verify->rc = RC_OK;
-    expect(world, "POST", DELETE "5", NULL, 200, "deleted");
 }
 
 /* --- which route -------------------------------------------------------------------------- */
@@ -485,28 +377,6 @@ a_client_that_leaves_before_its_answer_costs_nothing(void **state)
 }
 
 static void
-a_client_that_crashes_while_its_token_is_checked_is_forgotten(void **state)
-{
-    world_t *world = *state;
-    verify_rep_t rep = {11, 4000000000};
-    client_t client;
-
-    world->fakes.scripts[FAKE_VERIFY].rc = RC_LATER;
-    client_open(&client, world, 0);
-    client_ask(&client, "POST", "/api/chat/5", "", "{\"message\":\"Why?\"}");
-    fakes_await(&world->fakes, FAKE_VERIFY, 1);
-    client_reset(&client);
-    world_await_log(world, "op=\"POST /api/chat/:id\" status=499");
-    svc_call_finish(fakes_kept(&world->fakes, FAKE_AUTH, FAKE_VERIFY), RC_OK, &rep);
-    world->fakes.scripts[FAKE_VERIFY].rc = RC_OK;
-    expect(world, "GET", LIST, NULL, 200, "[]");
-    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n,
-                     2); /* nobody took the verdict */
-    assert_int_equal(world->fakes.scripts[FAKE_ASK].n, 0);
-    client_close(&client);
-}
-
-static void
 a_client_that_leaves_in_its_body_costs_nothing(void **state)
 {
     world_t *world = *state;
@@ -727,12 +597,6 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD_TEST(a_verdict_is_kept_for_its_token_alone),
-        WORLD_TEST(a_refusal_is_not_kept),
-        WORLD_TEST_UNSTARTED(without_a_cache_every_request_is_asked_about),
-        WORLD_TEST(a_request_without_a_token_is_told_how),
-        WORLD_TEST(what_can_be_no_token_is_refused_unasked),
-        WORLD_TEST(what_auth_svc_says_is_the_answer),
         WORLD_TEST(paths_and_methods_without_a_route_are_told_so),
         WORLD_TEST(the_id_must_be_an_integer),
         WORLD_TEST(a_body_may_be_as_large_as_its_bound),
@@ -748,7 +612,6 @@ main(void)
         WORLD_TEST(a_connection_serves_many_requests_in_order),
         WORLD_TEST(a_client_that_has_only_stopped_sending_gets_its_answer),
         WORLD_TEST(a_client_that_leaves_before_its_answer_costs_nothing),
-        WORLD_TEST(a_client_that_crashes_while_its_token_is_checked_is_forgotten),
         WORLD_TEST(a_client_that_leaves_in_its_body_costs_nothing),
         WORLD_TEST_UNSTARTED(a_service_that_says_nothing_is_504),
         WORLD_TEST(a_service_that_dies_during_a_call_is_503),

@@ -3,6 +3,8 @@
  * auth-svc is a fake that answers as each row says; what reaches it is compared too. */
 #include "gateway_fixture.h"
 
+#include "gateway/idem_key.h"
+
 #define REGISTER "/api/users/register"
 #define LOGIN    "/api/users/login"
 #define CHINESE  "Accept-Language: zh-CN,zh;q=0.9\r\n"
@@ -245,10 +247,25 @@ open_with_room(void **state)
 #define ROOMY_TEST(name) \
     cmocka_unit_test_setup_teardown(name, open_with_room, world_close)
 
+static void
+each_registration_has_a_key_of_its_own(void **state)
+{
+    world_t *world = *state;
+    static const char body[] = "{\"username\":\"ada\",\"password\":\"correct horse\"}";
+    char first[PROTO_KEY_MAX_BYTES];
+
+    expect(world, "POST", "/api/users/register", body, 201, "registered");
+    assert_int_equal(world->fakes.key_n, IDEM_KEY_RANDOM_BYTES);
+    memcpy(first, world->fakes.key, sizeof first);
+    expect(world, "POST", "/api/users/register", body, 201, "registered");
+    assert_memory_not_equal(world->fakes.key, first, IDEM_KEY_RANDOM_BYTES);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        WORLD_TEST(each_registration_has_a_key_of_its_own),
         WORLD_TEST(register_makes_a_user),
         WORLD_TEST(login_gives_a_token),
         WORLD_TEST(unknown_keys_are_ignored),

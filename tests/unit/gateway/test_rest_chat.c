@@ -1,294 +1,35 @@
-/* test_rest_chat.c - a question over HTTP and the stream of its answer, byte by byte.
+/* test_rest_chat.c - questions over HTTP, and the last one once more: what is asked, under which key.
  *
- * convo-svc and llm-svc are fakes: the test says when text is published, what is journaled and how
- * the answer ends. The answer's text is plain letters, so that events can be compared as they are. */
+ * How the answer comes is test_rest_viewer's; here it has ended before it is asked for. */
 #include "chat_fixture.h"
 
-/* --- all goes well ------------------------------------------------------------------------ */
+#include "gateway/idem_key.h"
 
+#define RETRY "/api/chat/5/retry"
+
+/* Every answer is complete at once. */
 static void
-headers_come_with_the_first_byte_of_text(void **state)
+answer_at_once(world_t *world)
 {
-    world_t *world = *state;
-    client_t client;
-
-    open_chat(&client, world, "Connection: close\r\n");
-    assert_string_equal(world->fakes.scripts[FAKE_ASK].asked, "11: 5 Why?");
-    tell(world, ANSWER_STREAMING, 0);
-    expect(world, "GET", "/healthz", NULL, 200, "ok"); /* it had its time */
-    client_pull(&client, SIZE_MAX);
-    assert_int_equal(client.in.n, 0);
-    show(world, 10);
-    client_await(&client, "{\"event\":\"message\",\"data\":\"abcdefghij\"}");
-    assert_non_null(strstr(client.in.p, "HTTP/1.1 200 "));
-    show(world, 30);
-    end_well(world);
-    answer_t answer = rest_of(&client);
-    assert_true(answer.whole);
-    assert_texts(&answer, "message", world->fakes.truth, 30);
-    assert_texts(&answer, "full_response", world->fakes.truth, 30);
-    assert_non_null(strstr(answer.head, "Cache-Control: no-cache\r\n"));
-    assert_non_null(strstr(answer.head, "X-Accel-Buffering: no\r\n"));
-    answer_fini(&answer);
-    world_await_log(world, "op=\"POST /api/chat/:id\" status=200");
-    assert_int_equal(fixture_count(&world->fakes.bus, SVC_M_VIEWERS), 1);
-    assert_int_equal(fixture_count(&world->fakes.bus, SVC_M_VIEWERS_GONE), 0);
-    assert_int_equal(world->fakes.scripts[FAKE_REPLAY].n, 0);
-    assert_int_equal(world->fakes.scripts[FAKE_READ].n, 0);
-}
-
-/* Streams "abcde" and ends; compares type and body, in which each $ stands for the stream's id. */
-static void
-expect_framing(world_t *world, const char *headers, const char *type, const char *body)
-{
-    char with_close[128], id[2 * PROTO_STREAM_BYTES + 1];
-    svc_buf_t wanted;
-    client_t client;
-
-    world->fakes.released = world->fakes.journaled = 0;
-    world->fakes.status = (status_rep_t){.state = ANSWER_WAITING, .usage = {3, 4, 7}};
-    snprintf(with_close, sizeof with_close, "Connection: close\r\n%s", headers);
-    open_chat(&client, world, with_close);
-    show(world, 5);
-    client_await(&client, "abcde");
-    end_well(world);
-    answer_t answer = rest_of(&client);
-    assert_int_equal(answer.status, 200);
-    assert_non_null(strstr(answer.head, type));
-    for (size_t i = 0; i < PROTO_STREAM_BYTES; i++)
-        sprintf(id + 2 * i, "%02x", world->fakes.stream[i]);
-    svc_buf_init(&wanted, 4096);
-    for (const char *c = body; *c != '\0'; c++)
-        assert_int_equal(
-            svc_buf_add_str(&wanted, *c == '$' ? svc_str_c(id) : (svc_str){c, 1}), RC_OK);
-    assert_int_equal(svc_buf_add(&wanted, "", 1), RC_OK);
-    assert_string_equal(answer.body.p, wanted.p);
-    svc_buf_fini(&wanted);
-    answer_fini(&answer);
-}
-
-#define DONE                                                                             \
-    "{\"event\":\"done\",\"data\":\"Stream finished\",\"message_id\":2,"                 \
-    "\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4," \
-    "\"total_tokens\":7}}"
-#define MESSAGE "{\"event\":\"message\",\"data\":\"abcde\"}"
-#define FULL    "{\"event\":\"full_response\",\"data\":\"abcde\"}"
-
-static void
-each_framing_is_exact(void **state)
-{
-    world_t *world = *state;
-    static const char events[] = "retry: 1000\nid: $:0\n\n"
-                                 "id: $:5\nevent: message\ndata: " MESSAGE "\n\n"
-                                 "id: $:5:d\nevent: done\ndata: " DONE "\n\n"
-                                 "id: $:5:e\nevent: full_response\ndata: " FULL "\n\n";
-
-    expect_framing(world, "", "Content-Type: text/event-stream\r\n", events);
-    expect_framing(world, "Accept: text/event-stream\r\n",
-                   "Content-Type: text/event-stream\r\n", events);
-    expect_framing(world, "Accept: application/x-ndjson\r\n",
-                   "Content-Type: application/x-ndjson",
-                   MESSAGE "\n" DONE "\n" FULL "\n");
+    world->fakes.status.state = ANSWER_COMPLETE;
+    world->fakes.status.finish = SVC_LIT("stop");
 }
 
 static void
-the_bare_framing_is_for_those_who_want_no_other(void **state)
+expect_key(const world_t *world, const char *text, idem_purpose purpose)
 {
-    world_t *world = *state;
+    uint8_t key[IDEM_KEY_BYTES];
 
-    world->fakes.config.server_default_framing = SVC_FRAMING_BARE;
-    world_start(world);
-    expect_framing(world, "Accept: */*\r\n", "Content-Type: text/event-stream\r\n",
-                   MESSAGE "\n\n" DONE "\n\n" FULL "\n\n");
-    expect_framing(world, "Accept: application/x-ndjson\r\n",
-                   "Content-Type: application/x-ndjson",
-                   MESSAGE "\n" DONE "\n" FULL "\n");
+    assert_true(idem_key_make(svc_str_c(text), purpose, key));
+    assert_int_equal(world->fakes.key_n, sizeof key);
+    assert_memory_equal(world->fakes.key, key, sizeof key);
 }
 
-static void
-an_empty_answer_is_an_answer(void **state)
+/* True when the last question shall stop when nobody reads it. */
+static bool
+stops_alone(const char *asked)
 {
-    world_t *world = *state;
-    client_t client;
-
-    open_chat(&client, world, "Connection: close\r\n");
-    end_well(world);
-    answer_t answer = rest_of(&client);
-    assert_int_equal(answer.status, 200);
-    assert_true(answer.whole);
-    assert_null(strstr(answer.body.p, "\"event\":\"message\""));
-    assert_non_null(strstr(answer.body.p, "\"finish_reason\":\"stop\""));
-    assert_texts(&answer, "full_response", "", 0);
-    answer_fini(&answer);
-}
-
-static void
-an_answer_streams_from_its_journal_alone(void **state)
-{
-    world_t *world = *state;
-    answer_t answer;
-
-    world->fakes.status = (status_rep_t){.state = ANSWER_COMPLETE,
-                                         .finish = SVC_LIT("stop")};
-    world->fakes.journaled = 100000;
-    answer = ask(world, "POST", CHAT, "", QUESTION);
-    assert_int_equal(answer.status, 200);
-    assert_true(answer.whole);
-    assert_texts(&answer, "message", world->fakes.truth, 100000);
-    assert_texts(&answer, "full_response", world->fakes.truth, 100000);
-    answer_fini(&answer);
-    assert_int_equal(world->fakes.scripts[FAKE_READ].n, 2);
-    assert_int_equal(world->fakes.scripts[FAKE_REPLAY].n, 0);
-}
-
-static void
-a_stopped_answer_ends_with_done(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    open_chat(&client, world, "Connection: close\r\n");
-    show(world, 10);
-    client_await(&client, "abcdefghij");
-    world->fakes.status.finish = SVC_LIT("stopped");
-    tell(world, ANSWER_STOPPED, 10);
-    answer_t answer = rest_of(&client);
-    assert_non_null(strstr(answer.body.p, "\"finish_reason\":\"stopped\""));
-    assert_texts(&answer, "full_response", world->fakes.truth, 10);
-    answer_fini(&answer);
-}
-
-static void
-one_connection_asks_twice(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    for (unsigned i = 1; i <= 2; i++) {
-        if (i == 1)
-            client_open(&client, world, 0);
-        svc_buf_clear(&client.in);
-        world->fakes.released = 0;
-        world->fakes.status.state = ANSWER_WAITING;
-        client_ask(&client, "POST", CHAT, "", QUESTION);
-        fakes_await(&world->fakes, FAKE_ASK, i);
-        show(world, 10 * i);
-        end_well(world);
-        client_await(&client, "\r\n0\r\n\r\n");
-        answer_t answer = answer_of(&client);
-        assert_texts(&answer, "full_response", world->fakes.truth, 10 * i);
-        answer_fini(&answer);
-    }
-    client_close(&client);
-}
-
-static void
-two_clients_get_two_answers(void **state)
-{
-    world_t *world = *state;
-    client_t first, second;
-    uint8_t stream[PROTO_STREAM_BYTES];
-
-    open_chat(&first, world, "Connection: close\r\n");
-    memcpy(stream, world->fakes.stream, sizeof stream);
-    open_chat(&second, world, "Connection: close\r\n");
-    assert_memory_not_equal(stream, world->fakes.stream, sizeof stream);
-    show(world, 10);
-    end_well(world); /* the second one's */
-    answer_t answer = rest_of(&second);
-    assert_texts(&answer, "full_response", world->fakes.truth, 10);
-    answer_fini(&answer);
-    client_pull(&first, SIZE_MAX);
-    assert_int_equal(first.in.n, 0);
-    client_close(&first);
-}
-
-/* --- the client reads slowly -------------------------------------------------------------- */
-
-static void
-a_page_that_does_not_come_cuts(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    world->fakes.config.gateway_reattach_s = 1;
-    world_start(world);
-    open_chat(&client, world, "Connection: close\r\n");
-    show(world, FAKE_TRUTH_BYTES);
-    tell(world, ANSWER_STREAMING, FAKE_TRUTH_BYTES);
-    client_await(&client, "\"event\":\"message\"");
-    world->fakes.scripts[FAKE_READ].rc =
-        RC_LATER; /* full_response needs the first page */
-    end_well(world);
-    answer_t answer = rest_of(&client);
-    assert_int_equal(answer.status, 200);
-    assert_false(answer.whole);
-    answer_fini(&answer);
-}
-
-/* --- it goes wrong before anything was shown ---------------------------------------------- */
-
-static void
-every_refusal_has_its_status(void **state)
-{
-    world_t *world = *state;
-    char code[96];
-
-    for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
-        world->fakes.scripts[FAKE_ASK].rc = rc;
-        snprintf(code, sizeof code, "\"code\":\"%s\"}", svc_rc_info(rc)->wire);
-        expect(world, "POST", CHAT, QUESTION, svc_rc_info(rc)->http, code);
-    }
-    world->fakes.scripts[FAKE_ASK].rc = RC_ANSWERING;
-    world->fakes.scripts[FAKE_ASK].retry_after_s = 9;
-    expect(world, "POST", CHAT, QUESTION, 409, "Retry-After: 9\r\n");
-    expect_with(world, "POST", CHAT, CHINESE, QUESTION, 409, "上一个问题");
-    world->fakes.scripts[FAKE_ASK].rc = RC_NOT_FOUND;
-    expect(world, "POST", CHAT, QUESTION, 404, "Conversation not found");
-}
-
-static void
-an_answer_that_breaks_before_its_first_byte_has_a_status(void **state)
-{
-    world_t *world = *state;
-
-    world->fakes.status = (status_rep_t){.state = ANSWER_INTERRUPTED,
-                                         .reason = SVC_LIT("upstream_rate_limited"),
-                                         .text = SVC_LIT("Quota exceeded"),
-                                         .retry_after_s = 20};
-    expect(world, "POST", CHAT, QUESTION, 502,
-           "{\"error\":\"Quota exceeded\",\"code\":\"upstream_rate_limited\"}");
-    expect(world, "POST", CHAT, QUESTION, 502, "Retry-After: 20\r\n");
-    expect_with(world, "POST", CHAT, CHINESE, QUESTION, 502, "：Quota exceeded");
-}
-
-static void
-a_conversation_deleted_before_the_first_byte_is_404(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    open_chat(&client, world, "Connection: close\r\n");
-    svc_call_finish(svc_server_call(world->fakes.servers[FAKE_CONVO], world->fakes.watch),
-                    RC_NOT_FOUND, NULL);
-    answer_t answer = rest_of(&client);
-    assert_int_equal(answer.status, 404);
-    assert_non_null(strstr(answer.body.p, "\"code\":\"deleted\""));
-    answer_fini(&answer);
-}
-
-static void
-a_service_that_is_away_is_503_at_once(void **state)
-{
-    world_t *world = *state;
-    fake_times_t never = {&world->fakes, FAKE_ASK, 1};
-
-    svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
-    while (world_is_ready(world))
-        assert_false(fixture_runs_until(&world->fakes.bus, fake_was_asked, &never, 1));
-    expect(world, "POST", CHAT, QUESTION, 503, "\"code\":\"unavailable\"");
-    expect(world, "POST", CHAT, QUESTION, 503, "Retry-After: 1\r\n");
-    assert_int_equal(fixture_count(&world->fakes.bus, SVC_M_VIEWERS), 0);
+    return strstr(asked, " alone") != NULL;
 }
 
 static void
@@ -302,6 +43,11 @@ questions_that_are_none_are_not_asked(void **state)
         {"{}", "\\\"message\\\" is missing"},
         {"{\"message\":null}", "\\\"message\\\" is missing"},
         {"{\"message\":\"\"}", "\\\"message\\\" must not be empty"},
+        {"{\"message\":\"a\",\"on_disconnect\":1}",
+         "\\\"on_disconnect\\\" must be a string"},
+        {"{\"message\":\"a\",\"on_disconnect\":\"\"}",
+         "\\\"on_disconnect\\\" must be \\\"continue"},
+        {"{\"message\":\"a\",\"on_disconnect\":\"Stop\"}", "or \\\"stop\\\""},
         {"{\"message\":[\"Why?\"]}", "\\\"message\\\" must be a string"},
     };
     world_t *world = *state;
@@ -314,209 +60,111 @@ questions_that_are_none_are_not_asked(void **state)
     assert_int_equal(world->fakes.scripts[FAKE_ASK].n, 0);
 }
 
-/* --- it goes wrong later ------------------------------------------------------------------ */
-
-/* Begins a stream with ten bytes, in Chinese. */
 static void
-begin_stream(client_t *client, world_t *world)
-{
-    open_chat(client, world, "Connection: close\r\n" CHINESE);
-    show(world, 10);
-    tell(world, ANSWER_STREAMING, 10);
-    client_await(client, "abcdefghij");
-}
-
-/* Reads to the end: ten bytes, then one error event with these words, then a clean end. */
-static void
-expect_error_event(client_t *client, const char *code, const char *sentence)
-{
-    world_t *world = client->world;
-    answer_t answer = rest_of(client);
-    char wire[64];
-
-    assert_int_equal(answer.status, 200);
-    assert_true(answer.whole);
-    assert_texts(&answer, "message", world->fakes.truth, 10);
-    const char *event = strstr(answer.body.p, "{\"event\":\"error\",\"data\":\"");
-    assert_non_null(event);
-    snprintf(wire, sizeof wire, "\"code\":\"%s\"}\n\n", code);
-    const char *end = strstr(event, wire);
-    assert_non_null(end);
-    assert_string_equal(end, wire); /* the last thing said */
-    assert_non_null(strstr(event, sentence));
-    answer_fini(&answer);
-}
-
-static void
-an_answer_that_breaks_later_ends_with_an_event(void **state)
+a_question_goes_with_its_key(void **state)
 {
     world_t *world = *state;
-    client_t client;
 
-    begin_stream(&client, world);
-    world->fakes.status.reason = SVC_LIT("upstream_error");
-    world->fakes.status.text = SVC_LIT("It broke");
-    tell(world, ANSWER_INTERRUPTED, 10);
-    expect_error_event(&client, "upstream_error", "模型服务商出错：It broke");
+    answer_at_once(world);
+    expect(world, "POST", CHAT, QUESTION, 200, "full_response");
+    assert_int_equal(world->fakes.key_n, 0);
+    expect_with(world, "POST", CHAT, "Idempotency-Key: 4711-a\r\n", QUESTION, 200,
+                "full_response");
+    expect_key(world, "4711-a", IDEM_CHAT);
+    assert_int_equal(world->fakes.scripts[FAKE_ASK].n, 2);
+    world->fakes.scripts[FAKE_ASK].rc = RC_KEY_REUSED;
+    expect_with(world, "POST", CHAT, "Idempotency-Key: 4711-a\r\n", QUESTION, 422,
+                "\"code\":\"key_reused\"");
 }
 
 static void
-a_conversation_deleted_in_the_middle_ends_with_an_event(void **state)
+a_key_that_is_none_is_refused(void **state)
 {
+    static const char *const keys[] = {"", " ", "a b", "\xc3\xbc"};
     world_t *world = *state;
-    client_t client;
+    char header[IDEM_KEY_TEXT_MAX + 64] = "Idempotency-Key: ";
 
-    begin_stream(&client, world);
-    svc_call_finish(svc_server_call(world->fakes.servers[FAKE_CONVO], world->fakes.watch),
-                    RC_NOT_FOUND, NULL);
-    expect_error_event(&client, "deleted", "");
+    for (size_t i = 0; i < SVC_COUNT(keys); i++) {
+        char line[64];
+        snprintf(line, sizeof line, "Idempotency-Key: %s\r\n", keys[i]);
+        expect_with(world, "POST", CHAT, line, QUESTION, 400, "Idempotency-Key must");
+    }
+    size_t n = strlen(header);
+    memset(header + n, 'k', IDEM_KEY_TEXT_MAX + 1);
+    memcpy(header + n + IDEM_KEY_TEXT_MAX + 1, "\r\n", 3);
+    expect_with(world, "POST", CHAT, header, QUESTION, 400, "Idempotency-Key must");
+    expect_with(world, "POST", RETRY, header, NULL, 400, "Idempotency-Key must");
+    assert_int_equal(
+        world->fakes.scripts[FAKE_ASK].n + world->fakes.scripts[FAKE_RETRY].n, 0);
 }
 
 static void
-an_answer_out_of_sight_ends_with_an_event(void **state)
+what_becomes_of_it_alone_is_the_askers_choice(void **state)
 {
+    static const struct {
+        const char *body;
+        bool stops;
+    } rows[] = {
+        {QUESTION, false},
+        {"{\"message\":\"Why?\",\"on_disconnect\":\"continue\"}", false},
+        {"{\"message\":\"Why?\",\"on_disconnect\":null}", false},
+        {"{\"message\":\"Why?\",\"on_disconnect\":\"stop\"}", true},
+    };
     world_t *world = *state;
-    client_t client;
 
-    world->fakes.config.gateway_reattach_s = 1;
-    world_start(world);
-    begin_stream(&client, world);
-    svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
-    expect_error_event(&client, "unavailable", "");
-}
-
-/* --- silence ------------------------------------------------------------------------------ */
-
-static void
-a_model_that_thinks_for_long_gets_its_headers_and_comments(void **state)
-{
-    world_t *world = *state;
-    client_t events, lines, uncommitted;
-
-    world->fakes.config.gateway_headers_after_s = 0;
-    world->fakes.config.gateway_keepalive_s = 1;
-    world_start(world);
-    open_chat(&lines, world, "Connection: close\r\nAccept: application/x-ndjson\r\n");
-    open_chat(&events, world, "Connection: close\r\n");
-    world->fakes.scripts[FAKE_ASK].rc = RC_LATER;
-    open_chat(&uncommitted, world, "Connection: close\r\n");
-    client_await(&events, "\r\n\r\n");
-    assert_non_null(strstr(events.in.p, "HTTP/1.1 200 "));
-    client_await(&events, ": keep-alive\n\n");
-    client_await(&lines, "\r\n\r\n1\r\n\n\r\n"); /* headers, and an empty line */
-    svc_buf_clear(&events.in);
-    client_await(&events, ": keep-alive\n\n"); /* and another one */
-    client_pull(&uncommitted, SIZE_MAX);
-    assert_int_equal(uncommitted.in.n, 0); /* it may still be refused */
-    svc_call_finish(fakes_kept(&world->fakes, FAKE_CONVO, FAKE_ASK), RC_ANSWERING, NULL);
-    client_await(&uncommitted, "HTTP/1.1 409 ");
-    client_close(&events);
-    client_close(&lines);
-    client_close(&uncommitted);
+    answer_at_once(world);
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        expect(world, "POST", CHAT, rows[i].body, 200, "full_response");
+        assert_int_equal(stops_alone(world->fakes.ask_key), rows[i].stops);
+    }
 }
 
 static void
-what_fails_after_the_headers_is_an_event_even_without_text(void **state)
+a_retry_needs_no_body_and_takes_one(void **state)
 {
+    script_t *script = &((world_t *)*state)->fakes.scripts[FAKE_RETRY];
     world_t *world = *state;
-    client_t client;
 
-    world->fakes.config.gateway_headers_after_s = 0;
-    world_start(world);
-    open_chat(&client, world, "Connection: close\r\n");
-    client_await(&client, "\r\n\r\n");
-    world->fakes.status.reason = SVC_LIT("upstream_timeout");
-    tell(world, ANSWER_INTERRUPTED, 0);
-    answer_t answer = rest_of(&client);
-    assert_int_equal(answer.status, 200);
-    assert_true(answer.whole);
-    assert_non_null(strstr(answer.body.p, "\"event\":\"error\""));
-    assert_non_null(strstr(answer.body.p, "\"code\":\"upstream_timeout\""));
-    answer_fini(&answer);
-}
-
-/* --- the client leaves -------------------------------------------------------------------- */
-
-static bool
-viewer_is_gone(void *arg)
-{
-    const world_t *world = arg;
-
-    return fixture_count(&world->fakes.bus, SVC_M_VIEWERS_GONE) == 1;
+    answer_at_once(world);
+    expect(world, "POST", RETRY, NULL, 200, "full_response");
+    assert_memory_equal(script->asked, "11: 5 ", 6);
+    assert_int_equal(world->fakes.key_n, 0);
+    expect_with(world, "POST", RETRY, "Idempotency-Key: again\r\n", "", 200,
+                "full_response");
+    expect_key(world, "again", IDEM_RETRY);
+    expect(world, "POST", RETRY, "{}", 200, "full_response");
+    assert_false(stops_alone(script->asked));
+    expect(world, "POST", RETRY, "{\"on_disconnect\":\"stop\"}", 200, "full_response");
+    assert_true(stops_alone(script->asked));
+    unsigned asked = script->n;
+    expect(world, "POST", RETRY, "{\"on_disconnect\":\"no\"}", 400, "must be");
+    expect(world, "POST", RETRY, "nonsense", 400, "not valid JSON");
+    expect(world, "POST", "/api/chat/x/retry", NULL, 400, "must be an integer");
+    assert_int_equal(script->n, asked);
+    assert_int_equal(world->fakes.scripts[FAKE_ASK].n, 0);
 }
 
 static void
-a_client_that_leaves_stops_nothing(void **state)
+a_retry_that_is_refused_has_its_status(void **state)
 {
     world_t *world = *state;
-    client_t client;
 
-    begin_stream(&client, world);
-    client_close(&client);
-    fixture_run_until(&world->fakes.bus, viewer_is_gone, world);
-    world_await_log(world, "op=\"POST /api/chat/:id\" status=200");
-    tell(world, ANSWER_STREAMING, 10); /* its watch may be told still */
-    expect(world, "GET", "/healthz", NULL, 200, "ok");
-}
-
-static void
-a_client_that_leaves_before_the_first_byte_is_noticed(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    open_chat(&client, world, "");
-    client_reset(&client);
-    fixture_run_until(&world->fakes.bus, viewer_is_gone, world);
-    world_await_log(world, "op=\"POST /api/chat/:id\" status=499");
-    expect(world, "GET", "/healthz", NULL, 200, "ok");
-    client_close(&client);
-}
-
-static void
-a_client_that_has_only_stopped_sending_gets_its_answer(void **state)
-{
-    world_t *world = *state;
-    client_t client;
-
-    begin_stream(&client, world);
-    assert_int_equal(shutdown(client.fd, SHUT_WR), 0);
-    client_await(&client, ": keep-alive\n\n"); /* is it still there? */
-    show(world, 30);
-    end_well(world);
-    answer_t answer = rest_of(&client);
-    assert_true(answer.whole);
-    assert_texts(&answer, "message", world->fakes.truth, 30);
-    assert_texts(&answer, "full_response", world->fakes.truth, 30);
-    answer_fini(&answer);
+    world->fakes.scripts[FAKE_RETRY].rc = RC_NO_ANSWER;
+    expect(world, "POST", RETRY, NULL, 404, "\"code\":\"no_answer\"");
+    world->fakes.scripts[FAKE_RETRY].rc = RC_ANSWERING;
+    expect(world, "POST", RETRY, NULL, 409, "\"code\":\"answering\"");
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD_TEST(headers_come_with_the_first_byte_of_text),
-        WORLD_TEST(each_framing_is_exact),
-        WORLD_TEST_UNSTARTED(the_bare_framing_is_for_those_who_want_no_other),
-        WORLD_TEST(an_empty_answer_is_an_answer),
-        WORLD_TEST(an_answer_streams_from_its_journal_alone),
-        WORLD_TEST(a_stopped_answer_ends_with_done),
-        WORLD_TEST(one_connection_asks_twice),
-        WORLD_TEST(two_clients_get_two_answers),
-        WORLD_TEST_UNSTARTED(a_page_that_does_not_come_cuts),
-        WORLD_TEST(every_refusal_has_its_status),
-        WORLD_TEST(an_answer_that_breaks_before_its_first_byte_has_a_status),
-        WORLD_TEST(a_conversation_deleted_before_the_first_byte_is_404),
-        WORLD_TEST(a_service_that_is_away_is_503_at_once),
         WORLD_TEST(questions_that_are_none_are_not_asked),
-        WORLD_TEST(an_answer_that_breaks_later_ends_with_an_event),
-        WORLD_TEST(a_conversation_deleted_in_the_middle_ends_with_an_event),
-        WORLD_TEST_UNSTARTED(an_answer_out_of_sight_ends_with_an_event),
-        WORLD_TEST_UNSTARTED(a_model_that_thinks_for_long_gets_its_headers_and_comments),
-        WORLD_TEST_UNSTARTED(what_fails_after_the_headers_is_an_event_even_without_text),
-        WORLD_TEST(a_client_that_leaves_stops_nothing),
-        WORLD_TEST(a_client_that_leaves_before_the_first_byte_is_noticed),
-        WORLD_TEST(a_client_that_has_only_stopped_sending_gets_its_answer),
+        WORLD_TEST(a_question_goes_with_its_key),
+        WORLD_TEST(a_key_that_is_none_is_refused),
+        WORLD_TEST(what_becomes_of_it_alone_is_the_askers_choice),
+        WORLD_TEST(a_retry_needs_no_body_and_takes_one),
+        WORLD_TEST(a_retry_that_is_refused_has_its_status),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

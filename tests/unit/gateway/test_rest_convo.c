@@ -4,6 +4,8 @@
  * become one body is test_paged_body's. */
 #include "gateway_fixture.h"
 
+#include "gateway/idem_key.h"
+
 #define CREATE  "/api/conversations/create"
 #define LIST    "/api/conversations/list"
 #define HISTORY "/api/conversations/history/5"
@@ -245,10 +247,38 @@ open_with_room(void **state)
 #define ROOMY_TEST(name) \
     cmocka_unit_test_setup_teardown(name, open_with_room, world_close)
 
+static void
+a_creation_goes_with_its_key(void **state)
+{
+    world_t *world = *state;
+    static const char body[] = "{\"title\":\"t\",\"model\":\"echo\"}";
+    uint8_t key[IDEM_KEY_BYTES];
+    char own[PROTO_KEY_MAX_BYTES];
+
+    expect(world, "POST", "/api/conversations/create", body, 200, "conversation_id");
+    assert_int_equal(world->fakes.key_n, IDEM_KEY_RANDOM_BYTES); /* of our own */
+    memcpy(own, world->fakes.key, sizeof own);
+    expect(world, "POST", "/api/conversations/create", body, 200, "conversation_id");
+    assert_memory_not_equal(world->fakes.key, own, IDEM_KEY_RANDOM_BYTES);
+    expect_with(world, "POST", "/api/conversations/create", "Idempotency-Key: once\r\n",
+                body, 200, "conversation_id");
+    assert_true(idem_key_make(SVC_LIT("once"), IDEM_CREATE, key));
+    assert_int_equal(world->fakes.key_n, sizeof key);
+    assert_memory_equal(world->fakes.key, key, sizeof key);
+    unsigned asked = world->fakes.scripts[FAKE_CREATE].n;
+    expect_with(world, "POST", "/api/conversations/create", "Idempotency-Key: a b\r\n",
+                body, 400, "Idempotency-Key must");
+    assert_int_equal(world->fakes.scripts[FAKE_CREATE].n, asked);
+    world->fakes.scripts[FAKE_CREATE].rc = RC_KEY_REUSED;
+    expect_with(world, "POST", "/api/conversations/create", "Idempotency-Key: once\r\n",
+                body, 422, "\"code\":\"key_reused\"");
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        WORLD_TEST(a_creation_goes_with_its_key),
         WORLD_TEST(create_tells_what_was_made),
         WORLD_TEST(fields_that_are_missing_or_none_are_named),
         ROOMY_TEST(fields_may_be_as_long_as_their_bound),

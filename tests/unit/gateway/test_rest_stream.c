@@ -234,71 +234,6 @@ errors_have_their_status(void **state)
     expect_with(world, "GET", STREAM, NOBODY, NULL, 401, "WWW-Authenticate");
 }
 
-/* --- tickets ------------------------------------------------------------------------------ */
-
-static void
-a_fresh_ticket_opens_its_stream(void **state)
-{
-    world_t *world = *state;
-
-    begin_answer(world, ANSWER_COMPLETE, 5);
-    expect_with(world, "GET", STREAM "?ticket=fresh", NOBODY, NULL, 200, "abcde");
-    assert_string_equal(world->fakes.scripts[FAKE_REDEEM].asked, "fresh");
-    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, 0);
-    assert_null(strstr(world_log(world), "fresh"));
-}
-
-static void
-an_old_ticket_only_reconnects(void **state)
-{
-    world_t *world = *state;
-
-    begin_answer(world, ANSWER_COMPLETE, 5);
-    expect_with(world, "GET", STREAM "?ticket=old", NOBODY, NULL, 401,
-                "The ticket is not valid");
-    expect_with(world, "GET", STREAM "?ticket=old", NOBODY "Last-Event-ID: " HEX ":2\r\n",
-                NULL, 200, "cde");
-    expect_with(world, "GET", STREAM "?ticket=old",
-                NOBODY "Last-Event-ID: " HEX ":5:e\r\n", NULL, 204, "");
-    expect_with(world, "GET", STREAM "?ticket=old",
-                NOBODY "Last-Event-ID: ff0102030405060708090a0b0c0d0e0f:2\r\n", NULL, 410,
-                "superseded");
-}
-
-static void
-a_ticket_opens_nothing_else(void **state)
-{
-    char longest[PROTO_TICKET_MAX_BYTES + 64];
-    world_t *world = *state;
-
-    begin_answer(world, ANSWER_COMPLETE, 5);
-    expect_with(world, "GET", "/api/chat/6/stream?ticket=fresh", NOBODY, NULL, 401,
-                "\"code\":\"unauthorized\"");
-    expect_with(world, "GET", STREAM "?ticket=none", NOBODY CHINESE, NULL, 401, "票据");
-    expect_with(world, "GET", STREAM "?ticket=", NOBODY, NULL, 401, "A token is needed");
-    expect_with(world, "GET", "/api/conversations/history/5?ticket=fresh", NOBODY, NULL,
-                401, "A token is needed");
-    int n = snprintf(longest, sizeof longest, STREAM "?ticket=");
-    memset(longest + n, 'a', PROTO_TICKET_MAX_BYTES + 1);
-    longest[n + PROTO_TICKET_MAX_BYTES + 1] = '\0';
-    unsigned asked = world->fakes.scripts[FAKE_REDEEM].n;
-    expect_with(world, "GET", longest, NOBODY, NULL, 401, "ticket");
-    assert_int_equal(world->fakes.scripts[FAKE_REDEEM].n, asked);
-    assert_int_equal(world->fakes.scripts[FAKE_WATCH].n, 0);
-}
-
-static void
-a_token_goes_before_a_ticket(void **state)
-{
-    world_t *world = *state;
-
-    begin_answer(world, ANSWER_COMPLETE, 5);
-    expect(world, "GET", STREAM "?ticket=none", NULL, 200, "abcde");
-    expect_with(world, "GET", STREAM "?ticket=fresh", "Authorization: Bearer bad\r\n",
-                NULL, 401, "The token is not valid");
-    assert_int_equal(world->fakes.scripts[FAKE_REDEEM].n, 0);
-}
-
 int
 main(void)
 {
@@ -315,10 +250,6 @@ main(void)
         WORLD_TEST(the_id_of_another_answer_is_410),
         WORLD_TEST(what_is_no_id_is_400),
         WORLD_TEST(errors_have_their_status),
-        WORLD_TEST(a_fresh_ticket_opens_its_stream),
-        WORLD_TEST(an_old_ticket_only_reconnects),
-        WORLD_TEST(a_ticket_opens_nothing_else),
-        WORLD_TEST(a_token_goes_before_a_ticket),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
