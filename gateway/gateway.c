@@ -2,10 +2,12 @@
  *
  * Opens the port once for each reactor, starts them, and on SIGTERM asks each to
  * drain; when all have said (through an eventfd) that no request is left, the process
- * ends. Streams that are still open then are ended by svc_main's own deadline. */
+ * ends. Streams that are still open shortly before svc_main's own deadline are ended
+ * after a whole event. */
 #include "gateway.h"
 #include "listener.h"
 #include "reactor.h"
+#include "svc/svc_time.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,8 @@
 #include <zmq.h>
 
 #define WORKERS_MAX 64
+#define END_STREAMS_MS \
+    1000 /* before we are stopped: clients get the end of their event, and read on elsewhere */
 
 typedef struct {
     svc_ctx_t *ctx;                          /* of the process */
@@ -22,8 +26,9 @@ typedef struct {
     readiness_t readiness;                   /* written by the reactors */
     reactor_thread_t *reactors[WORKERS_MAX]; /* owned */
     size_t n;                                /* of them */
-    int drained_fd;     /* owned eventfd: counts reactors that have drained */
-    uint64_t n_drained; /* so far */
+    int drained_fd;         /* owned eventfd: counts reactors that have drained */
+    uint64_t n_drained;     /* so far */
+    uint64_t streams_timer; /* when they end; 0: none */
 } gateway_t;
 
 /* The address to tell people: "127.0.0.1" for all addresses, IPv6 in brackets. */
@@ -134,13 +139,30 @@ gateway_start(svc_ctx_t *ctx, char **error)
     return self;
 }
 
+static void
+on_streams_due(void *arg, short events)
+{
+    gateway_t *self = arg;
+
+    (void)events;
+    self->streams_timer = 0;
+    for (size_t i = 0; i < self->n; i++)
+        reactor_end_streams(self->reactors[i]);
+}
+
 void
 gateway_drain(void *service)
 {
     gateway_t *self = service;
+    uint64_t now = svc_mono_ms(), until = self->ctx->drain_until_ms;
+    uint64_t left_ms = until > now ? until - now : 0;
 
     for (size_t i = 0; i < self->n; i++)
         reactor_drain(self->reactors[i]);
+    if (until > 0)
+        self->streams_timer = svc_loop_after(
+            self->ctx->loop, left_ms > END_STREAMS_MS ? left_ms - END_STREAMS_MS : 0,
+            on_streams_due, self);
 }
 
 void
@@ -150,6 +172,7 @@ gateway_stop(void *service)
 
     for (size_t i = 0; i < self->n; i++)
         reactor_stop(&self->reactors[i]);
+    svc_loop_cancel(self->ctx->loop, self->streams_timer);
     svc_loop_remove_fd(self->ctx->loop, self->drained_fd);
     close(self->drained_fd);
     client_trust_destroy(&self->trust);

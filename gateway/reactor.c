@@ -39,7 +39,8 @@ struct reactor_thread {
     reactor_t reactor;     /* what the parts share */
     reactor_setup_t setup; /* as given */
     int listen_fd;         /* until conns has it */
-    int drain_fd;          /* owned eventfd: somebody wants us to drain */
+    int drain_fd; /* owned eventfd: somebody wants us to drain, or to end our streams */
+    atomic_bool wants_end; /* the latter */
     pthread_t thread;      /* joined by reactor_stop */
     sem_t ready;           /* posted when the thread has built everything, or failed */
     char *error;           /* why it failed; owned until handed to the caller */
@@ -341,6 +342,12 @@ on_drain(void *arg, short events)
     (void)events;
     if (read(self->drain_fd, &times, sizeof times) != sizeof times)
         return;
+    if (atomic_load(&self->wants_end) && !self->reactor.ending) {
+        self->reactor.ending = true;
+        request_end_streams(&self->reactor);
+    }
+    if (self->reactor.draining)
+        return;
     self->reactor.draining = true;
     conns_stop_accepting(self->reactor.conns);
     self->reactor.mhd_has_news = true; /* requests that have come by now are served */
@@ -474,6 +481,13 @@ reactor_drain(reactor_thread_t *self)
     ssize_t n = write(self->drain_fd, &once, sizeof once);
 
     SVC_ASSERT(n == sizeof once);
+}
+
+void
+reactor_end_streams(reactor_thread_t *self)
+{
+    atomic_store(&self->wants_end, true);
+    reactor_drain(self);
 }
 
 void

@@ -48,6 +48,7 @@ typedef struct reactor {
     bool
         mhd_has_news; /* a connection was resumed or is new, or libmicrohttpd can read: it must run */
     bool draining; /* answers close their connections */
+    bool ending;   /* streams end after a whole event */
     bool stopping; /* nothing waits any more */
 } reactor_t;
 
@@ -76,6 +77,10 @@ reactor_thread_t *reactor_start(const reactor_setup_t *setup, int listen_fd,
 /* No new connections; ends idle ones; tells setup.drained when the last request is
  * done. Any thread. */
 void reactor_drain(reactor_thread_t *self);
+
+/* Ends its streams, each after a whole event and those that have nothing shown after their first one: their clients
+ * read on elsewhere. Others go on. Any thread. */
+void reactor_end_streams(reactor_thread_t *self);
 
 /* Ends what is left, joins the thread, frees everything and sets *self_p to NULL. Main
  * thread. NULL-safe. */

@@ -93,6 +93,10 @@ void request_wake(request_t *self);
  * be read. */
 bool request_is_over(const request_t *self);
 
+/* True when its stream shall end after the event that is being sent: the client has closed, or the process stops
+ * soon. Until an event is whole it goes on. */
+bool request_is_ending(const request_t *self);
+
 /* Closes the connection of a client that has not acknowledged for gateway.keepalive_s what was sent
  * to it; request_on_gone follows. */
 void request_cut_if_silent(request_t *self);
@@ -102,7 +106,7 @@ void request_cut_if_silent(request_t *self);
 bool request_is_doubted(request_t *self);
 
 /* Calls told(data) of request_keep when the client closes its sending side before there is
- * an answer; request_is_doubted is true then. */
+ * an answer (request_is_doubted is true then), or when streams shall end (request_is_ending). */
 void request_on_doubt(request_t *self, void (*told)(void *data));
 
 /* Ends a stream that has begun badly: the client shall see that something is missing. */
@@ -159,6 +163,9 @@ void request_on_writable(void *cls, void *request);
 /* Writes to the streams that were woken since the last call; once a turn, so that what
  * comes in one turn is one write. Before libmicrohttpd runs: it ends them. */
 void request_write_woken(reactor_t *reactor);
+
+/* Streams shall end: wakes every request that has one, or may begin one. */
+void request_end_streams(reactor_t *reactor);
 
 /* The reactor stops: wakes every request, so that each can end. A stream whose client is behind may still get
  * the rest of its chunk, unless this is the last call. */

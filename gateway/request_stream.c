@@ -117,6 +117,24 @@ request_is_over(const request_t *self)
     return self->gone || self->reactor->stopping;
 }
 
+bool
+request_is_ending(const request_t *self)
+{
+    return request_is_over(self) || self->reactor->ending;
+}
+
+void
+request_end_streams(reactor_t *reactor)
+{
+    for (request_t *self = reactor->requests, *next; self != NULL; self = next) {
+        next = self->next;
+        if (self->status == 0 && self->told != NULL)
+            self->told(self->data);
+        else if (self->is_events)
+            request_wake(self);
+    }
+}
+
 void
 request_on_gone(void *cls, void *request, bool half)
 {

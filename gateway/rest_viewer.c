@@ -22,6 +22,7 @@ struct rest_viewer {
     uint64_t sent_ms;      /* when something was sent last */
     bool comment;          /* say something: it has been silent for too long */
     bool ended;            /* the last event was made */
+    bool has_sent;         /* something: it may end, its client knows where */
     bool is_ready;         /* await or begin was called */
     bool is_refused;       /* its token was, before there was a stream */
 };
@@ -97,7 +98,7 @@ fill_stream(void *arg, svc_buf_t *out, size_t enough)
         return STREAM_END;
     if (self->viewer.starved)
         return STREAM_CUT;
-    if (request_is_over(self->request) && is_between)
+    if (request_is_ending(self->request) && is_between && self->has_sent)
         return STREAM_END;
     if (request_is_doubted(self->request))
         self->comment = true;
@@ -105,12 +106,15 @@ fill_stream(void *arg, svc_buf_t *out, size_t enough)
         return STREAM_CUT;
     if (!add_events(self, out, enough))
         return STREAM_CUT;
-    if (out->n == before)
-        return self->ended                      ? STREAM_END
+    if (out->n == before) {
+        bool ends = self->ended || (request_is_ending(self->request) && is_between);
+        return ends                             ? STREAM_END
                : request_is_over(self->request) ? STREAM_CUT
                                                 : STREAM_WAIT;
+    }
     self->sent_ms = svc_loop_now_ms(loop_of(self));
     self->comment = false;
+    self->has_sent = true;
     return STREAM_MORE;
 }
 
@@ -151,7 +155,8 @@ on_changed(void *arg)
                    (status->heard && answer_state_is_terminal((int)status->state));
     if (status->heard && request_is_doubted(self->request))
         self->comment = true; /* is it there? */
-    if (feed_limit(feed) > 0 || is_over || self->comment)
+    bool is_ending = status->heard && request_is_ending(self->request);
+    if (feed_limit(feed) > 0 || is_over || is_ending || self->comment)
         begin_from_start(self);
 }
 

@@ -20,6 +20,8 @@ typedef struct {
     svc_metrics_t *metrics;     /* any thread */
     void *zmq;                  /* ZeroMQ context of the process */
     svc_loop_t *loop;           /* of this thread */
+    uint64_t
+        drain_until_ms; /* monotonic: the process is stopped then; 0: nobody has asked for its end */
 
     const struct svc_peer_times *peer_times; /* NULL: svc_peer_usual_times */
 } svc_ctx_t;

@@ -6,6 +6,7 @@
  * speaks. The ZeroMQ context is made here and outlives all that the service holds. */
 #include "svc_main.h"
 #include "svc_secret.h"
+#include "svc_time.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -131,6 +132,7 @@ begin_drain(process_t *self, const char *signal_name)
 {
     self->draining = true;
     svc_log_info(self->ctx.log, "got SIG%s, finishing what is there", signal_name);
+    self->ctx.drain_until_ms = svc_mono_ms() + self->config->server_drain_s * 1000ull;
     svc_loop_after(self->ctx.loop, (uint64_t)self->config->server_drain_s * 1000u,
                    on_drained_too_long, self);
     if (self->service->drain != NULL)

@@ -276,6 +276,61 @@ a_drain_waits_for_requests_and_streams(void **state)
 }
 
 static void
+streams_end_after_a_whole_event_when_time_is_short(void **state)
+{
+    world_t *world = *state;
+    client_t shown, silent;
+
+    client_open(&shown, world, 0);
+    client_ask(&shown, "POST", CHAT, "", QUESTION);
+    fakes_await(&world->fakes, FAKE_ASK, 1);
+    fake_publish(&world->fakes, FAKE_FENCE, 0, 10, PROTO_TOKEN_TEXT);
+    client_await(&shown, "abcdefghij");
+    client_open(&silent, world, 0); /* nothing has come yet, not even headers */
+    client_ask(&silent, "POST", CHAT, "", QUESTION);
+    fakes_await(&world->fakes, FAKE_ASK, 2);
+    drain(world);
+    reactor_end_streams(world->reactor);
+    fixture_run_until(&world->fakes.bus, has_drained, world);
+    client_await(&shown, NULL);
+    answer_t answer = answer_of(&shown);
+    assert_int_equal(answer.status, 200);
+    assert_string_equal(answer.body.p + answer.body.n - 2, "\n\n");
+    assert_non_null(strstr(answer.body.p, "abcdefghij"));
+    assert_null(strstr(answer.body.p, "done"));
+    answer_fini(&answer);
+    client_await(&silent, NULL);
+    answer = answer_of(&silent); /* knows the id to resume with */
+    assert_int_equal(answer.status, 200);
+    assert_non_null(strstr(answer.body.p, ":0\n\n"));
+    answer_fini(&answer);
+    client_close(&shown);
+    client_close(&silent);
+}
+
+static void
+a_document_that_is_being_made_goes_on_when_streams_end(void **state)
+{
+    world_t *world = *state;
+    list_rep_t list = {SVC_LIT("[]"), 0};
+    client_t call;
+
+    world->fakes.scripts[FAKE_LIST].rc = RC_LATER;
+    client_open(&call, world, 0);
+    client_ask(&call, "GET", LIST, "", NULL);
+    fakes_await(&world->fakes, FAKE_LIST, 1);
+    drain(world);
+    reactor_end_streams(world->reactor);
+    fixture_run_for(&world->fakes.bus, 20);
+    svc_call_finish(fakes_kept(&world->fakes, FAKE_CONVO, FAKE_LIST), RC_OK, &list);
+    client_await(&call, NULL);
+    answer_t answer = answer_of(&call);
+    assert_int_equal(answer.status, 200);
+    answer_fini(&answer);
+    client_close(&call);
+}
+
+static void
 whoever_asks_while_it_drains_is_told_that_it_is_not_ready(void **state)
 {
     world_t *world = *state;
@@ -477,6 +532,8 @@ main(void)
         WORLD_TEST(answers_find_their_requests_in_any_order),
         WORLD_TEST(a_drain_without_requests_is_done_at_once),
         WORLD_TEST(a_drain_waits_for_requests_and_streams),
+        WORLD_TEST(streams_end_after_a_whole_event_when_time_is_short),
+        WORLD_TEST(a_document_that_is_being_made_goes_on_when_streams_end),
         WORLD_TEST(whoever_asks_while_it_drains_is_told_that_it_is_not_ready),
         WORLD_TEST(stops_whatever_it_is_doing),
         WORLD_TEST(a_stop_ends_whatever_waits),
