@@ -262,6 +262,14 @@ story('a second auth-svc or convo-svc on the same SQLite file is sent to Postgre
     await s.stopAll();
 });
 
+story('with PostgreSQL, secrets that all replicas share must be configured, and where the database is', async () => {
+    const url = 'postgresql://llmb:geheim@127.0.0.1:1/none';
+    const storage = { driver: 'postgresql', postgresql: { url } };
+    await refusedWith({ storage }, 'auth-svc', 'jwt.secret', 'postgresql');
+    await refusedWith({ storage }, 'convo-svc', 'convo.seal_key', 'postgresql');
+    await refusedWith({ storage: { driver: 'postgresql' }, jwt: { secret: 'a secret of the stories, 32 bytes long' } }, 'auth-svc', 'storage.postgresql.url');
+});
+
 story('log.format json: every line is an object, requests carry trace, operation, status and time', async () => {
     const s = await start({ config: { log: { format: 'json', level: 'debug' } } });
     stacks.push(s);

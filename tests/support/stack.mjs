@@ -88,9 +88,9 @@ export class Stack extends Client {
         }
     }
 
-    /** The configuration file of one replica: config.yaml for the first of a service. */
+    /** The configuration file of one replica: config.yaml for the first of a service, unless it has something for itself. */
     configOf(name) {
-        return serviceOf(name) === name ? this.configFile : path.join(this.dir, `${name}.yaml`);
+        return serviceOf(name) === name && !this.own[name] ? this.configFile : path.join(this.dir, `${name}.yaml`);
     }
 
     /** A client of one gateway: `stack.at('gateway-2')`. The stack itself is a client of the first. */

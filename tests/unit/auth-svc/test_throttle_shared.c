@@ -325,7 +325,7 @@ a_redis_that_stands_still_delays_nobody_for_long(void **state)
     self->wanted = self->told + 100;
     for (int i = 0; i < 100; i++) { /* all at once: none waits for those before it */
         uint64_t wait_s;
-        char name[16];
+        char name[24];
 
         (void)snprintf(name, sizeof(name), "user %d", i);
         assert_int_equal(throttle_begin(self->a.local, svc_str_c(name),
@@ -352,7 +352,7 @@ a_flood_is_bounded_and_each_attempt_is_told(void **state)
     self->wanted = self->told + 3000;
     for (int i = 0; i < 3000; i++) {
         uint64_t wait_s;
-        char name[16];
+        char name[24];
 
         (void)snprintf(name, sizeof(name), "user %d", i);
         assert_int_equal(throttle_begin(self->a.local, svc_str_c(name),
