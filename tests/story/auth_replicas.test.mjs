@@ -207,6 +207,10 @@ story('one of two killed, frozen or drained in a storm of logins, registers and 
             await stack.bring(name);
             await rounds(STORMERS * 2);
         }
+        stack.freeze('auth-svc-2');
+        await rounds(STORMERS * 4);
+        stack.thaw('auth-svc-2');
+        await rounds(STORMERS * 2);
         await stack.drain('auth-svc');
         await rounds(STORMERS * 2);
         await stack.bring('auth-svc');
