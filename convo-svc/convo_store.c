@@ -14,9 +14,7 @@ convo_place_name(const convo_place_t *self)
 convo_store_t *
 convo_store_open(const convo_place_t *place, store_use use, svc_log_t *log, char **error)
 {
-    if (place->driver == SVC_STORAGE_POSTGRESQL) {
-        *error = svc_str_dup(SVC_LIT("storage.driver: postgresql is not there yet"));
-        return NULL;
-    }
+    if (place->driver == SVC_STORAGE_POSTGRESQL)
+        return convo_store_postgresql_open(place, use, log, error);
     return convo_store_sqlite_open(place->path, use, log, error);
 }

@@ -244,4 +244,8 @@ convo_store_t *convo_store_open(const convo_place_t *place, store_use use, svc_l
 convo_store_t *convo_store_sqlite_open(const char *path, store_use use, svc_log_t *log,
                                        char **error);
 
+/* Opens the PostgreSQL database at place->url; likewise. */
+convo_store_t *convo_store_postgresql_open(const convo_place_t *place, store_use use,
+                                           svc_log_t *log, char **error);
+
 #endif

@@ -1,0 +1,116 @@
+/* store_postgresql.h - what the files of the PostgreSQL store share.
+ *
+ * Private to convo_store_postgresql.c (connection, schema, transactions), store_postgresql_conversations.c,
+ * store_postgresql_answers.c and store_postgresql_owners.c. Each function of the seam is one statement where that is possible
+ * (a round trip costs more than a join), and finds out by its result whether it has changed anything: a constraint that is
+ * broken would spoil the whole transaction.
+ *
+ * Order of locks, in every transaction: the conversation before its answers. */
+#ifndef STORE_POSTGRESQL_H
+#define STORE_POSTGRESQL_H
+
+#include "convo_store.h"
+#include "svc/svc_pg.h"
+
+/* One slot per statement. */
+typedef enum {
+    PG_META_LOCK,
+    PG_META_GET,
+    PG_META_PUT,
+    PG_CONVERSATION_ADD,
+    PG_CONVERSATION_GET,
+    PG_CONVERSATION_LOCK,
+    PG_CONVERSATION_OF_KEY,
+    PG_CONVERSATION_LOCK_ANSWERS,
+    PG_CONVERSATION_REMOVE,
+    PG_LIST_VERSION,
+    PG_CONVERSATION_LIST,
+    PG_CONVERSATION_LIST_AFTER,
+    PG_QUESTION_ADD,
+    PG_QUESTION_TEXT,
+    PG_ANSWER_GET,
+    PG_ANSWER_AT,
+    PG_ANSWER_OF_KEY,
+    PG_ANSWER_ACTIVE,
+    PG_ANSWER_UNFINISHED,
+    PG_ANSWER_TEXT,
+    PG_ANSWER_TEXT_ON,
+    PG_ANSWER_GROW,
+    PG_ANSWER_MOVE,
+    PG_ANSWER_END,
+    PG_ANSWER_RESTART,
+    PG_ANSWER_STOP,
+    PG_ANSWER_LOCK_LAST,
+    PG_ANSWER_REPLACE,
+    PG_LEASE_RENEW,
+    PG_LEASE_DROP,
+    PG_ANSWER_OWNED,
+    PG_ANSWER_TAKE_OVER,
+    PG_COUNT
+} pg_slot;
+
+typedef struct {
+    convo_store_t base; /* first: the seam */
+    svc_pg_t *pg;       /* owned */
+    bool writes;        /* the transaction that is open does: what it reads, it locks */
+    uint64_t
+        changes; /* statements that changed something without the server's saying so (WITH … SELECT) */
+} store_pg_t;
+
+/* Runs a statement. *changed (may be NULL): rows that it has changed, or, if it is one that ends with a SELECT, gave. */
+svc_rc store_pg_run(store_pg_t *self, pg_slot slot, const char *sql,
+                    const svc_pg_arg_t *args, size_t n, uint64_t *changed);
+
+/* Columns of an answer, in the order in which the functions below read them, and where they come from. */
+#define STORE_PG_ANSWER                                                                                \
+    "a.stream, c.user_id, a.conversation, a.message_id, a.state, a.term, a.fence, a.attempt, a.owner," \
+    " a.llm, a.length, a.asked_ms, a.question_bytes, a.stop_wanted, a.finish, a.prompt_tokens,"        \
+    " a.completion_tokens, a.total_tokens, a.reason, a.text, a.retry_after_s, a.body_hash, a.key,"     \
+    " a.stop_alone"
+#define STORE_PG_ANSWERS      \
+    "SELECT " STORE_PG_ANSWER \
+    " FROM answer a JOIN conversation c ON c.id = a.conversation"
+
+/* Runs a statement that reads the columns of answers and hands out each row. */
+svc_rc store_pg_answers(store_pg_t *self, pg_slot slot, const char *sql,
+                        const svc_pg_arg_t *args, size_t n, convo_answer_fn *fn,
+                        void *arg);
+
+/* The functions of the seam that stand in the other files. */
+svc_rc pg_conversation_add(convo_store_t *base, const conversation_row_t *row);
+svc_rc pg_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *fn,
+                           void *arg);
+svc_rc pg_conversation_of_key(convo_store_t *base, uint64_t user, svc_str key,
+                              convo_conversation_fn *fn, void *arg);
+svc_rc pg_conversation_remove(convo_store_t *base, uint64_t id);
+svc_rc pg_list_version(convo_store_t *base, uint64_t user, uint64_t *out);
+svc_rc pg_conversation_list(convo_store_t *base, uint64_t user, uint64_t after,
+                            convo_conversation_fn *fn, void *arg);
+svc_rc pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
+                       uint64_t version, uint64_t *message_out);
+svc_rc pg_question_text(convo_store_t *base, uint64_t conversation, uint64_t message,
+                        uint64_t from, convo_text_fn *fn, void *arg);
+svc_rc pg_answer_get(convo_store_t *base, svc_str stream, convo_answer_fn *fn, void *arg);
+svc_rc pg_answer_at(convo_store_t *base, uint64_t conversation, uint64_t message,
+                    convo_answer_fn *fn, void *arg);
+svc_rc pg_answer_replace(convo_store_t *base, const answer_row_t *row, uint64_t version);
+svc_rc pg_answer_of_key(convo_store_t *base, uint64_t conversation, svc_str key,
+                        convo_answer_fn *fn, void *arg);
+svc_rc pg_answer_active(convo_store_t *base, uint64_t user, convo_answer_fn *fn,
+                        void *arg);
+svc_rc pg_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *arg);
+svc_rc pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from,
+                      convo_text_fn *fn, void *arg);
+svc_rc pg_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise);
+svc_rc pg_answer_restart(convo_store_t *base, svc_str stream, uint64_t term,
+                         uint64_t fence, uint64_t new_fence, uint64_t attempt);
+svc_rc pg_answer_stop(convo_store_t *base, svc_str stream);
+svc_rc pg_lease_renew(convo_store_t *base, uint64_t instance, uint64_t ms,
+                      bool *lapsed_out);
+svc_rc pg_lease_drop(convo_store_t *base, uint64_t instance);
+svc_rc pg_answer_owned(convo_store_t *base, uint64_t owner, convo_answer_fn *fn,
+                       void *arg);
+svc_rc pg_answer_take_over(convo_store_t *base, uint64_t owner, size_t max,
+                           convo_answer_fn *fn, void *arg);
+
+#endif

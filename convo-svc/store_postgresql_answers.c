@@ -1,0 +1,292 @@
+/* store_postgresql_answers.c - answers and their text in PostgreSQL.
+ *
+ * Every arrow of an answer's life is one statement, which looks for the row by stream, term, fence and state (and, for text,
+ * the length it goes behind) and does the rest with what it found. No such row means that somebody else has moved on:
+ * RC_STALE, and nothing has changed.
+ * The end of an answer counts its turn into the conversation, whose row is locked first: so do questions, stops and retries. */
+#include "store_postgresql.h"
+
+#define TEXT_PAGE 128 /* chunks fetched at once: 64 KB each at most */
+
+static answer_row_t
+fill_answer(const svc_pg_rows_t *rows, int i)
+{
+    return (answer_row_t){
+        .stream = svc_pg_str(rows, i, 0),
+        .user = svc_pg_u64(rows, i, 1),
+        .conversation = svc_pg_u64(rows, i, 2),
+        .message = svc_pg_u64(rows, i, 3),
+        .state = (int)svc_pg_u64(rows, i, 4),
+        .term = svc_pg_u64(rows, i, 5),
+        .fence = svc_pg_u64(rows, i, 6),
+        .attempt = svc_pg_u64(rows, i, 7),
+        .owner = svc_pg_u64(rows, i, 8),
+        .llm = svc_pg_u64(rows, i, 9),
+        .length = svc_pg_u64(rows, i, 10),
+        .asked_ms = svc_pg_u64(rows, i, 11),
+        .question_bytes = svc_pg_u64(rows, i, 12),
+        .stop_wanted = svc_pg_u64(rows, i, 13) != 0,
+        .finish = svc_pg_str(rows, i, 14),
+        .usage = {svc_pg_u64(rows, i, 15), svc_pg_u64(rows, i, 16),
+                  svc_pg_u64(rows, i, 17)},
+        .reason = svc_pg_str(rows, i, 18),
+        .text = svc_pg_str(rows, i, 19),
+        .retry_after_s = svc_pg_u64(rows, i, 20),
+        .body_hash = svc_pg_str(rows, i, 21),
+        .key = svc_pg_str(rows, i, 22),
+        .stop_alone = svc_pg_u64(rows, i, 23) != 0,
+    };
+}
+
+svc_rc
+store_pg_answers(store_pg_t *self, pg_slot slot, const char *sql,
+                 const svc_pg_arg_t *args, size_t n, convo_answer_fn *fn, void *arg)
+{
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+
+    for (int i = 0; rc == RC_OK && i < rows.n; i++) {
+        answer_row_t row = fill_answer(&rows, i);
+
+        rc = fn(arg, &row);
+    }
+    svc_pg_free(&rows);
+    return rc;
+}
+
+/* The same for one that must be there. */
+static svc_rc
+find_one(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t *args,
+         size_t n, convo_answer_fn *fn, void *arg)
+{
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+
+    if (rc == RC_OK && rows.n == 0)
+        rc = RC_NOT_FOUND;
+    if (rc == RC_OK) {
+        answer_row_t row = fill_answer(&rows, 0);
+
+        rc = fn(arg, &row);
+    }
+    svc_pg_free(&rows);
+    return rc;
+}
+
+svc_rc
+pg_answer_get(convo_store_t *base, svc_str stream, convo_answer_fn *fn, void *arg)
+{
+    const svc_pg_arg_t args[] = {PG_BYTES(stream)};
+
+    return find_one((store_pg_t *)base, PG_ANSWER_GET,
+                    STORE_PG_ANSWERS " WHERE a.stream = $1", args, SVC_COUNT(args), fn,
+                    arg);
+}
+
+svc_rc
+pg_answer_at(convo_store_t *base, uint64_t conversation, uint64_t message,
+             convo_answer_fn *fn, void *arg)
+{
+    const svc_pg_arg_t args[] = {PG_U64(conversation), PG_U64(message)};
+
+    return find_one((store_pg_t *)base, PG_ANSWER_AT,
+                    STORE_PG_ANSWERS " WHERE a.conversation = $1 AND a.message_id = $2",
+                    args, SVC_COUNT(args), fn, arg);
+}
+
+svc_rc
+pg_answer_of_key(convo_store_t *base, uint64_t conversation, svc_str key,
+                 convo_answer_fn *fn, void *arg)
+{
+    const svc_pg_arg_t args[] = {PG_U64(conversation), PG_BYTES(key)};
+
+    return find_one((store_pg_t *)base, PG_ANSWER_OF_KEY,
+                    STORE_PG_ANSWERS " WHERE a.conversation = $1 AND a.key = $2", args,
+                    SVC_COUNT(args), fn, arg);
+}
+
+svc_rc
+pg_answer_active(convo_store_t *base, uint64_t user, convo_answer_fn *fn, void *arg)
+{
+    const svc_pg_arg_t args[] = {PG_U64(user)};
+
+    return store_pg_answers((store_pg_t *)base, PG_ANSWER_ACTIVE,
+                            STORE_PG_ANSWERS " WHERE a.state < 2 AND c.user_id = $1"
+                                             " ORDER BY a.asked_ms DESC, a.id DESC",
+                            args, SVC_COUNT(args), fn, arg);
+}
+
+svc_rc
+pg_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *arg)
+{
+    return store_pg_answers((store_pg_t *)base, PG_ANSWER_UNFINISHED,
+                            STORE_PG_ANSWERS " WHERE a.state < 2 ORDER BY a.asked_ms",
+                            NULL, 0, fn, arg);
+}
+
+/* --- text ------------------------------------------------------------------------------------- */
+
+/* Hands out the chunks of a page. *next: where the page behind begins; false: fn has had enough. */
+static bool
+hand_out_chunks(const svc_pg_rows_t *rows, uint64_t from, uint64_t *next,
+                convo_text_fn *fn, void *arg)
+{
+    for (int i = 0; i < rows->n; i++) {
+        uint64_t offset = svc_pg_u64(rows, i, 1);
+        svc_str bytes = svc_pg_str(rows, i, 2);
+        uint64_t skip = from > offset ? from - offset : 0;
+
+        *next = offset + 1;
+        if (skip < bytes.n && !fn(arg, (svc_str){bytes.p + skip, bytes.n - (size_t)skip}))
+            return false;
+    }
+    return rows->n == TEXT_PAGE;
+}
+
+svc_rc
+pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn *fn,
+               void *arg)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    const svc_pg_arg_t first[] = {
+        PG_BYTES(stream), PG_U64(from > INT64_MAX ? INT64_MAX : from), PG_U64(TEXT_PAGE)};
+    svc_pg_rows_t rows;
+    uint64_t next = 0;
+    bool more;
+    svc_rc rc = svc_pg_query(
+        self->pg, PG_ANSWER_TEXT,
+        "SELECT k.answer, k.at, k.bytes FROM answer a JOIN answer_chunk k ON k.answer = a.id"
+        " WHERE a.stream = $1 AND k.at >= coalesce((SELECT max(p.at) FROM answer_chunk p"
+        "  WHERE p.answer = a.id AND p.at <= $2), 0) ORDER BY k.at LIMIT $3",
+        first, SVC_COUNT(first), &rows);
+
+    more = rc == RC_OK && hand_out_chunks(&rows, from, &next, fn, arg);
+    while (more) {
+        const svc_pg_arg_t args[] = {PG_U64(svc_pg_u64(&rows, 0, 0)), PG_U64(next),
+                                     PG_U64(TEXT_PAGE)};
+
+        svc_pg_free(&rows);
+        rc = svc_pg_query(self->pg, PG_ANSWER_TEXT_ON,
+                          "SELECT answer, at, bytes FROM answer_chunk"
+                          " WHERE answer = $1 AND at >= $2 ORDER BY at LIMIT $3",
+                          args, SVC_COUNT(args), &rows);
+        more = rc == RC_OK && hand_out_chunks(&rows, from, &next, fn, arg);
+    }
+    svc_pg_free(&rows);
+    return rc;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+/* How the row must be, the same in every step: $1 to $5; $6 to $8 are the new length, llm and text. */
+#define AS_IT_WAS \
+    " WHERE a.stream = $1 AND a.term = $2 AND a.fence = $3 AND a.state = $4 AND a.length = $5"
+#define STEP_ARGS(step)                                                    \
+    PG_BYTES((step)->stream), PG_U64((step)->term), PG_U64((step)->fence), \
+        PG_U64((uint64_t)(step)->state), PG_U64((step)->length),           \
+        PG_U64((step)->length + (step)->bytes.n), PG_U64((step)->llm),     \
+        PG_BYTES((step)->bytes)
+#define ADD_CHUNK \
+    " k AS (INSERT INTO answer_chunk SELECT id, $5, $8 FROM a WHERE octet_length($8) > 0)"
+
+/* One more piece. */
+static svc_rc
+grow(store_pg_t *self, const answer_step_t *step, uint64_t *changed)
+{
+    const svc_pg_arg_t args[] = {STEP_ARGS(step)};
+
+    return store_pg_run(self, PG_ANSWER_GROW,
+                        "WITH a AS (UPDATE answer a SET length = $6, llm = $7" AS_IT_WAS
+                        " RETURNING id)," ADD_CHUNK " SELECT id FROM a",
+                        args, SVC_COUNT(args), changed);
+}
+
+/* The first piece, or a state of its own. */
+static svc_rc
+move(store_pg_t *self, const answer_step_t *step, uint64_t *changed)
+{
+    const svc_pg_arg_t args[] = {STEP_ARGS(step), PG_U64((uint64_t)step->next_state)};
+
+    return store_pg_run(
+        self, PG_ANSWER_MOVE,
+        "WITH a AS (UPDATE answer a SET length = $6, llm = $7, state = $9" AS_IT_WAS
+        " RETURNING id)," ADD_CHUNK " SELECT id FROM a",
+        args, SVC_COUNT(args), changed);
+}
+
+static svc_rc
+end(store_pg_t *self, const answer_step_t *step, uint64_t raise, uint64_t *changed)
+{
+    const svc_pg_arg_t args[] = {
+        STEP_ARGS(step),
+        PG_U64((uint64_t)step->next_state),
+        PG_BYTES(step->finish),
+        PG_U64(step->usage.prompt),
+        PG_U64(step->usage.completion),
+        PG_U64(step->usage.total),
+        PG_BYTES(step->reason),
+        PG_BYTES(step->text),
+        PG_U64(step->retry_after_s),
+        PG_U64(raise),
+    };
+
+    return store_pg_run(
+        self, PG_ANSWER_END,
+        "WITH c AS (SELECT id FROM conversation WHERE id ="
+        "  (SELECT conversation FROM answer WHERE stream = $1) FOR UPDATE),"
+        " a AS (UPDATE answer a SET length = $6, llm = $7, state = $9, finish = $10,"
+        "   prompt_tokens = $11, completion_tokens = $12, total_tokens = $13, reason = $14,"
+        "   text = $15, retry_after_s = $16 FROM c" AS_IT_WAS " AND a.conversation = c.id"
+        "  RETURNING a.id, a.conversation, a.question_bytes)," ADD_CHUNK ","
+        " t AS (UPDATE conversation t SET version = t.version + $17,"
+        "   turns = t.turns + CASE WHEN $6 > 0 THEN 1 ELSE 0 END,"
+        "   turn_bytes = t.turn_bytes + CASE WHEN $6 > 0 THEN $6 + a.question_bytes ELSE 0 END"
+        "  FROM a WHERE t.id = a.conversation)"
+        " SELECT id FROM a",
+        args, SVC_COUNT(args), changed);
+}
+
+svc_rc
+pg_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    uint64_t changed = 0;
+    svc_rc rc;
+
+    if (answer_state_is_terminal(step->next_state))
+        rc = end(self, step, raise, &changed);
+    else if (step->next_state == step->state)
+        rc = grow(self, step, &changed);
+    else
+        rc = move(self, step, &changed);
+    return rc == RC_OK && changed == 0 ? RC_STALE : rc;
+}
+
+svc_rc
+pg_answer_restart(convo_store_t *base, svc_str stream, uint64_t term, uint64_t fence,
+                  uint64_t new_fence, uint64_t attempt)
+{
+    const svc_pg_arg_t args[] = {PG_BYTES(stream), PG_U64(term), PG_U64(fence),
+                                 PG_U64(new_fence), PG_U64(attempt)};
+    uint64_t changed;
+    svc_rc rc = store_pg_run(
+        (store_pg_t *)base, PG_ANSWER_RESTART,
+        "UPDATE answer SET fence = $4, attempt = $5"
+        " WHERE stream = $1 AND term = $2 AND fence = $3 AND state = 0",
+        args, SVC_COUNT(args), &changed);
+
+    return rc == RC_OK && changed == 0 ? RC_STALE : rc;
+}
+
+svc_rc
+pg_answer_stop(convo_store_t *base, svc_str stream)
+{
+    const svc_pg_arg_t args[] = {PG_BYTES(stream)};
+    uint64_t changed;
+    svc_rc rc = store_pg_run((store_pg_t *)base, PG_ANSWER_STOP,
+                             "UPDATE answer SET stop_wanted = true"
+                             " WHERE stream = $1 AND state < 2",
+                             args, SVC_COUNT(args), &changed);
+
+    return rc == RC_OK && changed == 0 ? RC_STALE : rc;
+}

@@ -1,0 +1,270 @@
+/* store_postgresql_conversations.c - conversations and their questions in PostgreSQL.
+ *
+ * A writer's look at a conversation locks its row until the end of the transaction: two questions to one conversation through
+ * two processes come one after the other, and the second one finds the first. What is looked at later in the transaction
+ * is what was committed until then. */
+#include "store_postgresql.h"
+
+#include "svc/svc_secret.h"
+
+#define LIST_PAGE 128 /* rows fetched at once */
+
+/* Columns of a conversation, in the order of fill_conversation. */
+#define CONVERSATION                                                                  \
+    "SELECT c.id, c.seq, c.user_id, c.created_s, c.version, c.last_message, c.turns," \
+    " c.turn_bytes, EXISTS (SELECT 1 FROM answer a WHERE a.conversation = c.id"       \
+    " AND a.state < 2), c.title, c.model, c.sealed_key, c.key, c.body_hash"           \
+    " FROM conversation c"
+
+static conversation_row_t
+fill_conversation(const svc_pg_rows_t *rows, int i)
+{
+    return (conversation_row_t){
+        .id = svc_pg_u64(rows, i, 0),
+        .seq = svc_pg_u64(rows, i, 1),
+        .user = svc_pg_u64(rows, i, 2),
+        .created_s = svc_pg_u64(rows, i, 3),
+        .version = svc_pg_u64(rows, i, 4),
+        .last_message = svc_pg_u64(rows, i, 5),
+        .turns = svc_pg_u64(rows, i, 6),
+        .turn_bytes = svc_pg_u64(rows, i, 7),
+        .answering = svc_pg_u64(rows, i, 8) != 0,
+        .title = svc_pg_str(rows, i, 9),
+        .model = svc_pg_str(rows, i, 10),
+        .sealed_key = svc_pg_str(rows, i, 11),
+        .key = svc_pg_str(rows, i, 12),
+        .body_hash = svc_pg_str(rows, i, 13),
+    };
+}
+
+/* Runs a statement that finds at most one conversation and hands it out. */
+static svc_rc
+find_one(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t *args,
+         size_t n, convo_conversation_fn *fn, void *arg)
+{
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+
+    if (rc == RC_OK && rows.n == 0)
+        rc = RC_NOT_FOUND;
+    if (rc == RC_OK) {
+        conversation_row_t row = fill_conversation(&rows, 0);
+
+        rc = fn(arg, &row);
+    }
+    svc_pg_free(&rows);
+    return rc;
+}
+
+svc_rc
+pg_conversation_add(convo_store_t *base, const conversation_row_t *row)
+{
+    const svc_pg_arg_t args[] = {
+        PG_U64(row->id),           PG_U64(row->user),
+        PG_BYTES(row->title),      PG_BYTES(row->model),
+        PG_BYTES(row->sealed_key), PG_U64(row->created_s),
+        PG_U64(row->version),      PG_BYTES_OR_NULL(row->key),
+        PG_BYTES(row->body_hash),  PG_U64(1 + (svc_random_u64() & 0xfffff)),
+    };
+    uint64_t changed;
+    svc_rc rc = store_pg_run(
+        (store_pg_t *)base, PG_CONVERSATION_ADD,
+        "WITH added AS (INSERT INTO conversation"
+        "  (id, user_id, title, model, sealed_key, created_s, version, key, body_hash)"
+        "  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        "  ON CONFLICT DO NOTHING RETURNING user_id)"
+        " INSERT INTO convo_list AS l SELECT user_id, $10 FROM added"
+        " ON CONFLICT (user_id) DO UPDATE SET version = l.version + excluded.version",
+        args, SVC_COUNT(args), &changed);
+
+    return rc == RC_OK && changed == 0 ? RC_CONFLICT : rc;
+}
+
+svc_rc
+pg_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *fn,
+                    void *arg)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    const svc_pg_arg_t args[] = {PG_U64(id)};
+    svc_rc rc = RC_OK;
+
+    /* Locked by a statement of its own: one that waits for a lock goes on with what it saw before, the conversation's row
+     * alone excepted, and the answer that somebody else has just added is not in it. */
+    if (self->writes)
+        rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK,
+                         "SELECT 1 FROM conversation WHERE id = $1 FOR UPDATE", args, 1);
+    return rc != RC_OK
+               ? rc
+               : find_one(self, PG_CONVERSATION_GET, CONVERSATION " WHERE c.id = $1",
+                          args, SVC_COUNT(args), fn, arg);
+}
+
+svc_rc
+pg_conversation_of_key(convo_store_t *base, uint64_t user, svc_str key,
+                       convo_conversation_fn *fn, void *arg)
+{
+    const svc_pg_arg_t args[] = {PG_U64(user), PG_BYTES(key)};
+
+    return find_one((store_pg_t *)base, PG_CONVERSATION_OF_KEY,
+                    CONVERSATION " WHERE c.user_id = $1 AND c.key = $2", args,
+                    SVC_COUNT(args), fn, arg);
+}
+
+svc_rc
+pg_conversation_remove(convo_store_t *base, uint64_t id)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    const svc_pg_arg_t args[] = {PG_U64(id), PG_U64(1 + (svc_random_u64() & 0xfffff))};
+    uint64_t changed = 0;
+    svc_rc rc;
+
+    /* First the locks, by statements of their own: what a step has added that was waited for is then seen and removed, too. */
+    rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK,
+                     "SELECT 1 FROM conversation WHERE id = $1 FOR UPDATE", args, 1);
+    if (rc == RC_OK)
+        rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK_ANSWERS,
+                         "SELECT 1 FROM answer WHERE conversation = $1 FOR UPDATE", args,
+                         1);
+    if (rc == RC_OK)
+        rc = store_pg_run(
+            self, PG_CONVERSATION_REMOVE,
+            "WITH gone AS (DELETE FROM conversation WHERE id = $1 RETURNING user_id),"
+            " questions AS (DELETE FROM convo_question WHERE conversation = $1),"
+            " answers AS (DELETE FROM answer WHERE conversation = $1 RETURNING id),"
+            " chunks AS (DELETE FROM answer_chunk k USING answers a WHERE k.answer = a.id)"
+            " INSERT INTO convo_list AS l SELECT user_id, $2 FROM gone"
+            " ON CONFLICT (user_id) DO UPDATE SET version = l.version + excluded.version",
+            args, SVC_COUNT(args), &changed);
+    return rc == RC_OK && changed == 0 ? RC_NOT_FOUND : rc;
+}
+
+/* --- lists ------------------------------------------------------------------------------------ */
+
+svc_rc
+pg_list_version(convo_store_t *base, uint64_t user, uint64_t *out)
+{
+    const svc_pg_arg_t arg = PG_U64(user);
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(((store_pg_t *)base)->pg, PG_LIST_VERSION,
+                             "SELECT version FROM convo_list WHERE user_id = $1", &arg, 1,
+                             &rows);
+
+    *out = rc == RC_OK && rows.n > 0 ? svc_pg_u64(&rows, 0, 0) : 0;
+    svc_pg_free(&rows);
+    return rc;
+}
+
+/* Fetches a page: from the newest, or behind the conversation with seq `after`, or, when it was deleted meanwhile, behind the
+ * place where it stood, which the next older row of the user tells as long as the clock never went backwards. */
+static svc_rc
+fetch_page(store_pg_t *self, uint64_t user, uint64_t after, svc_pg_rows_t *rows)
+{
+    const svc_pg_arg_t args[] = {PG_U64(user), PG_U64(LIST_PAGE), PG_U64(after)};
+
+    if (after == 0)
+        return svc_pg_query(self->pg, PG_CONVERSATION_LIST,
+                            CONVERSATION
+                            " WHERE c.user_id = $1"
+                            " ORDER BY c.created_s DESC, c.seq DESC LIMIT $2",
+                            args, 2, rows);
+    return svc_pg_query(
+        self->pg, PG_CONVERSATION_LIST_AFTER,
+        CONVERSATION
+        " WHERE c.user_id = $1 AND (c.created_s, c.seq) < (coalesce("
+        "(SELECT p.created_s FROM conversation p"
+        "  WHERE p.user_id = $1 AND p.seq = $3),"
+        "(SELECT p.created_s FROM conversation p"
+        "  WHERE p.user_id = $1 AND p.seq < $3 ORDER BY p.seq DESC LIMIT 1)),"
+        " $3) ORDER BY c.created_s DESC, c.seq DESC LIMIT $2",
+        args, 3, rows);
+}
+
+svc_rc
+pg_conversation_list(convo_store_t *base, uint64_t user, uint64_t after,
+                     convo_conversation_fn *fn, void *arg)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    svc_pg_rows_t rows;
+    svc_rc rc;
+    int n;
+
+    if (after > INT64_MAX)
+        after = INT64_MAX;
+    do {
+        rc = fetch_page(self, user, after, &rows);
+        n = rows.n;
+        for (int i = 0; rc == RC_OK && i < n; i++) {
+            conversation_row_t row = fill_conversation(&rows, i);
+
+            after = row.seq;
+            rc = fn(arg, &row);
+        }
+        svc_pg_free(&rows);
+    } while (rc == RC_OK && n == LIST_PAGE);
+    return rc;
+}
+
+/* --- questions -------------------------------------------------------------------------------- */
+
+svc_rc
+pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
+                uint64_t version, uint64_t *message_out)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    const svc_pg_arg_t args[] = {
+        PG_U64(row->conversation), PG_BYTES(row->stream),
+        PG_U64(row->term),         PG_U64(row->fence),
+        PG_U64(row->attempt),      PG_U64(row->owner),
+        PG_U64(row->asked_ms),     PG_U64(row->question_bytes),
+        PG_BYTES(row->body_hash),  PG_BYTES_OR_NULL(row->key),
+        PG_BOOL(row->stop_alone),  PG_BYTES(question),
+        PG_U64(version),
+    };
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(
+        self->pg, PG_QUESTION_ADD,
+        "WITH c AS (SELECT id, last_message FROM conversation WHERE id = $1 FOR UPDATE),"
+        " a AS (INSERT INTO answer (conversation, message_id, stream, state, term, fence,"
+        "   attempt, owner, asked_ms, question_bytes, body_hash, key, stop_alone)"
+        "  SELECT id, last_message + 2, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM c"
+        "  ON CONFLICT DO NOTHING RETURNING message_id),"
+        " q AS (INSERT INTO convo_question SELECT $1, message_id - 1, $12 FROM a),"
+        " u AS (UPDATE conversation SET last_message = a.message_id, version = $13 FROM a"
+        "  WHERE id = $1)"
+        " SELECT (SELECT count(*) FROM c), (SELECT message_id FROM a)",
+        args, SVC_COUNT(args), &rows);
+
+    if (rc == RC_OK && svc_pg_u64(&rows, 0, 0) == 0)
+        rc = RC_NOT_FOUND;
+    if (rc == RC_OK && svc_pg_u64(&rows, 0, 1) == 0)
+        rc = RC_CONFLICT;
+    if (rc == RC_OK) {
+        *message_out = svc_pg_u64(&rows, 0, 1);
+        self->changes++;
+    }
+    svc_pg_free(&rows);
+    return rc;
+}
+
+svc_rc
+pg_question_text(convo_store_t *base, uint64_t conversation, uint64_t message,
+                 uint64_t from, convo_text_fn *fn, void *arg)
+{
+    const svc_pg_arg_t args[] = {PG_U64(conversation), PG_U64(message)};
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_query(((store_pg_t *)base)->pg, PG_QUESTION_TEXT,
+                             "SELECT text FROM convo_question"
+                             " WHERE conversation = $1 AND message_id = $2",
+                             args, SVC_COUNT(args), &rows);
+
+    if (rc == RC_OK && rows.n == 0)
+        rc = RC_NOT_FOUND;
+    if (rc == RC_OK) {
+        svc_str text = svc_pg_str(&rows, 0, 0);
+
+        if (from < text.n)
+            (void)fn(arg, (svc_str){text.p + from, text.n - (size_t)from});
+    }
+    svc_pg_free(&rows);
+    return rc;
+}
