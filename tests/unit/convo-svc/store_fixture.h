@@ -1,28 +1,59 @@
-/* store_fixture.h - a SQLite store in a folder of its own, what its rows are copied to, and how it is broken.
+/* store_fixture.h - a store of either kind for one test, what its rows are copied to, and how it is broken.
  *
- * A second, bare connection to the same file plays what can happen to a database: somebody holds
- * its lock, its tables are gone. Included by the tests of the store's three files. */
+ * SQLite in a folder of its own, PostgreSQL in a schema of its own; the same list of tests runs against both (BOTH), but for
+ * what only a file can do (SQLITE) or only a server (POSTGRESQL). A second, bare connection to the same database plays what can
+ * happen to it: somebody holds its lock, its tables are gone. Without a server its half of the list is left out. */
 #ifndef TESTS_UNIT_CONVO_SVC_STORE_FIXTURE_H
 #define TESTS_UNIT_CONVO_SVC_STORE_FIXTURE_H
 
 #include "convo_fixture.h"
+#include "tests/unit/svc/pg_fixture.h"
 
 #include "convo-svc/store_sqlite.h"
 
 typedef struct {
     folder_t folder;
+    pg_fixture_t db; /* PostgreSQL: also the bare connection */
+    convo_place_t place;
     convo_store_t *store; /* writes */
-    sqlite3 *other;       /* the bare connection */
+    sqlite3 *other;       /* SQLite: the bare connection */
 } test_t;
 
+static inline convo_store_t *
+test_open(const test_t *self, store_use use)
+{
+    char *error = NULL;
+    convo_store_t *store = convo_store_open(&self->place, use, NULL, &error);
+
+    if (store == NULL)
+        print_error("%s\n", error == NULL ? "?" : error);
+    assert_non_null(store);
+    return store;
+}
+
 static inline int
-setup(void **state)
+setup_sqlite(void **state)
 {
     test_t *self = svc_alloc(sizeof(*self));
 
     folder_open(&self->folder);
-    self->store = folder_store(&self->folder, true);
+    self->place = self->folder.workers.place;
+    self->place.path = self->folder.db;
+    self->store = test_open(self, STORE_WRITE);
     assert_int_equal(sqlite3_open(self->folder.db, &self->other), SQLITE_OK);
+    *state = self;
+    return 0;
+}
+
+static inline int
+setup_postgresql(void **state)
+{
+    test_t *self = svc_alloc(sizeof(*self));
+
+    folder_open(&self->folder);
+    pg_fixture_open(&self->db);
+    self->place = (convo_place_t){.driver = SVC_STORAGE_POSTGRESQL, .url = self->db.url};
+    self->store = test_open(self, STORE_WRITE);
     *state = self;
     return 0;
 }
@@ -34,9 +65,33 @@ teardown(void **state)
 
     (void)sqlite3_close(self->other);
     convo_store_destroy(&self->store);
+    if (self->place.driver == SVC_STORAGE_POSTGRESQL)
+        pg_fixture_close(&self->db);
     folder_close(&self->folder);
     free(self);
     return 0;
+}
+
+#define SQLITE(f)                                       \
+    {                                                   \
+#f " (SQLite)", f, setup_sqlite, teardown, NULL \
+    }
+#define POSTGRESQL(f)                                           \
+    {                                                           \
+#f " (PostgreSQL)", f, setup_postgresql, teardown, NULL \
+    }
+#define BOTH(f) SQLITE(f), POSTGRESQL(f)
+
+/* Runs a list as cmocka_run_group_tests does; without a server only SQLite's part of it. */
+static inline int
+run_stores(const char *name, struct CMUnitTest *tests, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (tests[i].setup_func != setup_postgresql || pg_fixture_is_there())
+            tests[kept++] = tests[i];
+    return kept == 0 ? 0 : _cmocka_run_group_tests(name, tests, kept, NULL, NULL);
 }
 
 /* --- rows ------------------------------------------------------------------------------------- */
@@ -92,7 +147,7 @@ get_answer(convo_store_t *store, unsigned stream, answer_row_t *out)
     return store->api->answer_get(store, stream_of(room, stream), copy_answer, out);
 }
 
-/* Rows of a table, as the bare connection sees them. */
+/* Rows of a table (as SQLite's are called), as the bare connection sees them. */
 static inline int
 count_rows(test_t *self, const char *table)
 {
@@ -100,7 +155,15 @@ count_rows(test_t *self, const char *table)
     sqlite3_stmt *q = NULL;
     int n;
 
+    if (self->place.driver == SVC_STORAGE_POSTGRESQL) {
+        if (strcmp(table, "message") == 0)
+            table = "convo_question";
+        if (strcmp(table, "chunk") == 0)
+            table = "answer_chunk";
+    }
     snprintf(sql, sizeof(sql), "SELECT count(*) FROM %s", table);
+    if (self->place.driver == SVC_STORAGE_POSTGRESQL)
+        return (int)pg_fixture_number(&self->db, sql);
     assert_int_equal(sqlite3_prepare_v2(self->other, sql, -1, &q, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_step(q), SQLITE_ROW);
     n = sqlite3_column_int(q, 0);
@@ -140,7 +203,7 @@ take_id(void *arg, const conversation_row_t *row)
     return RC_OK;
 }
 
-/* --- what can happen to a database ------------------------------------------------------------ */
+/* --- what can happen to SQLite's ------------------------------------------------------------ */
 
 static inline void
 other_does(test_t *self, const char *sql)

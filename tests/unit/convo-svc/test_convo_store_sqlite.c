@@ -1,97 +1,11 @@
 /* test_convo_store_sqlite.c - the connection, its transactions, and what SQLite's failures mean for the caller.
  *
- * (Rows stand in test_store_sqlite_conversations.c and test_store_sqlite_answers.c.) */
+ * (What both kinds of stores do stands in test_convo_store.c and test_store_*.c.) */
 #include "store_fixture.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-/* --- connection, transactions, meta ----- */
-
-static void
-says_not_found_for_what_is_not_there(void **state)
-{
-    test_t *self = *state;
-    const convo_store_api_t *api = self->store->api;
-    conversation_row_t row;
-    answer_row_t answer;
-    svc_buf_t buf;
-
-    svc_buf_init(&buf, 100);
-    assert_int_equal(api->conversation_get(self->store, 1, copy_conversation, &row),
-                     RC_NOT_FOUND);
-    assert_int_equal(get_answer(self->store, 1, &answer), RC_NOT_FOUND);
-    assert_int_equal(api->answer_at(self->store, 1, 2, copy_answer, &answer),
-                     RC_NOT_FOUND);
-    assert_int_equal(api->question_text(self->store, 1, 1, 0, fixture_gather, &buf),
-                     RC_NOT_FOUND);
-    assert_int_equal(api->meta_get(self->store, "nothing", &buf), RC_NOT_FOUND);
-    store_begin(self->store);
-    assert_int_equal(api->conversation_remove(self->store, 1), RC_NOT_FOUND);
-    store_commit(self->store);
-    svc_buf_fini(&buf);
-}
-
-static void
-keeps_values_of_the_database(void **state)
-{
-    test_t *self = *state;
-    svc_buf_t buf;
-
-    svc_buf_init(&buf, 100);
-    store_begin(self->store);
-    assert_int_equal(self->store->api->meta_put(self->store, "a", SVC_LIT("1")), RC_OK);
-    assert_int_equal(self->store->api->meta_put(self->store, "a", SVC_LIT("2")), RC_OK);
-    store_commit(self->store);
-    assert_int_equal(self->store->api->meta_get(self->store, "a", &buf), RC_OK);
-    assert_true(svc_str_eq(svc_buf_str(&buf), SVC_LIT("2")));
-    svc_buf_fini(&buf);
-}
-
-static void
-a_savepoint_undoes_one_job_and_a_rollback_all(void **state)
-{
-    test_t *self = *state;
-    const convo_store_api_t *api = self->store->api;
-    svc_buf_t buf;
-
-    svc_buf_init(&buf, 100);
-    store_begin(self->store);
-    assert_int_equal(api->save(self->store), RC_OK);
-    assert_int_equal(api->meta_put(self->store, "kept", SVC_LIT("1")), RC_OK);
-    assert_int_equal(api->keep(self->store), RC_OK);
-    assert_int_equal(api->save(self->store), RC_OK);
-    assert_int_equal(api->meta_put(self->store, "undone", SVC_LIT("1")), RC_OK);
-    assert_int_equal(api->undo(self->store), RC_OK);
-    store_commit(self->store);
-    assert_int_equal(api->meta_get(self->store, "kept", &buf), RC_OK);
-    assert_int_equal(api->meta_get(self->store, "undone", &buf), RC_NOT_FOUND);
-    store_begin(self->store);
-    assert_int_equal(api->meta_put(self->store, "kept", SVC_LIT("2")), RC_OK);
-    api->rollback(self->store);
-    api->rollback(self->store); /* harmless: nothing is open */
-    svc_buf_clear(&buf);
-    assert_int_equal(api->meta_get(self->store, "kept", &buf), RC_OK);
-    assert_true(svc_str_eq(svc_buf_str(&buf), SVC_LIT("1")));
-    svc_buf_fini(&buf);
-}
-
-static void
-a_value_that_does_not_fit_the_buffer_is_too_big(void **state)
-{
-    test_t *self = *state;
-    svc_buf_t buf;
-
-    svc_buf_init(&buf, 4);
-    store_begin(self->store);
-    assert_int_equal(self->store->api->meta_put(self->store, "a", SVC_LIT("12345")),
-                     RC_OK);
-    store_commit(self->store);
-    assert_int_equal(self->store->api->meta_get(self->store, "a", &buf), RC_TOO_BIG);
-    assert_int_equal(buf.n, 0);
-    svc_buf_fini(&buf);
-}
 
 /* --- failures ------------------------------------------------------------------------------ */
 
@@ -146,21 +60,6 @@ a_schema_that_is_not_ours_is_internal(void **state)
     static store_fn *const all[] = {do_meta_put, do_meta_get};
 
     assert_a_broken_schema_is_internal(self, all, SVC_COUNT(all));
-}
-
-static void
-a_transaction_that_is_not_open_cannot_be_committed(void **state)
-{
-    test_t *self = *state;
-    const convo_store_api_t *api = self->store->api;
-
-    assert_int_equal(api->commit(self->store), RC_INTERNAL);
-    assert_int_equal(api->keep(self->store), RC_INTERNAL);
-    assert_int_equal(api->undo(self->store), RC_INTERNAL);
-    store_begin(self->store);
-    assert_int_equal(api->begin(self->store, true), RC_INTERNAL);
-    assert_int_equal(do_meta_put(self->store), RC_OK);
-    store_commit(self->store);
 }
 
 static void
@@ -232,7 +131,7 @@ damaged_pages_are_internal_and_never_rows(void **state)
     for (int i = 0; i < 60000; i++)
         assert_int_equal(fputc(0xa5, file), 0xa5);
     assert_int_equal(fclose(file), 0);
-    self->store = folder_store(&self->folder, true);
+    self->store = test_open(self, STORE_WRITE);
     assert_int_equal(
         self->store->api->conversation_get(self->store, 1, copy_conversation, &row),
         RC_INTERNAL);
@@ -244,39 +143,6 @@ damaged_pages_are_internal_and_never_rows(void **state)
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
-
-static void
-finds_everything_again_after_reopening(void **state)
-{
-    test_t *self = *state;
-    answer_row_t answer;
-
-    store_add_conversation(self->store, 1, "t");
-    (void)store_ask(self->store, 1, 1, "q");
-    convo_store_destroy(&self->store);
-    self->store = folder_store(&self->folder, true);
-    assert_int_equal(get_answer(self->store, 1, &answer), RC_OK);
-}
-
-static void
-readers_see_only_what_was_committed(void **state)
-{
-    test_t *self = *state;
-    convo_store_t *reader = folder_store(&self->folder, false);
-    conversation_row_t row = {.id = 1, .user = USER, .model = SVC_LIT("echo")};
-    ids_t ids = {.max = 16};
-
-    store_begin(self->store);
-    assert_int_equal(self->store->api->conversation_add(self->store, &row), RC_OK);
-    assert_int_equal(reader->api->conversation_list(reader, USER, 0, take_id, &ids),
-                     RC_OK);
-    assert_int_equal(ids.n, 0);
-    store_commit(self->store);
-    assert_int_equal(reader->api->conversation_list(reader, USER, 0, take_id, &ids),
-                     RC_OK);
-    assert_int_equal(ids.n, 1);
-    convo_store_destroy(&reader);
-}
 
 static void
 refuses_a_file_that_is_no_database_and_one_of_a_newer_release(void **state)
@@ -448,7 +314,7 @@ brings_what_the_first_schema_held(void **state)
     assert_int_equal(sqlite3_exec(db, first_schema, NULL, NULL, NULL), SQLITE_OK);
     (void)sqlite3_close(db);
     (void)sqlite3_close(self->other);
-    self->store = folder_store(&self->folder, true);
+    self->store = test_open(self, STORE_WRITE);
     assert_int_equal(sqlite3_open(self->folder.db, &self->other), SQLITE_OK);
     assert_int_equal(
         self->store->api->conversation_list(self->store, 5, 0, take_id, &ids), RC_OK);
@@ -495,7 +361,7 @@ brings_what_the_second_schema_held(void **state)
                "ALTER TABLE conversation DROP COLUMN key;"
                "ALTER TABLE conversation DROP COLUMN body_hash;"
                "ALTER TABLE answer DROP COLUMN stop_alone; PRAGMA user_version = 2");
-    self->store = folder_store(&self->folder, true);
+    self->store = test_open(self, STORE_WRITE);
     assert_int_equal(get_answer(self->store, 1, &answer), RC_OK);
     assert_false(answer.stop_alone);
     assert_int_equal(get_conversation(self->store, 1).key.n, 0);
@@ -507,21 +373,14 @@ brings_what_the_second_schema_held(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup_sqlite, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(says_not_found_for_what_is_not_there),
-        TEST(keeps_values_of_the_database),
-        TEST(a_savepoint_undoes_one_job_and_a_rollback_all),
-        TEST(a_value_that_does_not_fit_the_buffer_is_too_big),
         TEST(a_lock_held_elsewhere_and_a_file_that_may_not_be_written_are_unavailable),
         TEST(a_schema_that_is_not_ours_is_internal),
-        TEST(a_transaction_that_is_not_open_cannot_be_committed),
         TEST(a_full_database_is_unavailable_and_loses_nothing_of_before),
         TEST(a_disk_that_goes_on_failing_does_not_fill_the_log),
         TEST(a_log_that_cannot_grow_is_copied_as_soon_as_readers_let_it),
         TEST(damaged_pages_are_internal_and_never_rows),
-        TEST(finds_everything_again_after_reopening),
-        TEST(readers_see_only_what_was_committed),
         TEST(brings_what_the_first_schema_held),
         TEST(brings_what_the_second_schema_held),
         TEST(refuses_a_file_that_is_no_database_and_one_of_a_newer_release),

@@ -1,4 +1,4 @@
-/* test_store_sqlite_conversations.c - conversations and questions: rows in, rows out, order, numbers, refusals.
+/* test_store_conversations.c - conversations and questions: rows in, rows out, order, numbers, refusals.
  *
  * Every statement of the file: what it changes, what it leaves alone, how it fails. */
 #include "store_fixture.h"
@@ -534,28 +534,27 @@ a_schema_that_is_not_ours_is_internal(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(gives_back_a_conversation_as_it_was_added),
-        TEST(refuses_an_id_that_is_taken_and_goes_on),
-        TEST(lists_the_newest_first_and_equal_times_by_insertion),
-        TEST(goes_on_behind_the_last_one_seen_even_when_it_was_deleted),
-        TEST(gives_back_what_the_receiver_of_a_row_says),
-        TEST(lists_nothing_of_a_stranger_whatever_the_cursor),
-        TEST(a_cursor_before_everything_and_one_past_everything_are_harmless),
-        TEST(the_place_of_a_deleted_one_is_told_by_rows_of_its_user_only),
-        TEST(a_place_in_the_list_is_never_given_twice),
-        TEST(numbers_questions_and_answers_without_gaps),
-        TEST(refuses_a_second_unfinished_answer_and_a_stream_that_exists),
-        TEST(a_refused_question_leaves_no_gap_and_no_trace),
-        TEST(a_question_to_no_conversation_is_not_found),
-        TEST(a_question_gives_the_conversation_its_version_and_no_other),
-        TEST(a_text_comes_back_byte_by_byte_with_zeros_and_all),
-        TEST(removes_all_that_hangs_on_a_conversation),
-        TEST(writes_that_the_database_refuses_are_unavailable_and_change_nothing),
-        TEST(reads_go_on_while_somebody_holds_the_lock),
-        TEST(a_schema_that_is_not_ours_is_internal),
+    struct CMUnitTest tests[] = {
+        BOTH(gives_back_a_conversation_as_it_was_added),
+        BOTH(refuses_an_id_that_is_taken_and_goes_on),
+        BOTH(lists_the_newest_first_and_equal_times_by_insertion),
+        BOTH(goes_on_behind_the_last_one_seen_even_when_it_was_deleted),
+        BOTH(gives_back_what_the_receiver_of_a_row_says),
+        BOTH(lists_nothing_of_a_stranger_whatever_the_cursor),
+        BOTH(a_cursor_before_everything_and_one_past_everything_are_harmless),
+        BOTH(the_place_of_a_deleted_one_is_told_by_rows_of_its_user_only),
+        BOTH(a_place_in_the_list_is_never_given_twice),
+        BOTH(numbers_questions_and_answers_without_gaps),
+        BOTH(refuses_a_second_unfinished_answer_and_a_stream_that_exists),
+        BOTH(a_refused_question_leaves_no_gap_and_no_trace),
+        BOTH(a_question_to_no_conversation_is_not_found),
+        BOTH(a_question_gives_the_conversation_its_version_and_no_other),
+        BOTH(a_text_comes_back_byte_by_byte_with_zeros_and_all),
+        BOTH(removes_all_that_hangs_on_a_conversation),
+        SQLITE(writes_that_the_database_refuses_are_unavailable_and_change_nothing),
+        SQLITE(reads_go_on_while_somebody_holds_the_lock),
+        SQLITE(a_schema_that_is_not_ours_is_internal),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_stores("tests", tests, SVC_COUNT(tests));
 }

@@ -1,4 +1,4 @@
-/* test_store_sqlite_owners.c - who owns unfinished answers, which are a user's, and what comes again by its key.
+/* test_store_owners.c - who owns unfinished answers, which are a user's, and what comes again by its key.
  *
  * (Retries stand here, too: they give an answer's place to another one.) */
 #include "store_fixture.h"
@@ -457,21 +457,20 @@ a_store_of_one_process_needs_no_lease(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(a_conversation_is_found_by_its_users_key),
-        TEST(a_key_is_taken_once_and_none_as_often_as_you_like),
-        TEST(an_answer_is_found_by_its_conversations_key),
-        TEST(a_retry_takes_the_place_of_the_last_answer),
-        TEST(a_retry_of_what_left_no_text_counts_nothing),
-        TEST(only_the_last_answer_can_be_retried_and_only_at_its_end),
-        TEST(a_retry_with_a_stream_that_exists_changes_nothing),
-        TEST(tells_a_users_unfinished_answers_newest_first),
-        TEST(tells_an_owners_unfinished_answers),
-        TEST(takes_over_what_nobody_alive_owns_with_the_next_term),
-        TEST(a_take_over_that_is_not_committed_has_not_happened),
-        TEST(a_store_of_one_process_needs_no_lease),
+    struct CMUnitTest tests[] = {
+        BOTH(a_conversation_is_found_by_its_users_key),
+        BOTH(a_key_is_taken_once_and_none_as_often_as_you_like),
+        BOTH(an_answer_is_found_by_its_conversations_key),
+        BOTH(a_retry_takes_the_place_of_the_last_answer),
+        BOTH(a_retry_of_what_left_no_text_counts_nothing),
+        BOTH(only_the_last_answer_can_be_retried_and_only_at_its_end),
+        BOTH(a_retry_with_a_stream_that_exists_changes_nothing),
+        BOTH(tells_a_users_unfinished_answers_newest_first),
+        BOTH(tells_an_owners_unfinished_answers),
+        BOTH(takes_over_what_nobody_alive_owns_with_the_next_term),
+        BOTH(a_take_over_that_is_not_committed_has_not_happened),
+        SQLITE(a_store_of_one_process_needs_no_lease),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_stores("tests", tests, SVC_COUNT(tests));
 }

@@ -1,4 +1,4 @@
-/* test_store_sqlite_answers.c - answers and their text: every step from the row that it names, and from no other.
+/* test_store_answers.c - answers and their text: every step from the row that it names, and from no other.
  *
  * Every statement of the file: what it changes, what it leaves alone, how it fails. */
 #include "store_fixture.h"
@@ -554,25 +554,24 @@ a_schema_that_is_not_ours_is_internal(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(hands_out_text_from_any_offset),
-        TEST(takes_a_step_only_from_the_row_that_it_names),
-        TEST(never_leaves_a_terminal_state),
-        TEST(an_end_gives_the_conversation_a_version_and_counts_the_turn_unless_empty),
-        TEST(an_end_is_found_by_stream_and_by_place_with_all_that_it_says),
-        TEST(a_piece_changes_its_own_answer_and_no_version),
-        TEST(a_step_without_text_stores_none),
-        TEST(a_stale_step_stores_no_text_even_when_it_is_committed),
-        TEST(a_reader_that_has_enough_gets_no_more_text),
-        TEST(a_stop_is_noted_once_and_for_an_unfinished_answer_only),
-        TEST(restarts_a_waiting_answer_with_another_fence),
-        TEST(an_answer_that_has_begun_is_never_restarted),
-        TEST(the_unfinished_come_in_the_order_they_were_asked),
-        TEST(writes_that_the_database_refuses_are_unavailable_and_change_nothing),
-        TEST(a_text_whose_second_half_does_not_fit_the_disk_is_unavailable),
-        TEST(a_schema_that_is_not_ours_is_internal),
+    struct CMUnitTest tests[] = {
+        BOTH(hands_out_text_from_any_offset),
+        BOTH(takes_a_step_only_from_the_row_that_it_names),
+        BOTH(never_leaves_a_terminal_state),
+        BOTH(an_end_gives_the_conversation_a_version_and_counts_the_turn_unless_empty),
+        BOTH(an_end_is_found_by_stream_and_by_place_with_all_that_it_says),
+        BOTH(a_piece_changes_its_own_answer_and_no_version),
+        BOTH(a_step_without_text_stores_none),
+        BOTH(a_stale_step_stores_no_text_even_when_it_is_committed),
+        BOTH(a_reader_that_has_enough_gets_no_more_text),
+        BOTH(a_stop_is_noted_once_and_for_an_unfinished_answer_only),
+        BOTH(restarts_a_waiting_answer_with_another_fence),
+        BOTH(an_answer_that_has_begun_is_never_restarted),
+        BOTH(the_unfinished_come_in_the_order_they_were_asked),
+        SQLITE(writes_that_the_database_refuses_are_unavailable_and_change_nothing),
+        SQLITE(a_text_whose_second_half_does_not_fit_the_disk_is_unavailable),
+        SQLITE(a_schema_that_is_not_ours_is_internal),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_stores("tests", tests, SVC_COUNT(tests));
 }
