@@ -237,13 +237,14 @@ open_worker(void *arg, char **error)
 {
     lease_worker_t *self = svc_alloc(sizeof(*self));
     const convo_lease_t *lease = arg;
+    convo_place_t place = lease->workers->place;
 
     self->workers = lease->workers; /* neither ever changes */
     self->times = lease->times;
     svc_buf_init(&self->out,
                  sizeof(look_t) + (ROWS_MAX + CONVO_LEASE_TAKE_MAX) * sizeof(found_t));
-    self->store = convo_store_open(&self->workers->place, STORE_WRITE, self->workers->log,
-                                   error);
+    place.away = NULL; /* that is the writer's to tell */
+    self->store = convo_store_open(&place, STORE_WRITE, self->workers->log, error);
     if (self->store != NULL && renew(self) == RC_OK)
         return self;
     if (self->store != NULL)
