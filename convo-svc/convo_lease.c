@@ -384,7 +384,7 @@ bool
 convo_lease_holds(const convo_lease_t *self)
 {
     return !self->is_dropped &&
-           svc_loop_now_ms(self->ctx->loop) - self->held_ms < self->times->lease;
+           svc_loop_now_ms(self->ctx->loop) < self->held_ms + self->times->lease;
 }
 
 bool

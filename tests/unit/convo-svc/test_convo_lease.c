@@ -1,0 +1,273 @@
+/* test_convo_lease.c - what looks at the database bring: answers taken over, stopped, doubted, found again.
+ *
+ * The thread is real, its database is SQLite, whose one process here has several names: whoever it
+ * is not is gone. (Leases themselves are the store's, and tested there.) */
+#include "answers_fixture.h"
+
+#include "convo-svc/convo_lease.h"
+
+static const convo_lease_times_t quick = {.lease = 100, .look = 20, .hurry = 10};
+static const convo_lease_times_t rare = {.lease = 100, .look = 60000, .hurry = 10};
+
+typedef struct {
+    test_t *test; /* owned */
+    convo_workers_t workers;
+    convo_store_t *store; /* the test's own connection */
+    convo_lease_t *lease;
+} with_lease_t;
+
+static int
+setup_lease(void **state)
+{
+    with_lease_t *self = svc_alloc(sizeof(*self));
+    void *test = NULL;
+
+    assert_int_equal(setup(&test), 0);
+    self->test = test;
+    self->workers = self->test->service.folder.workers;
+    self->workers.metrics = self->test->service.fixture.ctx.metrics;
+    self->store = folder_store(&self->test->service.folder, true);
+    *state = self;
+    return 0;
+}
+
+static int
+teardown_lease(void **state)
+{
+    with_lease_t *self = *state;
+    void *test = self->test;
+
+    convo_lease_destroy(&self->lease);
+    convo_store_destroy(&self->store);
+    free(self);
+    return teardown(&test);
+}
+
+static void
+start_lease(with_lease_t *self, uint64_t instance, const convo_lease_times_t *times)
+{
+    char *error = NULL;
+
+    self->workers.instance = instance;
+    self->lease = convo_lease_new(&self->test->service.fixture.ctx, self->test->answers,
+                                  &self->workers, times, &error);
+    if (self->lease == NULL)
+        print_error("%s\n", error);
+    assert_non_null(self->lease);
+}
+
+/* --- the database ----------------------------------------------------------------------------- */
+
+/* Adds conversation n with a waiting answer of owner 77, whose stream is n. */
+static void
+add_row(with_lease_t *self, unsigned n)
+{
+    store_add_conversation(self->store, n, "t");
+    (void)store_ask(self->store, n, n, "hello");
+}
+
+static svc_rc
+ignore_row(void *arg, const answer_row_t *row)
+{
+    (void)arg;
+    (void)row;
+    return RC_OK;
+}
+
+/* `owner` takes everything over. */
+static void
+give_to(with_lease_t *self, uint64_t owner)
+{
+    store_begin(self->store);
+    assert_int_equal(
+        self->store->api->answer_take_over(self->store, owner, 100, ignore_row, NULL),
+        RC_OK);
+    store_commit(self->store);
+}
+
+/* --- what is waited for ----------------------------------------------------------------------- */
+
+static bool
+one_lives(void *arg)
+{
+    return answers_count(((test_t *)arg)->answers) == 1;
+}
+
+static bool
+was_attached(void *arg)
+{
+    return ((test_t *)arg)->service.llm.attaches > 0;
+}
+
+static bool
+was_stopped(void *arg)
+{
+    return ((test_t *)arg)->service.llm.stops > 0;
+}
+
+static bool
+has_term_3(void *arg)
+{
+    const answer_t *answer = by_stream(arg, 1);
+
+    return answer != NULL && answer_term(answer) == 3;
+}
+
+static bool
+holds_no_more(void *arg)
+{
+    return !convo_lease_holds(arg);
+}
+
+static uint64_t
+counted(const with_lease_t *self, svc_metric metric)
+{
+    return fixture_count(&self->test->service.fixture, metric);
+}
+
+/* --- tests ------------------------------------------------------------------------------------ */
+
+static void
+what_another_has_left_is_taken_over_with_the_next_term(void **state)
+{
+    with_lease_t *self = *state;
+
+    add_row(self, 1);
+    start_lease(self, 78, &quick);
+    assert_true(convo_lease_holds(self->lease));
+    run_until(self->test, one_lives);
+    assert_int_equal(answer_term(by_stream(self->test, 1)), 2);
+    assert_int_equal(counted(self, SVC_M_TAKEOVERS), 1);
+    run_until(self->test, was_attached); /* nobody has said which llm-svc has it */
+    assert_int_equal(self->test->service.llm.fence, 101);
+}
+
+static void
+a_stop_that_somebody_else_has_committed_is_heard(void **state)
+{
+    with_lease_t *self = *state;
+    char room[PROTO_STREAM_BYTES];
+
+    add_row(self, 1);
+    (void)begin_answer(self->test, 1);
+    start_lease(self, 77, &quick);
+    store_begin(self->store);
+    assert_int_equal(self->store->api->answer_stop(self->store, stream_of(room, 1)),
+                     RC_OK);
+    store_commit(self->store);
+    run_until(self->test, was_stopped);
+    assert_int_equal(counted(self, SVC_M_TAKEOVERS), 0);
+}
+
+static void
+an_answer_that_was_deleted_elsewhere_before_its_first_token_is_stopped(void **state)
+{
+    with_lease_t *self = *state;
+    test_t *test = self->test;
+
+    add_row(self, 1);
+    (void)begin_answer(test, 1);
+    watch(test, 1, &test->a);
+    played_show(&test->reader, RC_NOT_FOUND, 0, 0);
+    start_lease(self, 77, &quick);
+    store_begin(self->store);
+    assert_int_equal(self->store->api->conversation_remove(self->store, 1), RC_OK);
+    store_commit(self->store);
+    assert_int_equal(service_wait(&test->service, &test->a, 2)->kind, PROTO_FINAL);
+    assert_string_equal(test->a.seen[1].reason, "deleted");
+    run_until(test, was_stopped);
+}
+
+static void
+an_answer_that_was_taken_from_us_is_given_up(void **state)
+{
+    with_lease_t *self = *state;
+    test_t *test = self->test;
+
+    add_row(self, 1);
+    (void)begin_answer(test, 1);
+    watch(test, 1, &test->a);
+    played_show(&test->reader, RC_OK, 2, ANSWER_WAITING);
+    give_to(self, 79);
+    start_lease(self, 77, &(const convo_lease_times_t){60000, 20, 10}); /* takes nothing */
+    assert_int_equal(service_wait(&test->service, &test->a, 2)->kind, PROTO_FINAL);
+    assert_int_equal(test->a.seen[1].status.owner, 602);
+    assert_int_equal(answers_count(test->answers), 0);
+    assert_int_equal(test->service.llm.stops, 0); /* another one goes on with it */
+}
+
+static void
+an_answer_of_ours_that_is_not_here_is_taken_up(void **state)
+{
+    with_lease_t *self = *state;
+
+    add_row(self, 1);
+    start_lease(self, 77, &quick);
+    run_until(self->test, one_lives);
+    assert_int_equal(answer_term(by_stream(self->test, 1)), 1);
+    give_to(self, 79); /* and back again, faster than we look */
+    give_to(self, 77);
+    run_until(self->test, has_term_3);
+}
+
+static void
+who_has_given_the_lease_back_takes_nothing_but_still_looks(void **state)
+{
+    with_lease_t *self = *state;
+    test_t *test = self->test;
+
+    add_row(self, 1);
+    start_lease(self, 78, &rare);
+    convo_lease_drop(self->lease);
+    convo_lease_drop(self->lease); /* twice does no harm */
+    assert_true(convo_lease_is_dropped(self->lease));
+    assert_false(convo_lease_holds(self->lease));
+    (void)begin_answer(test, 2); /* lives here, and is nowhere in the database */
+    watch(test, 2, &test->a);
+    played_show(&test->reader, RC_OK, 2, ANSWER_STREAMING);
+    assert_int_equal(service_wait(&test->service, &test->a, 2)->kind, PROTO_FINAL);
+    assert_int_equal(counted(self, SVC_M_TAKEOVERS), 0);
+}
+
+static void
+without_looks_nobody_knows_whether_the_lease_holds(void **state)
+{
+    with_lease_t *self = *state;
+
+    start_lease(self, 77, &rare);
+    assert_true(convo_lease_holds(self->lease));
+    fixture_run_until(&self->test->service.fixture, holds_no_more, self->lease);
+    assert_false(convo_lease_is_dropped(self->lease));
+}
+
+static void
+a_database_that_cannot_be_opened_is_told_in_one_line(void **state)
+{
+    with_lease_t *self = *state;
+    char *error = NULL;
+
+    self->workers.place.path = "/nowhere/at/all.db";
+    assert_null(convo_lease_new(&self->test->service.fixture.ctx, self->test->answers,
+                                &self->workers, &quick, &error));
+    assert_non_null(error);
+    assert_null(strchr(error, '\n'));
+    free(error);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup_lease, teardown_lease)
+    const struct CMUnitTest tests[] = {
+        TEST(what_another_has_left_is_taken_over_with_the_next_term),
+        TEST(a_stop_that_somebody_else_has_committed_is_heard),
+        TEST(an_answer_that_was_deleted_elsewhere_before_its_first_token_is_stopped),
+        TEST(an_answer_that_was_taken_from_us_is_given_up),
+        TEST(an_answer_of_ours_that_is_not_here_is_taken_up),
+        TEST(who_has_given_the_lease_back_takes_nothing_but_still_looks),
+        TEST(without_looks_nobody_knows_whether_the_lease_holds),
+        TEST(a_database_that_cannot_be_opened_is_told_in_one_line),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
