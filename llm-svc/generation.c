@@ -516,6 +516,12 @@ generation_is_over(const generation_t *self, uint64_t now_ms)
 }
 
 bool
+generation_is_wasted(const generation_t *self)
+{
+    return !self->stored || self->acked < total(self);
+}
+
+bool
 generation_has_ended(const generation_t *self)
 {
     return self->ended;

@@ -102,6 +102,9 @@ uint64_t generation_step(generation_t *self, uint64_t now_ms);
  * came back for as long, is given up: what is connected may be frozen. */
 bool generation_is_over(const generation_t *self, uint64_t now_ms);
 
+/* True when not all of its text is known to be stored, end included: forgotten now, it was written in vain. */
+bool generation_is_wasted(const generation_t *self);
+
 /* True when the text has ended (the provider is not wanted any more). */
 bool generation_has_ended(const generation_t *self);
 

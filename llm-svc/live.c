@@ -207,6 +207,14 @@ static const generation_out_t generation_out = {
 
 /* --- turns and timers -------------------------------------------------------------- */
 
+/* A generation that has run its course, or that another one replaces. */
+static void
+count_waste(const entry_t *entry)
+{
+    if (generation_is_wasted(entry->generation))
+        svc_metrics_add(entry->live->ctx->metrics, SVC_M_GENERATIONS_WASTED, 1);
+}
+
 static void
 free_entry(entry_t *entry)
 {
@@ -262,9 +270,10 @@ flush(void *arg)
         update_call(entry);
         entry->dirty =
             false; /* not before: what it sends may touch it, and it may be freed here */
-        if (generation_is_over(entry->generation, now))
+        if (generation_is_over(entry->generation, now)) {
+            count_waste(entry);
             free_entry(entry);
-        else
+        } else
             set_timer(entry, due, now);
         entry = next;
     }
@@ -416,6 +425,7 @@ live_generate(live_t *self, const generate_req_t *req, uint64_t call)
     if (entry != NULL) {
         release_call(entry, req->term);
         cancel_provider(entry);
+        count_waste(entry);
         generation_destroy(&entry->generation);
     } else {
         if (self->streams.n >= LIVE_MAX ||

@@ -189,7 +189,8 @@ an_answer_that_was_taken_from_us_is_given_up(void **state)
     watch(test, 1, &test->a);
     played_show(&test->reader, RC_OK, 2, ANSWER_WAITING);
     give_to(self, 79);
-    start_lease(self, 77, &(const convo_lease_times_t){60000, 20, 10}); /* takes nothing */
+    start_lease(self, 77,
+                &(const convo_lease_times_t){60000, 20, 10}); /* takes nothing */
     assert_int_equal(service_wait(&test->service, &test->a, 2)->kind, PROTO_FINAL);
     assert_int_equal(test->a.seen[1].status.owner, 602);
     assert_int_equal(answers_count(test->answers), 0);

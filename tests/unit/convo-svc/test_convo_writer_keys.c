@@ -88,7 +88,8 @@ the_same_key_joins_the_answer_that_it_began(void **state)
     assert_int_equal(fixture_count(&self->fixture, SVC_M_KEYS_REPLAYED), 1);
     row.stream = SVC_LIT("\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "hi", ANSWER_COMPLETE), RC_OK);
-    assert_int_equal(ask_with(self, id, 5, "hello", KEY_A, &row), RC_OK); /* as long as it lives */
+    assert_int_equal(ask_with(self, id, 5, "hello", KEY_A, &row),
+                     RC_OK); /* as long as it lives */
     assert_int_equal(row.state, ANSWER_COMPLETE);
     assert_true(is_stream(&row, 1));
     id = create(self, "");
@@ -138,9 +139,9 @@ of_many_questions_with_one_key_at_once_all_join_one_answer(void **state)
         answer_row_t row;
 
         assert_int_equal(self->results[i].rc, RC_OK);
-        assert_int_equal(proto_decode(&answer_row_schema, self->results[i].body,
-                                      self->arena, &row),
-                         RC_OK);
+        assert_int_equal(
+            proto_decode(&answer_row_schema, self->results[i].body, self->arena, &row),
+            RC_OK);
         fresh += row.fresh ? 1 : 0;
         assert_int_equal(row.message, 2);
     }

@@ -589,6 +589,11 @@ is_forgotten_60_s_after_the_last_sign_of_an_owner(void **state)
     assert_false(generation_is_over(c.generation, c.now));
     after(&c, 1);
     assert_true(generation_is_over(c.generation, c.now));
+    assert_true(generation_is_wasted(c.generation));
+    assert_int_equal(ack(&c, 5, false), RC_OK);
+    assert_true(generation_is_wasted(c.generation));
+    assert_int_equal(ack(&c, 5, true), RC_OK);
+    assert_false(generation_is_wasted(c.generation));
     caught_close(&c);
 }
 

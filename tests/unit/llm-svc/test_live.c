@@ -221,6 +221,28 @@ carries_an_answer_from_provider_to_owner(void **state)
     assert_int_equal(ack(&b, FENCE(1), 5, true), RC_NOT_FOUND);
     assert_int_equal(b.puppet.cancelled, 0);
     assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS), 1);
+    assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS_WASTED), 0);
+    close_bench(&b);
+}
+
+static void
+counts_what_was_written_and_nobody_has_stored(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    open_bench(&b);
+    assert_int_equal(generate(&b, STREAM_A, FENCE(1), 1, "puppet", 11), RC_LATER);
+    say(&b, "Hello");
+    assert_int_equal(generate(&b, STREAM_A, FENCE(2), 1, "puppet", 12), RC_LATER);
+    assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS_WASTED), 1);
+    say(&b, "Hello");
+    assert_int_equal(stop(&b, FENCE(2), 1), RC_OK);
+    assert_int_equal(ack(&b, FENCE(2), 0, true),
+                     RC_OK); /* its owner has begun anew elsewhere */
+    fixture_run_for(&b.fixture, 5);
+    assert_int_equal(live_count(b.live), 0);
+    assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS_WASTED), 2);
     close_bench(&b);
 }
 
@@ -466,6 +488,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(carries_an_answer_from_provider_to_owner),
+        cmocka_unit_test(counts_what_was_written_and_nobody_has_stored),
         cmocka_unit_test(wakes_up_to_send_what_has_gathered),
         cmocka_unit_test(refuses_what_it_cannot_begin),
         cmocka_unit_test(takes_a_repeated_generate_as_an_attach),
