@@ -17,6 +17,12 @@
 static void on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
                        const error_rep_t *error);
 
+static void
+pass_fault(const live_t *live, svc_fault_point point)
+{
+    svc_fault_at(live->table->ctx->fault, point);
+}
+
 /* --- the database ----------------------------------------------------------------------------- */
 
 static void
@@ -217,6 +223,10 @@ on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 
     if (kind != PROTO_PARTIAL)
         live->call = 0;
+    if (kind == PROTO_FINAL)
+        pass_fault(live, FAULT_END_RECEIVED);
+    else if (kind == PROTO_PARTIAL && ((const journal_rep_t *)rep)->bytes.n > 0)
+        pass_fault(live, FAULT_JOURNAL_RECEIVED);
     answer_on_journal(live->answer, kind, rc, rep, error);
     if (kind == PROTO_FINAL && answer_is_writing(live->answer))
         svc_pool_hurry(
@@ -229,9 +239,12 @@ static void
 send_prompt(live_t *live, svc_str prompt)
 {
     uint64_t llm = svc_peers_pick(live->table->llm);
+    svc_rc rc;
 
-    answer_on_generate(live->answer, call_llm(live, llm, OP_LLM_GENERATE, NULL, &prompt),
-                       llm);
+    pass_fault(live, FAULT_ASK_BEFORE_GENERATE);
+    rc = call_llm(live, llm, OP_LLM_GENERATE, NULL, &prompt);
+    pass_fault(live, FAULT_ASK_AFTER_GENERATE);
+    answer_on_generate(live->answer, rc, llm);
 }
 
 /* A prompt is ready: sends it, if it is still wanted. What a worker has encoded is not decoded again. */
@@ -272,6 +285,7 @@ generate(void *arg, const prompt_job_t *job)
 static svc_rc
 attach(void *arg, uint64_t llm, const attach_req_t *req)
 {
+    pass_fault(arg, FAULT_TAKEOVER_BEFORE_ATTACH);
     return call_llm(arg, llm, OP_LLM_ATTACH, &attach_req_schema, req);
 }
 
@@ -300,7 +314,13 @@ post(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schema,
 static void
 ack(void *arg, uint64_t llm, const ack_req_t *req)
 {
+    bool is_piece = req->journaled > 0 && !req->stored;
+
+    if (is_piece)
+        pass_fault(arg, FAULT_JOURNAL_BEFORE_ACK);
     post(arg, llm, OP_LLM_ACK, &ack_req_schema, req);
+    if (is_piece)
+        pass_fault(arg, FAULT_JOURNAL_AFTER_ACK);
 }
 
 static void
@@ -319,6 +339,8 @@ tell(void *arg, uint64_t call_id, const status_rep_t *status, bool is_last)
 
     if (call == NULL)
         return;
+    if (answer_state_is_terminal(status->state))
+        pass_fault(live, FAULT_END_BEFORE_TELL);
     if (is_last)
         svc_call_finish(call, RC_OK, status);
     else

@@ -116,6 +116,7 @@ start_workers(convo_t *self, char **error)
         .conn_lifetime_ms = config->storage_driver == SVC_STORAGE_SQLITE
                                 ? (uint64_t)config->sqlite_conn_max_lifetime * 1000
                                 : 0,
+        .fault = self->ctx->fault,
         .plain_paths = config->test_plain_paths,
     };
     self->writer = svc_pool_new(self->ctx, &writer, &self->workers, error);

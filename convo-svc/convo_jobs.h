@@ -18,6 +18,7 @@
 
 #include "convo_store.h"
 #include "seal.h"
+#include "svc/svc_fault.h"
 #include "svc/svc_metrics.h"
 
 /* The prompt of a new question comes with its answer's row when it is no longer than this: the reader is spared. */
@@ -100,6 +101,7 @@ typedef struct {
     uint64_t instance;      /* of this process */
     uint64_t
         conn_lifetime_ms; /* a reader opens its connection anew after this; 0: never */
+    svc_fault_t *fault;   /* any thread; NULL: nothing is to die */
     bool plain_paths;     /* no ready prompts, a savepoint for each job */
 } convo_workers_t;
 

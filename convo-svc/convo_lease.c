@@ -146,9 +146,15 @@ take_over(lease_worker_t *self, size_t max)
     if (max == 0 || svc_mono_ms() - self->held_ms < self->times->lease)
         return RC_OK;
     rc = api->begin(self->store, true);
-    if (rc == RC_OK)
-        rc = end(self, api->answer_take_over(self->store, self->workers->instance, max,
-                                             take_taken, self));
+    if (rc == RC_OK) {
+        rc = api->answer_take_over(self->store, self->workers->instance, max, take_taken,
+                                   self);
+        if (self->look.n_taken > 0)
+            svc_fault_at(self->workers->fault, FAULT_TAKEOVER_BEFORE_COMMIT);
+        rc = end(self, rc);
+        if (self->look.n_taken > 0)
+            svc_fault_at(self->workers->fault, FAULT_TAKEOVER_AFTER_COMMIT);
+    }
     if (rc != RC_OK) { /* the next look takes what this one could not */
         self->look.n_taken = 0;
         svc_buf_clear(&self->out);

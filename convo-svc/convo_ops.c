@@ -163,6 +163,7 @@ on_delete(void *arg, svc_call_t *call, const void *req, void *rep)
 
     (void)req;
     (void)rep;
+    svc_fault_at(self->ctx->fault, FAULT_DELETE_RECEIVED);
     return convo_pass_on(self, self->writer, WRITE_DELETE, call, on_deleted);
 }
 

@@ -130,6 +130,7 @@ svc_rc
 convo_on_ask(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     (void)rep;
+    svc_fault_at(((convo_t *)arg)->ctx->fault, FAULT_ASK_RECEIVED);
     return take_question(arg, WRITE_ASK, call, ((const ask_req_t *)req)->stream);
 }
 
@@ -137,6 +138,7 @@ svc_rc
 convo_on_retry(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     (void)rep;
+    svc_fault_at(((convo_t *)arg)->ctx->fault, FAULT_RETRY_RECEIVED);
     return take_question(arg, WRITE_RETRY, call, ((const retry_req_t *)req)->stream);
 }
 
@@ -310,5 +312,6 @@ convo_on_stop(void *arg, svc_call_t *call, const void *req, void *rep)
 
     (void)req;
     (void)rep;
+    svc_fault_at(self->ctx->fault, FAULT_STOP_RECEIVED);
     return convo_pass_on(self, self->writer, WRITE_STOP, call, on_stopped);
 }

@@ -516,6 +516,35 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
     return *rc == RC_OK || store->api->changes(store) == before ? RC_OK : RC_LATER;
 }
 
+/* Tests only: where a process may die beside the commit of what a job has done. Each of these points stands before its other
+ * half; 0 is none of them. */
+static void
+pass_faults(const writer_t *self, svc_job_t *const *jobs, size_t n, bool is_committed)
+{
+    static const svc_fault_point before[] = {
+        [WRITE_DELETE] = FAULT_DELETE_BEFORE_COMMIT,
+        [WRITE_ASK] = FAULT_ASK_BEFORE_COMMIT,
+        [WRITE_STOP] = FAULT_STOP_BEFORE_COMMIT,
+        [WRITE_STEP] = FAULT_JOURNAL_BEFORE_COMMIT,
+        [WRITE_RETRY] = FAULT_RETRY_BEFORE_COMMIT,
+    };
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t kind = svc_job_kind(jobs[i]);
+        int point = kind < SVC_COUNT(before) ? (int)before[kind] : 0;
+        answer_step_t step;
+
+        if (self->rc[i] != RC_OK || point == 0)
+            continue;
+        if (kind == WRITE_STEP &&
+            proto_decode(&answer_step_schema, svc_job_payload(jobs[i]), self->arena,
+                         &step) == RC_OK &&
+            answer_state_is_terminal(step.next_state))
+            point = FAULT_END_BEFORE_COMMIT;
+        svc_fault_at(self->workers->fault, (svc_fault_point)(point + is_committed));
+    }
+}
+
 /* One transaction of all jobs, up to its commit. RC_BUSY: others were in the way, it is to be run again. */
 static svc_rc
 run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
@@ -527,10 +556,14 @@ run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
         svc_buf_clear(&self->result[i]);
         rc = run_job(self, jobs[i], careful, &self->rc[i], &self->result[i]);
     }
+    if (rc == RC_OK && self->workers->fault != NULL)
+        pass_faults(self, jobs, n, false);
     if (rc == RC_OK)
         rc = store->api->commit(store);
     else
         store->api->rollback(store);
+    if (rc == RC_OK && self->workers->fault != NULL)
+        pass_faults(self, jobs, n, true);
     return rc;
 }
 
@@ -591,7 +624,7 @@ count_row(void *arg, const answer_row_t *row)
 
 /* Makes the answers that an earlier start left unfinished ours: SQLite serves one process, so whoever owned them is gone. */
 static svc_rc
-take_over_all(writer_t *self)
+take_over_all(writer_t *self, size_t *taken)
 {
     convo_store_t *store = self->store;
     size_t n = TAKE_MAX;
@@ -602,7 +635,10 @@ take_over_all(writer_t *self)
         rc = store->api->answer_take_over(store, self->workers->instance, TAKE_MAX,
                                           count_row, &n);
         svc_metrics_add(self->workers->metrics, SVC_M_TAKEOVERS, n);
+        *taken += n;
     }
+    if (*taken > 0)
+        svc_fault_at(self->workers->fault, FAULT_TAKEOVER_BEFORE_COMMIT);
     return rc;
 }
 
@@ -614,15 +650,19 @@ check_in(writer_t *self)
     svc_rc rc = RC_BUSY;
 
     for (int i = 0; i < BATCH_TRIES && rc == RC_BUSY; i++) {
+        size_t taken = 0;
+
         rc = store->api->begin(store, true);
         if (rc == RC_OK)
             rc = seal_check(self->workers->seal, store);
         if (rc == RC_OK && self->workers->place.driver == SVC_STORAGE_SQLITE)
-            rc = take_over_all(self);
+            rc = take_over_all(self, &taken);
         if (rc == RC_OK)
             rc = store->api->commit(store);
         else
             store->api->rollback(store);
+        if (rc == RC_OK && taken > 0)
+            svc_fault_at(self->workers->fault, FAULT_TAKEOVER_AFTER_COMMIT);
     }
     return rc;
 }

@@ -53,7 +53,9 @@ live_feed_ask(live_feed_t *self, const live_question_t *question)
     };
 
     self->renewed_ms = self->heard_ms = live_feed_now_ms(self);
-    return svc_peers_call(convo_of(self), &request, &self->watch_call);
+    svc_rc rc = svc_peers_call(convo_of(self), &request, &self->watch_call);
+    svc_fault_at(self->bus->ctx->fault, FAULT_GATEWAY_ASK_SENT);
+    return rc;
 }
 
 /* --- watching ----------------------------------------------------------------------------- */
@@ -133,6 +135,7 @@ take_status(live_feed_t *self, bool is_held, const status_rep_t *told, uint64_t 
     status_rep_t status = *told;
 
     self->heard_ms = live_feed_now_ms(self);
+    svc_fault_at(self->bus->ctx->fault, FAULT_GATEWAY_FIRST_STATUS);
     if (is_held)
         self->detached_ms = 0;
     else if (!answer_state_is_terminal(status.state)) {
@@ -331,4 +334,5 @@ hand_in_tail(live_feed_t *self)
         live_feed_count(self, SVC_M_TAILS, 1);
     else
         self->tail_call = 0;
+    svc_fault_at(self->bus->ctx->fault, FAULT_GATEWAY_TAIL_SENT);
 }

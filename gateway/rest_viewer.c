@@ -94,6 +94,9 @@ fill_stream(void *arg, svc_buf_t *out, size_t enough)
     size_t before = out->n;
     bool is_between = sse_stream_is_between_events(self->sse);
 
+    if (self->viewer.offset > 0) /* what was added before has been given to the client */
+        svc_fault_at(request_reactor(self->request)->ctx.fault,
+                     FAULT_GATEWAY_FIRST_SHOWN);
     if (self->ended)
         return STREAM_END;
     if (self->viewer.starved)
@@ -156,7 +159,8 @@ on_changed(void *arg)
     if (status->heard && request_is_doubted(self->request))
         self->comment = true; /* is it there? */
     bool is_ending = status->heard && request_is_ending(self->request);
-    if (feed_limit(feed) > 0 || is_over || is_ending || self->comment)
+    bool has_text = status->heard && feed_limit(feed) > 0;
+    if (has_text || is_over || is_ending || self->comment)
         begin_from_start(self);
 }
 

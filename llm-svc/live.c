@@ -181,9 +181,17 @@ static svc_rc
 send_piece(void *arg, uint64_t call, const journal_rep_t *piece, bool final)
 {
     entry_t *entry = arg;
+    svc_fault_t *fault = entry->live->ctx->fault;
 
     svc_metrics_add(entry->live->ctx->metrics, SVC_M_JOURNAL_PIECES, 1);
-    return entry->live->out->reply(entry->live->arg, call, piece, final);
+    if (final || piece->bytes.n > 0)
+        svc_fault_at(fault,
+                     final ? FAULT_GENERATE_BEFORE_FINAL : FAULT_GENERATE_BEFORE_PIECE);
+    svc_rc rc = entry->live->out->reply(entry->live->arg, call, piece, final);
+    if (final || piece->bytes.n > 0)
+        svc_fault_at(fault,
+                     final ? FAULT_GENERATE_AFTER_FINAL : FAULT_GENERATE_AFTER_PIECE);
+    return rc;
 }
 
 static void
@@ -192,6 +200,8 @@ send_token(void *arg, const proto_token_t *token)
     entry_t *entry = arg;
 
     entry->live->out->publish(entry->live->arg, token);
+    if (token->kind == PROTO_TOKEN_TEXT && token->offset == 0)
+        svc_fault_at(entry->live->ctx->fault, FAULT_GENERATE_GATE_OPENED);
 }
 
 static void

@@ -65,6 +65,7 @@ static svc_rc
 on_generate(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     llm_t *self = arg;
+    svc_fault_at(self->ctx->fault, FAULT_GENERATE_RECEIVED);
     svc_rc rc = live_generate(self->live, req, svc_call_id(call));
     (void)rep;
 
@@ -92,7 +93,10 @@ on_ack(void *arg, svc_call_t *call, const void *req, void *rep)
     (void)call;
     (void)rep;
 
-    return live_ack(self->live, req);
+    svc_rc rc = live_ack(self->live, req);
+    if (((const ack_req_t *)req)->journaled > 0)
+        svc_fault_at(self->ctx->fault, FAULT_GENERATE_AFTER_ACK);
+    return rc;
 }
 
 static svc_rc

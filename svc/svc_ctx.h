@@ -7,6 +7,7 @@
 #define SVC_SVC_CTX_H
 
 #include "svc/svc_config.h"
+#include "svc/svc_fault.h"
 #include "svc/svc_log.h"
 #include "svc/svc_loop.h"
 #include "svc/svc_metrics.h"
@@ -22,6 +23,8 @@ typedef struct {
     svc_loop_t *loop;           /* of this thread */
     uint64_t
         drain_until_ms; /* monotonic: the process is stopped then; 0: nobody has asked for its end */
+
+    svc_fault_t *fault; /* any thread; NULL: nothing is to die */
 
     const struct svc_peer_times *peer_times; /* NULL: svc_peer_usual_times */
 } svc_ctx_t;

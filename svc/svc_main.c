@@ -218,6 +218,9 @@ make_context(process_t *self, char **error)
                             zmq_strerror(errno)) >= 0);
         return false;
     }
+    ctx->fault = svc_fault_new(self->config->test_die_at, error);
+    if (*error != NULL)
+        return false;
     ctx->service = self->service->name;
     ctx->version = SVC_VERSION;
     ctx->instance = svc_random_u64();
@@ -234,6 +237,7 @@ free_all(process_t *self)
 {
     svc_loop_destroy(&self->ctx.loop);
     svc_metrics_destroy(&self->ctx.metrics);
+    svc_fault_destroy(&self->ctx.fault);
     svc_log_destroy(&self->ctx.log);
     if (self->ctx.zmq != NULL)
         while (zmq_ctx_term(self->ctx.zmq) != 0 && errno == EINTR)
@@ -259,6 +263,9 @@ run(process_t *self)
         return refuse(self, &error);
     for (size_t i = 0; i < self->config->warnings.n; i++)
         svc_log_warn(self->ctx.log, "%s", self->config->warnings.items[i]);
+    if (self->ctx.fault != NULL)
+        svc_log_warn(self->ctx.log, "this process kills itself at %s, see test.die_at",
+                     self->config->test_die_at);
     svc_log_info(self->ctx.log, "started: version %s, instance %016llx, process %ld",
                  SVC_VERSION, (unsigned long long)self->ctx.instance, (long)getpid());
     svc_loop_add_fd(self->ctx.loop, self->signals, ZMQ_POLLIN, on_signal, self);
