@@ -48,6 +48,11 @@ function count(output, word) {
     return found.length > 0 ? Number(found.at(-1)[1]) : 0;
 }
 
+/** Why tests were skipped, each reason once. */
+function reasons(output) {
+    return [...new Set([...output.matchAll(/^\s*ok \d+ .* # SKIP ?(.*)$/gm)].map((m) => m[1]))].join('; ');
+}
+
 /** slot: which of the JOBS side by side, for ports of its own. */
 function runFile(file, slot) {
     const began = Date.now();
@@ -73,7 +78,7 @@ function runFile(file, slot) {
                 failed = 1;
             if (late)
                 output += `\n${file}: killed after ${FILE_TIMEOUT_MS} ms\n`;
-            resolve({ file, passed, failed, output, seconds: (Date.now() - began) / 1000 });
+            resolve({ file, passed, failed, skipped: count(output, 'skipped'), output, seconds: (Date.now() - began) / 1000 });
         });
     });
 }
@@ -109,7 +114,8 @@ async function main(args) {
             passed += result.passed;
             failed += result.failed;
             const name = path.basename(file);
-            console.log(`${result.failed ? 'FAIL' : 'ok  '} ${name}: ${result.passed} passed, ${result.failed} failed (${result.seconds.toFixed(1)} s)`);
+            const skipped = result.skipped ? `, ${result.skipped} skipped: ${reasons(result.output)}` : '';
+            console.log(`${result.failed ? 'FAIL' : 'ok  '} ${name}: ${result.passed} passed, ${result.failed} failed${skipped} (${result.seconds.toFixed(1)} s)`);
             if (result.failed)
                 console.log(failures(result.output));
         }

@@ -99,7 +99,7 @@ export class Stack extends Client {
             return this;
         if (!this.clients.has(name)) {
             const client = new Client(this.places.get(name).http);
-            client.host = this.host;
+            client.host = this.places.get(name).address;
             this.clients.set(name, client);
         }
         return this.clients.get(name);
@@ -137,7 +137,8 @@ export class Stack extends Client {
         living.add(this);
         const fd = fs.openSync(this.logFile(name), 'a');
         const program = path.join(this.binDirs.get(name) ?? BIN_DIR, serviceOf(name));
-        const child = spawn(program, ['--config', this.configOf(name)], {
+        const [command, ...args] = [...this.places.get(name).prefix, program, '--config', this.configOf(name)];
+        const child = spawn(command, args, {
             cwd: this.dir, stdio: ['ignore', fd, fd], env: { ...CLEAN_ENV, ...this.env },
         });
         fs.closeSync(fd);
@@ -175,10 +176,10 @@ export class Stack extends Client {
 
     /** True when this replica takes requests: a gateway that is ready, another service that listens. */
     async isServing(name) {
-        const { http, bus } = this.places.get(name);
+        const { http, bus, address } = this.places.get(name);
         if (http)
             return (await this.at(name).api('GET', '/readyz', undefined, { timeout: 2000 })).status === 200;
-        const socket = net.connect(bus, '127.0.0.1');
+        const socket = net.connect(bus, address);
         try {
             await within(2000, once(socket, 'connect'), `${name} listens`);
             return true;
@@ -303,18 +304,21 @@ export class Stack extends Client {
 /* Which keys of `bus` a service binds; llm-svc has a second one, tokens. */
 const BUS = { gateway: 'gateway', 'auth-svc': 'auth', 'convo-svc': 'convo', 'llm-svc': 'llm' };
 
-/** Ports for every replica: {bus}, a gateway's {http, bus}, a llm-svc's {bus, tokens}. */
-async function placesOf(replicas, httpPort) {
+/** Where every replica lives: {address, bus}, a gateway's http, a llm-svc's tokens (ports), prefix (what runs it
+ *  there). Replicas on hosts of their own have the same ports. */
+async function placesOf(replicas, hosts, httpPort) {
     const places = new Map();
     for (const service of SERVICES) {
         for (let i = 1; i <= (replicas[service] ?? 1); i++) {
-            const [bus, second] = await freePorts(2);
-            const place = { bus };
+            const name = i === 1 ? service : `${service}-${i}`;
+            const first = places.get(service);
+            const [bus, second] = hosts[name] && first ? [first.bus, first.tokens ?? first.http] : await freePorts(2);
+            const place = { bus, address: hosts[name]?.address ?? '127.0.0.1', prefix: hosts[name]?.prefix ?? [] };
             if (service === 'gateway')
                 place.http = i === 1 && httpPort !== 0 ? httpPort : second;
             if (service === 'llm-svc')
                 place.tokens = second;
-            places.set(i === 1 ? service : `${service}-${i}`, place);
+            places.set(name, place);
         }
     }
     return places;
@@ -326,35 +330,37 @@ function portsOf(places) {
     return [places.get('gateway').http, places.get('auth-svc').bus, places.get('convo-svc').bus, llm.bus, llm.tokens];
 }
 
-const local = (port) => `tcp://127.0.0.1:${port}`;
+const endpoint = (place, key = 'bus') => `tcp://${place.address}:${place[key]}`;
 
 /** What one replica has for itself. The first of each service have it in config.yaml already. */
 function ownConfig(name, place) {
     const service = serviceOf(name);
     if (service === name)
         return {};
-    const own = { bus: { [BUS[service]]: { bind: local(place.bus) } } };
+    const own = { bus: { [BUS[service]]: { bind: endpoint(place) } } };
     if (place.http)
-        own.server = { port: `127.0.0.1:${place.http}` };
+        own.server = { port: `${place.address}:${place.http}` };
     if (place.tokens)
-        own.bus.tokens = { bind: local(place.tokens) };
+        own.bus.tokens = { bind: endpoint(place, 'tokens') };
     return own;
 }
 
 function defaultConfig(dir, places, providers) {
     const all = [...places];
     const bus = (service, key) => {
-        const ports = all.filter(([name]) => serviceOf(name) === service).map(([, place]) => place[key]);
-        return { bind: local(ports[0]), connect: ports.map(local).join(',') };
+        const endpoints = all.filter(([name]) => serviceOf(name) === service).map(([, place]) => endpoint(place, key));
+        return { bind: endpoints[0], connect: endpoints.join(',') };
     };
+    const gateway = places.get('gateway');
     return {
-        server: { port: `127.0.0.1:${places.get('gateway').http}`, drain_s: 1, lame_duck_s: 0 },
+        server: { port: `${gateway.address}:${gateway.http}`, drain_s: 1, lame_duck_s: 0 },
         gateway: { workers: 2 },
         sqlite: { path: path.join(dir, 'llm_backend.db') },
         auth: { bcrypt_cost: 4 },
         bus: {
-            gateway: { bind: local(places.get('gateway').bus) }, auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'),
+            gateway: { bind: endpoint(gateway) }, auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'),
             llm: bus('llm-svc', 'bus'), tokens: bus('llm-svc', 'tokens'),
+            insecure: all.some(([, place]) => place.address !== '127.0.0.1'),
         },
         providers,
         log: { level: 'debug' },
@@ -381,11 +387,11 @@ export function providerEntry(provider, over = {}) {
 
 /** Writes the configuration of a new stack without starting anything. */
 export async function prepare({
-    config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = '127.0.0.1', replicas = {}, postgres = null, redis = null,
-    own = {},
+    config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = null, replicas = {}, postgres = null, redis = null,
+    own = {}, hosts = {},
 } = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
-    const places = await placesOf(replicas, httpPort);
+    const places = await placesOf(replicas, hosts, httpPort);
     const entries = providers ?? (provider ? [providerEntry(provider)] : []);
     let base = defaultConfig(dir, places, entries);
     if (postgres)
@@ -393,7 +399,7 @@ export async function prepare({
     if (redis)
         base = merge(base, { redis: { address: redis.address, password: redis.password } });
     const stack = new Stack(dir, places, merge(base, config), env);
-    stack.host = host;
+    stack.host = host ?? places.get('gateway').address;
     stack.own = own;
     stack.writeConfig();
     return stack;
@@ -401,7 +407,8 @@ export async function prepare({
 
 /** Starts a new system and waits until it is ready. Options: config (overrides by section),
  *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden),
- *  replicas (how many of a service), postgres and redis (a Postgres, a Redis), own (overrides of single replicas). */
+ *  replicas (how many of a service), postgres and redis (a Postgres, a Redis), own (overrides of single replicas),
+ *  hosts (the Host of hosts.mjs on which a replica runs). */
 export async function start(options = {}) {
     const stack = await prepare(options);
     try {

@@ -5,6 +5,13 @@ import { within } from './deadline.mjs';
 
 const DEADLINE_MS = 30_000;
 
+/** What a story cannot do without: gives the reason for `skip`; in CI as root, where everything is to be had, it throws. */
+export function demand(reason) {
+    if (reason && process.env.LLMB_CI && process.getuid() === 0)
+        throw new Error(`not in CI without it: ${reason}`);
+    return reason;
+}
+
 /** Registers a story test with a deadline of its own. */
 export function story(name, fn, { deadline = DEADLINE_MS, skip = false } = {}) {
     test(name, { skip }, async (t) => {
