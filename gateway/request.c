@@ -8,6 +8,7 @@
  * client that still writes would destroy the refusal); only a body that is far too
  * large, or that the client holds back (Expect), is refused in the first call. */
 #include "request_private.h"
+#include "sse_stream.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_time.h"
 
@@ -176,6 +177,15 @@ request_answer_text(request_t *self, int status, text_id text)
     request_answer(self, status, (svc_str){json, (size_t)n});
 }
 
+/* True for an EventSource (or who says that it is one) that had better come again. */
+static bool
+may_reconnect(const request_t *self, svc_rc rc)
+{
+    return self->route != NULL && self->route->takes_ticket && svc_rc_info(rc)->retry &&
+           sse_framing_of(request_header(self, "Accept"), SSE_FRAMING_LINES) ==
+               SSE_FRAMING_EVENTS;
+}
+
 void
 request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
 {
@@ -183,10 +193,14 @@ request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
     bool is_conversation = rc == RC_NOT_FOUND && self->route != NULL &&
                            self->route->takes_id;
 
-    request_answer_with(
-        self, svc_rc_info(rc)->http,
-        is_conversation ? response_input_error(&context, rc, TEXT_NO_CONVERSATION, NULL)
-                        : response_error(&context, rc, told, retry_after_s));
+    if (is_conversation)
+        request_refuse_input(self, rc, TEXT_NO_CONVERSATION, NULL);
+    else if (may_reconnect(self, rc))
+        request_answer_with(self, MHD_HTTP_OK,
+                            response_error_event(&context, rc, told, retry_after_s));
+    else
+        request_answer_with(self, svc_rc_info(rc)->http,
+                            response_error(&context, rc, told, retry_after_s));
 }
 
 void

@@ -54,6 +54,14 @@ add_common(struct MHD_Response *response, const response_context_t *context)
         response_header(response, "Connection", "close");
 }
 
+static void
+add_stream_headers(struct MHD_Response *response, const char *type)
+{
+    response_header(response, "Content-Type", type);
+    response_header(response, "Cache-Control", "no-cache");
+    response_header(response, "X-Accel-Buffering", "no");
+}
+
 struct MHD_Response *
 response_json(const response_context_t *context, svc_str json)
 {
@@ -112,6 +120,35 @@ response_error(const response_context_t *context, svc_rc rc, svc_str told,
 }
 
 struct MHD_Response *
+response_error_event(const response_context_t *context, svc_rc rc, svc_str told,
+                     uint64_t retry_after_s)
+{
+    uint64_t retry_ms = 1000 *
+                        (retry_after_s > 0 && retry_after_s < 3600 ? retry_after_s : 1);
+    struct MHD_Response *response = NULL;
+    svc_buf_t sentence, event;
+
+    svc_buf_init(&sentence, ERROR_MAX_BYTES / 2);
+    svc_buf_init(&event, ERROR_MAX_BYTES);
+    if (text_add_rc(&sentence, context->language, rc, told, 0) == RC_OK &&
+        svc_buf_printf(&event,
+                       "retry: %" PRIu64
+                       "\nevent: error\ndata: {\"event\":\"error\",\"data\":",
+                       retry_ms) == RC_OK &&
+        svc_json_string(&event, svc_buf_str(&sentence)) == RC_OK &&
+        svc_buf_printf(&event, ",\"code\":\"%s\"}\n\n", svc_rc_info(rc)->wire) == RC_OK)
+        response = MHD_create_response_from_buffer(event.n, event.p,
+                                                   MHD_RESPMEM_MUST_COPY);
+    svc_buf_fini(&event);
+    svc_buf_fini(&sentence);
+    if (response != NULL) {
+        add_stream_headers(response, "text/event-stream");
+        add_common(response, context);
+    }
+    return response;
+}
+
+struct MHD_Response *
 response_input_error(const response_context_t *context, svc_rc rc, text_id text,
                      const char *arg)
 {
@@ -133,11 +170,10 @@ response_stream(const response_context_t *context, const char *type, bool is_eve
 
     if (response == NULL)
         return NULL;
-    response_header(response, "Content-Type", type);
-    if (is_events) {
-        response_header(response, "Cache-Control", "no-cache");
-        response_header(response, "X-Accel-Buffering", "no");
-    }
+    if (is_events)
+        add_stream_headers(response, type);
+    else
+        response_header(response, "Content-Type", type);
     add_common(response, context);
     return response;
 }

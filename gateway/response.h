@@ -34,6 +34,11 @@ struct MHD_Response *response_error(const response_context_t *context, svc_rc rc
 struct MHD_Response *response_input_error(const response_context_t *context, svc_rc rc,
                                           text_id text, const char *arg);
 
+/* Gives the same as the only event of an event stream, with a 200: an EventSource gives up
+ * for good at any other status, and reconnects after this one, with the id that it has. */
+struct MHD_Response *response_error_event(const response_context_t *context, svc_rc rc,
+                                          svc_str told, uint64_t retry_after_s);
+
 /* Gives a response whose body `read` makes piece by piece (as of
  * MHD_ContentReaderCallback). `is_events`: with the headers of an event stream. */
 struct MHD_Response *response_stream(const response_context_t *context, const char *type,

@@ -65,6 +65,35 @@ with_a_list_only_those_origins_may(void **state)
 }
 
 static void
+an_error_event_is_a_stream(void **state)
+{
+    svc_config_t config = {.server_cors_origins = {any_origin, 1}};
+    response_context_t context = {.config = &config};
+    struct MHD_Response *event = response_error_event(&context, RC_BUSY,
+                                                      (svc_str){NULL, 0}, 5);
+
+    (void)state;
+    assert_header(event, "Content-Type", "text/event-stream");
+    assert_header(event, "Cache-Control", "no-cache");
+    assert_header(event, "Access-Control-Allow-Origin", "*");
+    assert_header(event, "Retry-After", NULL);
+    MHD_destroy_response(event);
+}
+
+static void
+nothing_is_readable_by_any_origin_too(void **state)
+{
+    svc_config_t config = {.server_cors_origins = {any_origin, 1}};
+    response_context_t context = {.config = &config};
+    struct MHD_Response *nothing = response_nothing(&context);
+
+    (void)state;
+    assert_header(nothing, "Access-Control-Allow-Origin", "*");
+    assert_header(nothing, "Content-Type", NULL);
+    MHD_destroy_response(nothing);
+}
+
+static void
 a_preflight_says_what_is_allowed(void **state)
 {
     svc_config_t config = {.server_cors_origins = {any_origin, 1}};
@@ -147,6 +176,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_error_event_is_a_stream),
+        cmocka_unit_test(nothing_is_readable_by_any_origin_too),
         cmocka_unit_test(any_origin_may_read_every_answer),
         cmocka_unit_test(with_a_list_only_those_origins_may),
         cmocka_unit_test(a_preflight_says_what_is_allowed),

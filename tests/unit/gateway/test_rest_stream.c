@@ -234,6 +234,33 @@ errors_have_their_status(void **state)
     expect_with(world, "GET", STREAM, NOBODY, NULL, 401, "WWW-Authenticate");
 }
 
+static void
+an_event_source_is_told_to_come_again(void **state)
+{
+    static const char accept[] = "Accept: text/event-stream\r\n";
+    world_t *world = *state;
+
+    world->fakes.scripts[FAKE_WATCH].rc = RC_UNAVAILABLE;
+    expect_with(world, "GET", STREAM, accept, NULL, 200,
+                "retry: 1000\nevent: error\ndata: {\"event\":\"error\",");
+    expect_with(world, "GET", STREAM, accept, NULL, 200, "\"code\":\"unavailable\"}\n\n");
+    expect_with(world, "GET", STREAM, "Accept: text/event-stream\r\n" CHINESE, NULL, 200,
+                "服务");
+    expect_with(world, "GET", STREAM, "Accept: */*\r\n", NULL, 503, "Retry-After: 1");
+    expect_with(world, "GET", STREAM, "Accept: application/x-ndjson\r\n", NULL, 503, "");
+    world->fakes.scripts[FAKE_WATCH].rc = RC_BUSY;
+    world->fakes.scripts[FAKE_WATCH].retry_after_s = 7;
+    expect_with(world, "GET", STREAM, accept, NULL, 200, "retry: 7000\n");
+    world->fakes.scripts[FAKE_WATCH].rc = RC_NOT_FOUND;
+    expect_with(world, "GET", STREAM, accept, NULL, 404, "Conversation not found");
+    world->fakes.scripts[FAKE_REDEEM].rc = RC_UNAVAILABLE;
+    expect_with(world, "GET", STREAM "?ticket=fresh",
+                "Accept: text/event-stream\r\n" NOBODY, NULL, 200,
+                "\"code\":\"unavailable\"");
+    world->fakes.scripts[FAKE_ASK].rc = RC_UNAVAILABLE;
+    expect_with(world, "POST", CHAT, accept, QUESTION, 503, "\"code\":\"unavailable\"");
+}
+
 int
 main(void)
 {
@@ -250,6 +277,7 @@ main(void)
         WORLD_TEST(the_id_of_another_answer_is_410),
         WORLD_TEST(what_is_no_id_is_400),
         WORLD_TEST(errors_have_their_status),
+        WORLD_TEST(an_event_source_is_told_to_come_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
