@@ -8,13 +8,15 @@
 #include "user_store.h"
 
 #include "svc/svc_pg.h"
+#include "svc/svc_time.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define START_WAIT_MS 10000 /* a database that starts beside us may be late */
 #define STATEMENT_MS  3000
-#define BUSY_TRIES    5   /* of a batch that somebody was in the way of */
+#define REST_MS       1000 /* of those who read, after one has waited so long for nothing */
+#define BUSY_TRIES    5    /* of a batch that somebody was in the way of */
 #define USERS_MAX     128 /* whose results are due at once; more go in turns */
 
 enum { ST_FIND, ST_ADD, ST_FIND_KEY, ST_COUNT };
@@ -43,7 +45,14 @@ typedef struct {
     svc_ctx_t *ctx;          /* borrowed: config and log */
     const atomic_bool *stop; /* borrowed */
     atomic_bool away;        /* the connection that writes waits for the server */
+    atomic_uint_least64_t
+        rests_until_ms; /* monotonic: a server that has frozen is left alone */
 } store_t;
+
+typedef struct {
+    store_t *store; /* borrowed */
+    svc_pg_t *pg;   /* owned */
+} connection_t;
 
 /* --- the store --------------------------------------------------------------------------- */
 
@@ -66,19 +75,27 @@ static void *
 connect_store(void *arg, bool writes, char **error)
 {
     svc_pg_t *pg = make_connection(arg, writes, error);
+    connection_t *self;
     char *why = NULL;
 
-    if (pg != NULL && !svc_pg_connect(pg, 0, &why))
+    if (pg == NULL)
+        return NULL;
+    if (!svc_pg_connect(pg, 0, &why))
         free(why);
-    return pg;
+    self = svc_alloc(sizeof(*self));
+    *self = (connection_t){arg, pg};
+    return self;
 }
 
 static void
 disconnect(void *arg)
 {
-    svc_pg_t *pg = arg;
+    connection_t *self = arg;
 
-    svc_pg_destroy(&pg);
+    if (self == NULL)
+        return;
+    svc_pg_destroy(&self->pg);
+    free(self);
 }
 
 static void
@@ -122,26 +139,35 @@ is_away(void *arg)
 
 /* --- users ------------------------------------------------------------------------------- */
 
-/* Asks twice: the first may only find out that the server has been restarted meanwhile. */
+/* Looks for a user, twice: the first time may only find out that the server has been restarted meanwhile. When that took long,
+ * the server has frozen: then nobody waits for it for a moment, or the queue behind would wait as often as it has places. */
 static svc_rc
-ask_again(svc_pg_t *pg, size_t slot, const char *sql, const svc_pg_arg_t *args, size_t n,
-          svc_pg_rows_t *out)
+find_rows(connection_t *self, const svc_pg_arg_t *name, svc_pg_rows_t *out)
 {
-    svc_rc rc = svc_pg_query(pg, slot, sql, args, n, out);
+    const uint64_t began_ms = svc_mono_ms();
+    svc_rc rc = RC_UNAVAILABLE;
 
-    if (rc == RC_OK || rc == RC_INTERNAL)
-        return rc;
-    svc_pg_free(out);
-    rc = svc_pg_query(pg, slot, sql, args, n, out);
-    return rc == RC_OK || rc == RC_INTERNAL ? rc : RC_UNAVAILABLE;
+    if (began_ms < atomic_load(&self->store->rests_until_ms))
+        return RC_UNAVAILABLE;
+    for (int tries = 0; tries < 2; tries++) {
+        svc_pg_free(out);
+        rc = svc_pg_query(self->pg, ST_FIND, SQL_FIND, name, 1, out);
+        if (rc == RC_OK || rc == RC_INTERNAL)
+            return rc;
+        if (svc_mono_ms() - began_ms < REST_MS)
+            continue;
+        atomic_store(&self->store->rests_until_ms, svc_mono_ms() + REST_MS);
+        break;
+    }
+    return RC_UNAVAILABLE;
 }
 
 static svc_rc
 find(void *arg, svc_str username, user_row_t *out)
 {
-    const svc_pg_arg_t args[] = {PG_BYTES(username)};
+    const svc_pg_arg_t name = PG_BYTES(username);
     svc_pg_rows_t rows = {0};
-    svc_rc rc = ask_again(arg, ST_FIND, SQL_FIND, args, SVC_COUNT(args), &rows);
+    svc_rc rc = find_rows(arg, &name, &rows);
     svc_str hash, key;
 
     if (rc == RC_OK && rows.n == 0)
@@ -235,6 +261,7 @@ compare_names(const void *a, const void *b)
 static svc_rc
 add(void *arg, new_user_t *users, size_t n)
 {
+    connection_t *self = arg;
     new_user_t **sorted = svc_alloc(n * sizeof(new_user_t *));
     svc_rc rc = RC_BUSY;
 
@@ -242,7 +269,7 @@ add(void *arg, new_user_t *users, size_t n)
         sorted[i] = &users[i];
     qsort(sorted, n, sizeof(new_user_t *), compare_names);
     for (int tries = 0; rc == RC_BUSY && tries < BUSY_TRIES; tries++)
-        rc = add_once(arg, sorted, n);
+        rc = add_once(self->pg, sorted, n);
     free(sorted);
     if (rc == RC_OK)
         return RC_OK;

@@ -57,7 +57,7 @@ const config_key_t svc_config_keys[] = {
     {"sqlite.max_idle_conns", CONFIG_U32, "5", 0, 1000, "", "reading connections that stay open when idle", AT(sqlite_max_idle_conns), NULL},
     {"sqlite.conn_max_lifetime", CONFIG_U32, "300", 0, YEAR_S, "s", "a reading connection is reopened after this; 0: never", AT(sqlite_conn_max_lifetime), NULL},
 
-    {"redis.address", CONFIG_ADDRESS, "", 0, TEXT_MAX, "", "host:port of a Redis used as cache; empty: a cache in memory", AT(redis_address), NULL},
+    {"redis.address", CONFIG_ADDRESS, "", 0, TEXT_MAX, "", "host:port of a Redis: a cache, and where all auth-svc count wrong passwords; empty: in memory, each alone", AT(redis_address), NULL},
     {"redis.password", CONFIG_SECRET, "", 0, TEXT_MAX, "", "its password", AT(redis_password), NULL},
     {"redis.db", CONFIG_U32, "0", 0, 65535, "", "its database", AT(redis_db), NULL},
     {"redis.ttl_s", CONFIG_U32, "3600", 1, YEAR_S, "s", "how long a conversation stays cached", AT(redis_ttl_s), NULL},

@@ -45,7 +45,7 @@ static const struct {
     [SVC_M_COMMITTED_JOBS]           = {"committed_jobs",           "changes in those transactions"},
     [SVC_M_CACHE_HITS]               = {"cache_hits",               "reads served from the cache"},
     [SVC_M_CACHE_MISSES]             = {"cache_misses",             "reads that the cache could not serve"},
-    [SVC_M_CACHE_ERRORS]             = {"cache_errors",             "failed calls to the cache"},
+    [SVC_M_CACHE_ERRORS]             = {"cache_errors",             "failed calls to Redis"},
     [SVC_M_ANSWERS_STARTED]          = {"answers_started",          "answers begun"},
     [SVC_M_ANSWERS_COMPLETE]         = {"answers_complete",         "answers that ended complete"},
     [SVC_M_ANSWERS_STOPPED]          = {"answers_stopped",          "answers that were stopped"},

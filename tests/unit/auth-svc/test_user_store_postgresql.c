@@ -222,6 +222,35 @@ while_the_server_is_away_all_is_unavailable_and_then_well(void **state)
 }
 
 static void
+a_server_that_has_frozen_is_left_alone_for_a_moment(void **state)
+{
+    test_t *self = *state;
+    void *store = open_store();
+    void *connection = connect_to(store), *other = connect_to(store);
+    uint64_t frozen_ms, end_ms;
+    user_row_t row;
+    svc_rc rc;
+
+    atomic_store(&self->proxy.mode, PROXY_FREEZE);
+    assert_int_equal(store_driver->find(connection, SVC_LIT("ann"), &row),
+                     RC_UNAVAILABLE);
+    frozen_ms = svc_mono_ms();
+    atomic_store(&self->proxy.mode, PROXY_PASS);
+    rc = store_driver->find(other, SVC_LIT("ann"), &row); /* is told without asking */
+    assert_true(rc == RC_UNAVAILABLE || svc_mono_ms() >= frozen_ms + 900);
+    end_ms = svc_mono_ms() + 20000;
+    do {
+        assert_true(svc_mono_ms() < end_ms);
+        rc = store_driver->find(connection, SVC_LIT("ann"), &row);
+    } while (rc == RC_UNAVAILABLE);
+    assert_int_equal(rc, RC_NOT_FOUND);
+    assert_int_equal(store_driver->find(other, SVC_LIT("ann"), &row), RC_NOT_FOUND);
+    store_driver->disconnect(other);
+    store_driver->disconnect(connection);
+    store_driver->close(store);
+}
+
+static void
 what_became_of_a_commit_that_nobody_answered_is_found_out(void **state)
 {
     static const int cuts[] = {PROXY_CUT_BEFORE, PROXY_CUT_WITH, PROXY_CUT_AFTER};
@@ -365,6 +394,7 @@ main(void)
         TEST(batches_of_two_replicas_in_opposite_orders_do_not_wait_for_one_another),
         TEST(a_server_that_has_closed_its_connections_is_asked_again_at_once),
         TEST(while_the_server_is_away_all_is_unavailable_and_then_well),
+        TEST(a_server_that_has_frozen_is_left_alone_for_a_moment),
         TEST(what_became_of_a_commit_that_nobody_answered_is_found_out),
         TEST(
             who_comes_while_a_commit_is_not_decided_can_be_told_and_a_stop_ends_the_wait),

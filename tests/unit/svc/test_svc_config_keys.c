@@ -397,8 +397,8 @@ help_says_each_key_with_its_default_as_the_file_would(void **state)
         "encrypted (false)\n",
         "  server.drain_s                       after SIGTERM: at most this long to "
         "finish what is there, in s (5)\n",
-        "  redis.address                        host:port of a Redis used as cache; empty: "
-        "a cache in memory (\"\")\n",
+        "  redis.address                        host:port of a Redis: a cache, and where "
+        "all auth-svc count wrong passwords; empty: in memory, each alone (\"\")\n",
     };
     char *text = printed(svc_config_print_help);
 
