@@ -101,7 +101,7 @@ answer_status(request_t *self, const status_rep_t *status)
     svc_rc rc = svc_buf_printf(
         &json, "{\"state\":\"%s\",\"message_id\":%" PRIu64 ",\"finish_reason\":",
         answer_state_names[status->state], status->message);
-    if (rc == RC_OK && is_over)
+    if (rc == RC_OK && status->finish.n > 0)
         rc = svc_json_string(&json, status->finish);
     else if (rc == RC_OK)
         rc = svc_buf_add_str(&json, SVC_LIT("null"));

@@ -95,6 +95,17 @@ a_stop_tells_how_the_answer_ended(void **state)
 }
 
 static void
+an_interrupted_answer_has_no_reason_to_finish(void **state)
+{
+    world_t *world = *state;
+
+    begin_answer(world, ANSWER_INTERRUPTED, "");
+    world->fakes.status.reason = SVC_LIT("interrupted");
+    expect(world, "POST", STOP, NULL, 200,
+           "{\"state\":\"interrupted\",\"message_id\":2,\"finish_reason\":null,");
+}
+
+static void
 a_stop_that_takes_long_is_accepted(void **state)
 {
     world_t *world = *state;
@@ -208,6 +219,7 @@ main(void)
         WORLD_TEST(answers_in_flight_are_listed),
         WORLD_TEST(none_and_as_many_as_there_can_be_fit),
         WORLD_TEST(a_stop_tells_how_the_answer_ended),
+        WORLD_TEST(an_interrupted_answer_has_no_reason_to_finish),
         WORLD_TEST(a_stop_that_takes_long_is_accepted),
         WORLD_TEST(a_stop_waits_for_the_owner),
         WORLD_TEST(a_stop_of_nothing_is_404),
