@@ -277,6 +277,14 @@ live_feed_fetch(live_feed_t *self)
     }
 }
 
+void
+live_feed_probe(live_feed_t *self)
+{
+    self->is_probing = true;
+    self->fetched_ms = 0;
+    live_feed_fetch(self);
+}
+
 static void
 on_patience_over(void *arg, short events)
 {

@@ -63,6 +63,9 @@ void live_feed_fetch(live_feed_t *self);
 /* The same, but frames that are on their way get their chance first. */
 void live_feed_fetch_soon(live_feed_t *self);
 
+/* Looks at the answer's llm-svc for text that nothing here has told of. */
+void live_feed_probe(live_feed_t *self);
+
 /* --- live_watch.c ------------------------------------------------------------------------- */
 
 /* Watches again, or gives up, when that is due. */

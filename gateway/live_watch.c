@@ -133,6 +133,7 @@ static void
 take_status(live_feed_t *self, bool is_held, const status_rep_t *told, uint64_t teller)
 {
     status_rep_t status = *told;
+    bool was_doubted = feed_status(self->feed)->lost;
 
     self->heard_ms = live_feed_now_ms(self);
     svc_fault_at(self->bus->ctx->fault, FAULT_GATEWAY_FIRST_STATUS);
@@ -143,6 +144,8 @@ take_status(live_feed_t *self, bool is_held, const status_rep_t *told, uint64_t 
         detach(self);
     }
     feed_take_status(self->feed, &status);
+    if (was_doubted && !status.lost)
+        live_feed_probe(self); /* what was not taken meanwhile, no frame tells again */
     uint64_t owner = owner_of(self);
     if (!is_held && is_watchable(self) && owner != 0 && owner != teller)
         renew_watch(self);

@@ -71,20 +71,24 @@ both_up(void *arg)
     return svc_peers_is_up(world->convo) && svc_peers_is_up(world->llm);
 }
 
-static inline int
-open_world(void **state)
+/* Opens the fakes. */
+static inline void
+world_init(world_t *world)
 {
-    world_t *world = svc_alloc(sizeof *world);
+    fakes_open(&world->fakes);
+    world->fakes.config.gateway_request_timeout_s = 10;
+    world->fakes.config.gateway_reattach_s = 1;
+}
+
+/* Connects to convo-svc at `convo` and to llm-svc, and makes the feed with its reader. */
+static inline void
+world_connect(world_t *world, const char *convo)
+{
     live_subject_t subject = {.user = 3, .conversation = 9};
     fixture_t *bus = &world->fakes.bus;
     char *error = NULL;
 
-    fakes_open(&world->fakes);
-    world->fakes.config.gateway_request_timeout_s = 10;
-    world->fakes.config.gateway_reattach_s = 1;
-    world->convo = svc_peers_new(&bus->ctx, "convo-svc",
-                                 world->fakes.endpoints[FAKE_CONVO], on_peer, world,
-                                 &error);
+    world->convo = svc_peers_new(&bus->ctx, "convo-svc", convo, on_peer, world, &error);
     world->llm = svc_peers_new(&bus->ctx, "llm-svc", world->fakes.endpoints[FAKE_LLM],
                                on_peer, world, &error);
     fixture_run_until(bus, both_up, world);
@@ -97,6 +101,15 @@ open_world(void **state)
         .changed = on_changed, .paged = on_paged, .arg = world};
     world->follows = true;
     assert_int_equal(live_feed_join(world->feed, &world->viewer), 1);
+}
+
+static inline int
+open_world(void **state)
+{
+    world_t *world = svc_alloc(sizeof *world);
+
+    world_init(world);
+    world_connect(world, world->fakes.endpoints[FAKE_CONVO]);
     *state = world;
     return 0;
 }

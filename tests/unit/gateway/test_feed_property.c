@@ -440,7 +440,7 @@ read_on(world_t *world, viewer_t *viewer)
         leave(world, viewer);
         break;
     case SSE_IDLE: break;
-    case SSE_BROKEN: CHECK(world, !"the stream is whole"); break;
+    case SSE_BROKEN: fail_msg("seed %u: a stream breaks", world->seed); break;
     }
 }
 
