@@ -507,6 +507,12 @@ look_if_drained(void *arg, short events)
 }
 
 void
+auth_announce(auth_t *self)
+{
+    svc_server_set_draining(self->server);
+}
+
+void
 auth_drain(auth_t *self)
 {
     svc_server_set_draining(self->server);

@@ -24,6 +24,9 @@ const char *auth_endpoint(const auth_t *self);
 /* Cancels what waits, joins the workers, closes the store, sets *self_p to NULL. NULL-safe. */
 void auth_destroy(auth_t **self_p);
 
+/* Says "draining" from now on, and serves on. */
+void auth_announce(auth_t *self);
+
 /* Says "draining" from now on and stops the loop once nobody has been waiting for a moment. */
 void auth_drain(auth_t *self);
 

@@ -16,8 +16,15 @@ start(svc_ctx_t *ctx, char **error)
 }
 
 static void
-drain(void *service)
+announce(void *service)
 {
+    auth_announce(service);
+}
+
+static void
+drain(void *service, uint64_t left_ms)
+{
+    (void)left_ms;
     auth_drain(service);
 }
 
@@ -36,6 +43,7 @@ main(int argc, char **argv)
         .name = "auth-svc",
         .summary = "users, passwords and tokens",
         .start = start,
+        .announce = announce,
         .drain = drain,
         .stop = stop,
     };

@@ -251,6 +251,12 @@ look_whether_done(void *arg, short events)
 }
 
 void
+convo_announce(convo_t *self)
+{
+    svc_server_set_draining(self->server);
+}
+
+void
 convo_drain(convo_t *self)
 {
     self->is_draining = true;

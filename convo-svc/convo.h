@@ -64,6 +64,9 @@ typedef struct convo {
  * NULL with *error (free() it): one line that says why. */
 convo_t *convo_new(svc_ctx_t *ctx, char **error);
 
+/* Says "draining" from now on, and serves on. */
+void convo_announce(convo_t *self);
+
 /* Takes no more questions, and stops the loop when nothing is under way any more: with SQLite when the answers that are being
  * written have ended, with PostgreSQL when others have taken them over. */
 void convo_drain(convo_t *self);

@@ -14,8 +14,15 @@ start(svc_ctx_t *ctx, char **error)
 }
 
 static void
-drain(void *service)
+announce(void *service)
 {
+    convo_announce(service);
+}
+
+static void
+drain(void *service, uint64_t left_ms)
+{
+    (void)left_ms;
     convo_drain(service);
 }
 
@@ -36,6 +43,7 @@ main(int argc, char **argv)
             "owns conversations, journals their answers, knows what became of them",
         .is_batch = true,
         .start = start,
+        .announce = announce,
         .drain = drain,
         .stop = stop,
     };

@@ -1,13 +1,14 @@
 /* gateway.c - the service as svc_main runs it: reactors on threads, and a main thread that waits for signals.
  *
- * Opens the port once for each reactor, starts them, and on SIGTERM asks each to
- * drain; when all have said (through an eventfd) that no request is left, the process
- * ends. Streams that are still open shortly before svc_main's own deadline are ended
- * after a whole event. */
+ * The main thread also tells the process's counters on the bus (bus.gateway.bind). Opens
+ * the port once for each reactor, starts them, and on SIGTERM asks each to drain; when
+ * all have said (through an eventfd) that no request is left, the process ends. Streams
+ * that are still open shortly before svc_main's own deadline are ended after a whole
+ * event. */
 #include "gateway.h"
 #include "listener.h"
 #include "reactor.h"
-#include "svc/svc_time.h"
+#include "svc/svc_server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +21,11 @@
     1000 /* before we are stopped: clients get the end of their event, and read on elsewhere */
 
 typedef struct {
-    svc_ctx_t *ctx;                          /* of the process */
-    client_trust_t *trust;                   /* owned */
-    conn_limit_t *limit;                     /* owned */
-    readiness_t readiness;                   /* written by the reactors */
+    svc_ctx_t *ctx;        /* of the process */
+    svc_server_t *server;  /* owned; svc.stats and nothing else; NULL: none is wanted */
+    client_trust_t *trust; /* owned */
+    conn_limit_t *limit;   /* owned */
+    readiness_t readiness; /* written by the reactors */
     reactor_thread_t *reactors[WORKERS_MAX]; /* owned */
     size_t n;                                /* of them */
     int drained_fd;         /* owned eventfd: counts reactors that have drained */
@@ -73,6 +75,22 @@ on_drained(void *arg, short events)
     self->n_drained += times;
     if (self->n_drained == self->n)
         svc_loop_stop(self->ctx->loop);
+}
+
+/* Binds where operators ask for counters. */
+static bool
+open_server(gateway_t *self, char **error)
+{
+    static const svc_op_t none[] = {{NULL, NULL, NULL, NULL, 0, 0}};
+    const char *bind = self->ctx->config->bus_gateway_bind;
+
+    if (bind[0] == '\0')
+        return true;
+    if (svc_server_new(self->ctx, bind, none, self, &self->server, error) != RC_OK)
+        return false;
+    svc_log_info(self->ctx->log, "counters are told on %s",
+                 svc_server_endpoint(self->server));
+    return true;
 }
 
 static size_t
@@ -126,7 +144,7 @@ gateway_start(svc_ctx_t *ctx, char **error)
     SVC_ASSERT(self->drained_fd >= 0);
     self->limit = conn_limit_new(ctx->config->server_max_connections_per_address);
     self->trust = client_trust_new(&ctx->config->server_trusted_proxies, error);
-    if (self->trust == NULL ||
+    if (self->trust == NULL || !open_server(self, error) ||
         listener_open(ctx->config->server_host, ctx->config->server_port, fds, n, &port,
                       error) != RC_OK ||
         !start_reactors(self, fds, n, error)) {
@@ -151,18 +169,26 @@ on_streams_due(void *arg, short events)
 }
 
 void
-gateway_drain(void *service)
+gateway_announce(void *service)
 {
     gateway_t *self = service;
-    uint64_t now = svc_mono_ms(), until = self->ctx->drain_until_ms;
-    uint64_t left_ms = until > now ? until - now : 0;
+
+    if (self->server != NULL)
+        svc_server_set_draining(self->server);
+    for (size_t i = 0; i < self->n; i++)
+        reactor_announce(self->reactors[i]);
+}
+
+void
+gateway_drain(void *service, uint64_t left_ms)
+{
+    gateway_t *self = service;
 
     for (size_t i = 0; i < self->n; i++)
         reactor_drain(self->reactors[i]);
-    if (until > 0)
-        self->streams_timer = svc_loop_after(
-            self->ctx->loop, left_ms > END_STREAMS_MS ? left_ms - END_STREAMS_MS : 0,
-            on_streams_due, self);
+    self->streams_timer = svc_loop_after(
+        self->ctx->loop, left_ms > END_STREAMS_MS ? left_ms - END_STREAMS_MS : 0,
+        on_streams_due, self);
 }
 
 void
@@ -173,6 +199,7 @@ gateway_stop(void *service)
     for (size_t i = 0; i < self->n; i++)
         reactor_stop(&self->reactors[i]);
     svc_loop_cancel(self->ctx->loop, self->streams_timer);
+    svc_server_destroy(&self->server);
     svc_loop_remove_fd(self->ctx->loop, self->drained_fd);
     close(self->drained_fd);
     client_trust_destroy(&self->trust);

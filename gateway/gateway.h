@@ -13,8 +13,11 @@
  * that says why not. */
 void *gateway_start(svc_ctx_t *ctx, char **error);
 
-/* Stops accepting; stops ctx->loop when no request is left. */
-void gateway_drain(void *service);
+/* Says that it will go, to load balancers (readyz) and to clients (Connection: close), and serves on. */
+void gateway_announce(void *service);
+
+/* Stops accepting; stops ctx->loop when no request is left. Streams end shortly before left_ms are over. */
+void gateway_drain(void *service, uint64_t left_ms);
 
 /* Ends what is left, joins the reactors and frees the service. */
 void gateway_stop(void *service);

@@ -35,12 +35,16 @@ typedef struct {
     reactor_peer peer;        /* which */
 } peer_place_t;
 
+/* How far a reactor is on its way out; never back. */
+typedef enum { LEAVE_NOT, LEAVE_ANNOUNCED, LEAVE_DRAIN, LEAVE_END_STREAMS } leave_stage;
+
 struct reactor_thread {
     reactor_t reactor;     /* what the parts share */
     reactor_setup_t setup; /* as given */
     int listen_fd;         /* until conns has it */
-    int drain_fd; /* owned eventfd: somebody wants us to drain, or to end our streams */
-    atomic_bool wants_end; /* the latter */
+    int drain_fd;          /* owned eventfd: `leaving` has changed */
+    atomic_int leaving;    /* leave_stage; set by any thread */
+    bool is_leaving;       /* LEAVE_DRAIN or later was seen */
     pthread_t thread;      /* joined by reactor_stop */
     sem_t ready;           /* posted when the thread has built everything, or failed */
     char *error;           /* why it failed; owned until handed to the caller */
@@ -305,7 +309,7 @@ on_turn(void *arg)
 
     request_write_woken(reactor);
     run_http(self);
-    if (reactor->draining && reactor->n_requests == 0 && !self->told_drained) {
+    if (self->is_leaving && reactor->n_requests == 0 && !self->told_drained) {
         self->told_drained = true;
         self->setup.drained(self->setup.arg);
     }
@@ -342,13 +346,15 @@ on_drain(void *arg, short events)
     (void)events;
     if (read(self->drain_fd, &times, sizeof times) != sizeof times)
         return;
-    if (atomic_load(&self->wants_end) && !self->reactor.ending) {
+    const int stage = atomic_load(&self->leaving);
+    if (stage >= LEAVE_END_STREAMS && !self->reactor.ending) {
         self->reactor.ending = true;
         request_end_streams(&self->reactor);
     }
-    if (self->reactor.draining)
-        return;
     self->reactor.draining = true;
+    if (stage < LEAVE_DRAIN || self->is_leaving)
+        return;
+    self->is_leaving = true;
     conns_stop_accepting(self->reactor.conns);
     self->reactor.mhd_has_news = true; /* requests that have come by now are served */
 }
@@ -474,20 +480,32 @@ reactor_start(const reactor_setup_t *setup, int listen_fd, char **error)
     return NULL;
 }
 
+static void
+leave(reactor_thread_t *self, leave_stage stage)
+{
+    uint64_t once = 1;
+
+    atomic_store(&self->leaving, (int)stage);
+    ssize_t n = write(self->drain_fd, &once, sizeof once);
+    SVC_ASSERT(n == sizeof once);
+}
+
+void
+reactor_announce(reactor_thread_t *self)
+{
+    leave(self, LEAVE_ANNOUNCED);
+}
+
 void
 reactor_drain(reactor_thread_t *self)
 {
-    uint64_t once = 1;
-    ssize_t n = write(self->drain_fd, &once, sizeof once);
-
-    SVC_ASSERT(n == sizeof once);
+    leave(self, LEAVE_DRAIN);
 }
 
 void
 reactor_end_streams(reactor_thread_t *self)
 {
-    atomic_store(&self->wants_end, true);
-    reactor_drain(self);
+    leave(self, LEAVE_END_STREAMS);
 }
 
 void

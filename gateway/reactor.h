@@ -74,6 +74,10 @@ typedef struct {
 reactor_thread_t *reactor_start(const reactor_setup_t *setup, int listen_fd,
                                 char **error);
 
+/* Answers close their connections from now on, and readyz says that it drains; all is served
+ * on. Any thread. */
+void reactor_announce(reactor_thread_t *self);
+
 /* No new connections; ends idle ones; tells setup.drained when the last request is
  * done. Any thread. */
 void reactor_drain(reactor_thread_t *self);

@@ -30,7 +30,10 @@ rest_readyz(request_t *self)
         comma = ",";
     }
     ok = ok && svc_buf_add_str(&json, SVC_LIT("]}")) == RC_OK;
-    if (*comma == '\0' && !reactor->draining)
+    if (reactor->draining)
+        request_answer(self, MHD_HTTP_SERVICE_UNAVAILABLE,
+                       SVC_LIT("{\"status\":\"draining\"}"));
+    else if (*comma == '\0')
         request_answer(self, MHD_HTTP_OK, SVC_LIT("{\"status\":\"ok\"}"));
     else if (ok)
         request_answer(self, MHD_HTTP_SERVICE_UNAVAILABLE, svc_buf_str(&json));

@@ -255,12 +255,16 @@ llm_tokens_endpoint(const llm_t *self)
 }
 
 void
-llm_drain(llm_t *self)
+llm_announce(llm_t *self)
 {
-    uint64_t ms = self->ctx->config->server_drain_s * 1000ull;
-
     svc_server_set_draining(self->server);
-    live_drain(self->live, ms > STORE_MS ? ms - STORE_MS : 0);
+}
+
+void
+llm_drain(llm_t *self, uint64_t left_ms)
+{
+    svc_server_set_draining(self->server);
+    live_drain(self->live, left_ms > STORE_MS ? left_ms - STORE_MS : 0);
 }
 
 void

@@ -19,9 +19,12 @@ llm_t *llm_new(svc_ctx_t *ctx, char **error);
 const char *llm_bus_endpoint(const llm_t *self);
 const char *llm_tokens_endpoint(const llm_t *self);
 
-/* Takes no new work, ends what is there within server.drain_s and stops the loop when
- * nothing is left. */
-void llm_drain(llm_t *self);
+/* Says "draining" from now on, and serves on. */
+void llm_announce(llm_t *self);
+
+/* Takes no new work, ends what is there within left_ms and stops the loop when nothing
+ * is left. */
+void llm_drain(llm_t *self, uint64_t left_ms);
 
 /* Closes everything and sets *self_p to NULL. NULL-safe. */
 void llm_destroy(llm_t **self_p);

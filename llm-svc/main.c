@@ -14,9 +14,15 @@ start(svc_ctx_t *ctx, char **error)
 }
 
 static void
-drain(void *service)
+announce(void *service)
 {
-    llm_drain(service);
+    llm_announce(service);
+}
+
+static void
+drain(void *service, uint64_t left_ms)
+{
+    llm_drain(service, left_ms);
 }
 
 static void
@@ -35,6 +41,7 @@ main(int argc, char **argv)
         .summary = "relays answers from language model providers as they are written",
         .is_batch = true,
         .start = start,
+        .announce = announce,
         .drain = drain,
         .stop = stop,
     };

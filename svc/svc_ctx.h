@@ -21,8 +21,6 @@ typedef struct {
     svc_metrics_t *metrics;     /* any thread */
     void *zmq;                  /* ZeroMQ context of the process */
     svc_loop_t *loop;           /* of this thread */
-    uint64_t
-        drain_until_ms; /* monotonic: the process is stopped then; 0: nobody has asked for its end */
 
     svc_fault_t *fault; /* any thread; NULL: nothing is to die */
 

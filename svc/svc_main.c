@@ -38,6 +38,7 @@ typedef struct {
     int signals;                  /* signalfd, -1: none */
     void *state;                  /* what service->start gave */
     bool draining;                /* the first signal has come */
+    uint64_t end_ms; /* loop time: the loop is stopped then, while draining */
 } process_t;
 
 /* Says why the process cannot start, takes the text. */
@@ -128,17 +129,49 @@ on_drained_too_long(void *arg, short events)
 }
 
 static void
-begin_drain(process_t *self, const char *signal_name)
+on_lame_duck_over(void *arg, short events)
 {
-    self->draining = true;
-    svc_log_info(self->ctx.log, "got SIG%s, finishing what is there", signal_name);
-    self->ctx.drain_until_ms = svc_mono_ms() + self->config->server_drain_s * 1000ull;
-    svc_loop_after(self->ctx.loop, (uint64_t)self->config->server_drain_s * 1000u,
-                   on_drained_too_long, self);
+    process_t *self = arg;
+    uint64_t now = svc_loop_now_ms(self->ctx.loop);
+
+    (void)events;
     if (self->service->drain != NULL)
-        self->service->drain(self->state);
+        self->service->drain(self->state, self->end_ms > now ? self->end_ms - now : 0);
     else
         svc_loop_stop(self->ctx.loop);
+}
+
+/* How long everything is served on after SIGTERM: callers and load balancers hear that we will go when they look next, and
+ * until then send us requests that must not fail. Somebody at a keyboard (SIGINT) wants an end. */
+static uint64_t
+lame_duck_ms(const process_t *self, int signal_number)
+{
+    uint64_t drain_ms = self->config->server_drain_s * 1000ull;
+    uint64_t ms = self->config->server_lame_duck_s * 1000ull;
+
+    if (signal_number != SIGTERM)
+        return 0;
+    return ms < drain_ms ? ms : drain_ms / 2;
+}
+
+static void
+begin_drain(process_t *self, int signal_number)
+{
+    const char *name = sigabbrev_np(signal_number);
+    uint64_t drain_ms = self->config->server_drain_s * 1000ull;
+    uint64_t ms = lame_duck_ms(self, signal_number);
+
+    self->draining = true;
+    self->end_ms = svc_loop_now_ms(self->ctx.loop) + drain_ms;
+    svc_log_info(self->ctx.log, "got SIG%s, finishing what is there",
+                 name != NULL ? name : "TERM");
+    svc_loop_after(self->ctx.loop, drain_ms, on_drained_too_long, self);
+    if (self->service->announce != NULL)
+        self->service->announce(self->state);
+    if (ms > 0)
+        svc_loop_after(self->ctx.loop, ms, on_lame_duck_over, self);
+    else
+        on_lame_duck_over(self, 0);
 }
 
 static void
@@ -149,13 +182,11 @@ on_signal(void *arg, short events)
 
     (void)events;
     while (read(self->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        const char *name = sigabbrev_np((int)info.ssi_signo);
-
         if (self->draining) {
             svc_log_warn(self->ctx.log, "got a second signal, ending at once");
             _exit(128 + (int)info.ssi_signo);
         }
-        begin_drain(self, name != NULL ? name : "TERM");
+        begin_drain(self, (int)info.ssi_signo);
     }
 }
 

@@ -20,14 +20,18 @@ typedef struct {
     /* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Runs before the loop does. */
     void *(*start)(svc_ctx_t *ctx, char **error);
 
-    /* First SIGTERM or SIGINT: finish what is there; call svc_loop_stop(ctx->loop) when done. svc_main stops the loop itself after server.drain_s. */
-    void (*drain)(void *service);
+    /* First SIGTERM or SIGINT: say to everybody that this process will go, and serve on. May be NULL. */
+    void (*announce)(void *service);
+
+    /* Later, after server.lame_duck_s (SIGINT: at once): finish what is there; call svc_loop_stop(ctx->loop) when done. svc_main stops the
+     * loop itself server.drain_s after the signal, which is left_ms from now. NULL: there is nothing to finish. */
+    void (*drain)(void *service, uint64_t left_ms);
 
     /* After the loop has ended: closes everything and frees the service. */
     void (*stop)(void *service);
 } svc_service_t;
 
-/* Runs a service from options to exit; gives the exit code. A second SIGTERM or SIGINT ends the process at once. */
+/* Runs a service from options to exit; gives the exit code. A second SIGTERM or SIGINT ends the process at once, in the lame duck's time, too. */
 int svc_main(const svc_service_t *service, int argc, char **argv);
 
 #endif

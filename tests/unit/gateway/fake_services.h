@@ -532,6 +532,7 @@ fakes_open(fakes_t *self)
     self->config.bus_convo = (svc_endpoint_t){empty, self->endpoints[FAKE_CONVO]};
     self->config.bus_llm = (svc_endpoint_t){empty, self->endpoints[FAKE_LLM]};
     self->config.bus_tokens = (svc_endpoint_t){empty, self->tokens_at};
+    self->config.bus_gateway_bind = empty;
 }
 
 /* Frees all of it; what was called through ctx must be closed by then. */

@@ -163,7 +163,9 @@ a_service_that_is_away_is_missing_until_every_reactor_has_it(void **state)
     start(self);
     become_ready(self);
     svc_server_destroy(&self->world.fakes.servers[FAKE_CONVO]);
-    while (status == 200) {
+    const uint64_t until_ms = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    while (status == 200) { /* until one of the reactors has heard of it */
+        assert_true(svc_mono_ms() < until_ms);
         answer_t answer = ask(&self->world, "GET", "/readyz", "", NULL);
         status = answer.status;
         if (status == 503)
@@ -212,8 +214,103 @@ draining_ends_the_loop_when_nothing_is_left(void **state)
 
     start(self);
     become_ready(self);
-    gateway_drain(self->gateway);
+    gateway_drain(self->gateway, 5000);
     svc_loop_run(self->world.fakes.bus.ctx.loop); /* stopped by the gateway itself */
+}
+
+static void
+once_announced_it_serves_on_and_sends_everybody_elsewhere(void **state)
+{
+    process_t *self = *state;
+    world_t *world = &self->world;
+    int status = 200;
+
+    start(self);
+    become_ready(self);
+    gateway_announce(self->gateway);
+    while (status ==
+           200) { /* until both reactors have heard of it, one of them is enough */
+        answer_t ready = ask(world, "GET", "/readyz", "", NULL);
+        status = ready.status;
+        if (status != 200)
+            assert_string_equal(ready.body.p, "{\"status\":\"draining\"}");
+        answer_fini(&ready);
+    }
+    for (int i = 0; i < 20; i++) {
+        answer_t answer = ask(world, "GET", LIST, "", NULL); /* a connection each */
+        assert_int_equal(answer.status, 200);
+        answer_fini(&answer);
+    }
+    gateway_drain(self->gateway, 5000);
+    svc_loop_run(world->fakes.bus.ctx.loop);
+}
+
+static bool
+is_up(void *arg)
+{
+    return svc_peer_is_up(arg);
+}
+
+static bool
+is_draining(void *arg)
+{
+    return svc_peer_is_draining(arg);
+}
+
+static void
+on_stats(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+{
+    const stats_rep_t *stats = rep;
+
+    (void)error;
+    assert_int_equal(kind, PROTO_FINAL);
+    assert_int_equal(rc, RC_OK);
+    assert_true(stats->counters.n > 0);
+    *(bool *)arg = true;
+}
+
+static bool
+is_true(void *arg)
+{
+    return *(bool *)arg;
+}
+
+static void
+it_tells_its_counters_on_the_bus_and_that_it_will_go(void **state)
+{
+    static const char tells[] = "counters are told on ";
+    process_t *self = *state;
+    world_t *world = &self->world;
+    fixture_t *bus = &world->fakes.bus;
+    char endpoint[64] = "", *error = NULL, bind[] = "tcp://127.0.0.1:*";
+    svc_peer_times_t times = svc_peer_usual_times;
+    bool has_stats = false;
+    const empty_t nothing = {0};
+    const svc_peer_request_t request = {.op = OP_SVC_STATS,
+                                        .req_schema = &empty_schema,
+                                        .req = &nothing,
+                                        .rep_schema = &stats_rep_schema,
+                                        .timeout_ms = FIXTURE_PATIENCE_MS,
+                                        .on_reply = on_stats,
+                                        .arg = &has_stats};
+
+    world->fakes.config.bus_gateway_bind = bind;
+    start(self);
+    const char *told = strstr(world_log(world), tells);
+    assert_non_null(told);
+    assert_int_equal(sscanf(told + sizeof tells - 1, "%63[^ \n\"]", endpoint), 1);
+    times.tick = times.ping = 20;
+    bus->ctx.peer_times = &times;
+    svc_peer_t *peer = svc_peer_new(&bus->ctx, "gateway", endpoint, NULL, NULL, &error);
+    assert_non_null(peer);
+    fixture_run_until(bus, is_up, peer);
+    become_ready(self);
+    assert_int_equal(svc_peer_call(peer, &request, NULL), RC_OK);
+    fixture_run_until(bus, is_true, &has_stats);
+    gateway_announce(self->gateway);
+    fixture_run_until(bus, is_draining, peer);
+    svc_peer_destroy(&peer);
+    bus->ctx.peer_times = NULL;
 }
 
 /* Answers the kept list: a timer's function. */
@@ -240,7 +337,7 @@ draining_waits_for_the_reactor_that_is_busy(void **state)
     client_open(&client, world, 0);
     client_ask(&client, "GET", LIST, "", NULL);
     fakes_await(&world->fakes, FAKE_LIST, 1);
-    gateway_drain(self->gateway);
+    gateway_drain(self->gateway, 5000);
     svc_loop_after(world->fakes.bus.ctx.loop, 20, answer_list, world);
     svc_loop_run(world->fakes.bus.ctx.loop); /* not stopped before it is answered */
     client_await(&client, NULL);
@@ -283,6 +380,8 @@ main(void)
         PROCESS_TEST(a_service_that_is_away_is_missing_until_every_reactor_has_it),
         PROCESS_TEST(slow_and_large_requests_hold_nothing),
         PROCESS_TEST(draining_ends_the_loop_when_nothing_is_left),
+        PROCESS_TEST(once_announced_it_serves_on_and_sends_everybody_elsewhere),
+        PROCESS_TEST(it_tells_its_counters_on_the_bus_and_that_it_will_go),
         PROCESS_TEST(draining_waits_for_the_reactor_that_is_busy),
         PROCESS_TEST(a_stop_without_a_drain_ends_what_is_left),
     };

@@ -346,7 +346,7 @@ whoever_asks_while_it_drains_is_told_that_it_is_not_ready(void **state)
     client_await(&client, NULL);
     answer_t answer = answer_of(&client);
     assert_int_equal(answer.status, 503);
-    assert_string_equal(answer.body.p, "{\"status\":\"unavailable\",\"missing\":[]}");
+    assert_string_equal(answer.body.p, "{\"status\":\"draining\"}");
     answer_fini(&answer);
     client_close(&client);
     fixture_run_until(&world->fakes.bus, has_drained, world);

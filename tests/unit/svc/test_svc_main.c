@@ -56,16 +56,24 @@ fail_to_start(svc_ctx_t *ctx, char **error)
 }
 
 static void
-drain(void *service)
+announce(void *service)
 {
-    (void)service;
+    svc_log_info(((svc_ctx_t *)service)->log, "announce was called");
+}
+
+static void
+drain(void *service, uint64_t left_ms)
+{
+    svc_log_info(((svc_ctx_t *)service)->log, "drain was called, %llu s left",
+                 (unsigned long long)((left_ms + 999) / 1000));
     svc_loop_stop(service_ctx->loop);
 }
 
 static void
-drain_forever(void *service)
+drain_forever(void *service, uint64_t left_ms)
 {
-    (void)service;
+    (void)left_ms;
+    svc_log_info(((svc_ctx_t *)service)->log, "drain was called");
 }
 
 static void
@@ -77,6 +85,7 @@ stop(void *service)
 static const svc_service_t good = {.name = "test-svc",
                                    .summary = "a test",
                                    .start = start,
+                                   .announce = announce,
                                    .drain = drain,
                                    .stop = stop};
 static const svc_service_t unlucky = {
@@ -194,6 +203,53 @@ a_service_that_does_not_finish_is_stopped_after_drain_s(void **state)
 }
 
 static void
+sigterm_makes_a_lame_duck_first_and_sigint_does_not(void **state)
+{
+    static const struct {
+        const char *config;
+        int signal;
+        const char *drained; /* what the drain is told */
+    } rows[] = {{"server: {drain_s: 600, lame_duck_s: 1}", SIGTERM, ", 59"},
+                {"server: {drain_s: 1, lame_duck_s: 600}", SIGTERM, ", 1 s left"},
+                {"server: {drain_s: 600, lame_duck_s: 0}", SIGTERM, " s left"},
+                {"server: {drain_s: 600, lame_duck_s: 500}", SIGINT, " s left"}};
+    child_t child;
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        write_config(rows[i].config);
+        launch(&child, &good, "--config", config_path, NULL);
+        read_until(&child, "started: version");
+        assert_int_equal(kill(child.pid, rows[i].signal), 0);
+        assert_int_equal(finish(&child), 0);
+        const char *announced = strstr(child.text, "announce was called");
+        const char *drained = strstr(child.text, "drain was called");
+        assert_non_null(announced);
+        assert_non_null(drained);
+        assert_true(announced < drained);
+        if (strstr(drained, rows[i].drained) == NULL)
+            fail_msg("row %zu: %s", i, drained);
+    }
+}
+
+static void
+a_lame_duck_serves_until_its_time_is_over_or_a_second_signal_comes(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("server: {drain_s: 600, lame_duck_s: 500}");
+    launch(&child, &good, "--config", config_path, NULL);
+    read_until(&child, "started: version");
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    read_until(&child, "announce was called");
+    assert_null(strstr(child.text, "drain was called"));
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    assert_int_equal(finish(&child), 128 + SIGTERM);
+    assert_null(strstr(child.text, "drain was called"));
+}
+
+static void
 a_second_signal_ends_it_at_once(void **state)
 {
     child_t child;
@@ -298,6 +354,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_until_a_signal_and_ends_with_zero),
+        cmocka_unit_test(sigterm_makes_a_lame_duck_first_and_sigint_does_not),
+        cmocka_unit_test(
+            a_lame_duck_serves_until_its_time_is_over_or_a_second_signal_comes),
         cmocka_unit_test(a_service_that_does_not_finish_is_stopped_after_drain_s),
         cmocka_unit_test(a_second_signal_ends_it_at_once),
         cmocka_unit_test(what_keeps_it_from_starting_is_one_line),
