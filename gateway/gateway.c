@@ -84,13 +84,8 @@ open_server(gateway_t *self, char **error)
     static const svc_op_t none[] = {{NULL, NULL, NULL, NULL, 0, 0}};
     const char *bind = self->ctx->config->bus_gateway_bind;
 
-    if (bind[0] == '\0')
-        return true;
-    if (svc_server_new(self->ctx, bind, none, self, &self->server, error) != RC_OK)
-        return false;
-    svc_log_info(self->ctx->log, "counters are told on %s",
-                 svc_server_endpoint(self->server));
-    return true;
+    return bind[0] == '\0' ||
+           svc_server_new(self->ctx, bind, none, self, &self->server, error) == RC_OK;
 }
 
 static size_t
@@ -154,6 +149,9 @@ gateway_start(svc_ctx_t *ctx, char **error)
     svc_loop_add_fd(ctx->loop, self->drained_fd, ZMQ_POLLIN, on_drained, self);
     print_url(ctx->config, port, url, sizeof url);
     svc_log_info(ctx->log, "listens on %s with %zu reactors", url, n);
+    if (self->server != NULL)
+        svc_log_info(ctx->log, "counters are told on %s",
+                     svc_server_endpoint(self->server));
     return self;
 }
 
