@@ -29,9 +29,9 @@ static void hand_in(visit_t *);
 // clang-format off
 static const step_t steps[] = {
     /* convo-svc: who owns the answer */
-    {"takes over",        'c', take_over,    "convo-svc: store_answer_unfinished"},
-    {"hears that it owns", 'c', adopt,       "convo-svc: answers_add answer_new answer_begin"},
-    {"looks at the row",  'c', look,         "convo-svc: answer_give_up answer_stop"},
+    {"takes over",        'c', take_over,    "convo-svc: take_over store_answer_take_over pg_answer_take_over"},
+    {"hears that it owns", 'c', adopt,       "convo-svc: take_up compare answers_add answer_begin"},
+    {"looks at the row",  'c', look,         "convo-svc: answers_see answers_doubt_unseen answer_on_row answer_give_up answer_stop"},
     {"dies",              'c', crash,        ""},
     /* convo-svc: the generation */
     {"generates",         'c', start,        "convo-svc: answer_try_start answer_on_generate; llm-svc: live_generate fill_entry generation_new"},
@@ -40,7 +40,7 @@ static const step_t steps[] = {
     {"judges",            'c', lose,         "convo-svc: answer_on_llm_lost answer_judge answer_try_restart"},
     {"gets a piece",      'c', piece,        "convo-svc: on_piece submit; llm-svc: step_journal send_piece"},
     {"gets FINAL",        'c', final,        "convo-svc: on_final answer_try_end; llm-svc: send_piece"},
-    {"has it committed",  'c', commit,       "convo-svc: look_as_it_was store_answer_step store_answer_restart"},
+    {"has it committed",  'c', commit,       "convo-svc: look_as_it_was store_answer_step store_answer_restart pg_answer_step"},
     {"hears of its step", 'c', committed,    "convo-svc: answer_on_step answer_on_restart finish"},
     {"acknowledges",      'c', ack,          "convo-svc: answer_acknowledge; llm-svc: generation_ack check_term"},
     {"sends llm.stop",    'c', stop_llm,     "convo-svc: on_due; llm-svc: live_stop generation_stop"},
@@ -51,8 +51,8 @@ static const step_t steps[] = {
     {"dies",              'g', die,          ""},
     /* gateway */
     {"stop is committed", 'v', stop,         "convo-svc: store_answer_stop on_stopped"},
-    {"hears the owner",   'v', hear_owner,   "gateway: feed_take_status settle_fence; convo-svc: status_of answer_watch"},
-    {"hears of the row",  'v', hear_row,     "gateway: take_status; convo-svc: show"},
+    {"hears the owner",   'v', hear_owner,   "gateway: feed_take_status settle_fence; convo-svc: status_of answer_watch convo_holds_answers"},
+    {"hears of the row",  'v', hear_row,     "gateway: take_status doubt_status; convo-svc: show"},
     {"gets a frame",      'v', frame,        "gateway: feed_take_token feed_take_page accepts_fence; llm-svc: generation_replay"},
     {"reads",             'v', read_row,     "gateway: feed_take_page; convo-svc: store_answer_text"},
     {"hands in a tail",   'v', hand_in,      "gateway: hand_in_tail; convo-svc: answer_tail"},
