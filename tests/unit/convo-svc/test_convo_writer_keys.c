@@ -330,19 +330,34 @@ what_an_earlier_start_has_left_is_ours_with_the_next_term(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(the_same_key_joins_the_answer_that_it_began),
-        TEST(the_same_key_creates_one_conversation),
-        TEST(of_many_questions_with_one_key_at_once_all_join_one_answer),
-        TEST(a_retry_puts_a_new_answer_in_the_place_of_the_old_one),
-        TEST(the_prompt_of_a_retry_is_that_of_the_question),
-        TEST(a_retry_needs_an_answer_that_has_ended_and_a_conversation_of_ones_own),
-        TEST(a_retry_that_comes_again_joins_and_a_question_with_its_key_does_not),
-        TEST(of_a_retry_and_a_question_at_once_one_wins),
-        TEST(answers_in_flight_are_told_newest_first_and_to_their_user_alone),
-        TEST(what_an_earlier_start_has_left_is_ours_with_the_next_term),
+#define SQLITE(f)     cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define POSTGRESQL(f) cmocka_unit_test_setup_teardown(f, setup_postgresql, teardown)
+    const struct CMUnitTest in_sqlite[] = {
+        SQLITE(the_same_key_joins_the_answer_that_it_began),
+        SQLITE(the_same_key_creates_one_conversation),
+        SQLITE(of_many_questions_with_one_key_at_once_all_join_one_answer),
+        SQLITE(a_retry_puts_a_new_answer_in_the_place_of_the_old_one),
+        SQLITE(the_prompt_of_a_retry_is_that_of_the_question),
+        SQLITE(a_retry_needs_an_answer_that_has_ended_and_a_conversation_of_ones_own),
+        SQLITE(a_retry_that_comes_again_joins_and_a_question_with_its_key_does_not),
+        SQLITE(of_a_retry_and_a_question_at_once_one_wins),
+        SQLITE(answers_in_flight_are_told_newest_first_and_to_their_user_alone),
+        SQLITE(what_an_earlier_start_has_left_is_ours_with_the_next_term),
     };
+    const struct CMUnitTest in_postgresql[] = {
+        POSTGRESQL(the_same_key_joins_the_answer_that_it_began),
+        POSTGRESQL(the_same_key_creates_one_conversation),
+        POSTGRESQL(of_many_questions_with_one_key_at_once_all_join_one_answer),
+        POSTGRESQL(a_retry_puts_a_new_answer_in_the_place_of_the_old_one),
+        POSTGRESQL(the_prompt_of_a_retry_is_that_of_the_question),
+        POSTGRESQL(a_retry_needs_an_answer_that_has_ended_and_a_conversation_of_ones_own),
+        POSTGRESQL(a_retry_that_comes_again_joins_and_a_question_with_its_key_does_not),
+        POSTGRESQL(of_a_retry_and_a_question_at_once_one_wins),
+        POSTGRESQL(answers_in_flight_are_told_newest_first_and_to_their_user_alone),
+    };
+    int failed = cmocka_run_group_tests(in_sqlite, NULL, NULL);
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    if (pg_fixture_is_there())
+        failed += cmocka_run_group_tests(in_postgresql, NULL, NULL);
+    return failed;
 }

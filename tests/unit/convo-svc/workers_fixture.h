@@ -5,6 +5,7 @@
 #define TESTS_UNIT_CONVO_SVC_WORKERS_FIXTURE_H
 
 #include "convo_fixture.h"
+#include "tests/unit/svc/pg_fixture.h"
 
 #include "convo-svc/convo_reader.h"
 #include "convo-svc/convo_writer.h"
@@ -22,7 +23,10 @@ typedef struct {
 typedef struct {
     fixture_t fixture; /* first */
     folder_t folder;
+    pg_fixture_t db; /* PostgreSQL: its schema */
     svc_pool_t *writer, *reader;
+    convo_workers_t others; /* of another replica */
+    svc_pool_t *other;      /* its writer; NULL: there is none */
     proto_arena_t *arena;
     result_t results[RESULTS_MAX]; /* by tag */
     size_t n_done, wanted;
@@ -45,13 +49,19 @@ open_pool(test_t *self, bool write, char **error)
 }
 
 static inline int
-setup(void **state)
+setup_driver(void **state, int driver)
 {
     test_t *self = svc_alloc(sizeof(*self));
     char *error = NULL;
 
     fixture_open(&self->fixture, "convo-svc");
     folder_open(&self->folder);
+    self->folder.workers.place.path = self->folder.db;
+    if (driver == SVC_STORAGE_POSTGRESQL) {
+        pg_fixture_open(&self->db);
+        self->folder.workers.place = (convo_place_t){.driver = driver,
+                                                     .url = self->db.url};
+    }
     self->folder.workers.metrics = self->fixture.ctx.metrics;
     self->arena = proto_arena_new();
     self->writer = open_pool(self, true, &error);
@@ -60,6 +70,33 @@ setup(void **state)
     assert_non_null(self->reader);
     *state = self;
     return 0;
+}
+
+static inline int
+setup(void **state)
+{
+    return setup_driver(state, SVC_STORAGE_SQLITE);
+}
+
+static inline int
+setup_postgresql(void **state)
+{
+    return setup_driver(state, SVC_STORAGE_POSTGRESQL);
+}
+
+/* Starts the writer of another replica, whose instance is 78. */
+static inline void
+open_other(test_t *self)
+{
+    convo_workers_t ours = self->folder.workers;
+    char *error = NULL;
+
+    self->others = ours;
+    self->others.instance = 78;
+    self->folder.workers = self->others;
+    self->other = open_pool(self, true, &error);
+    assert_non_null(self->other);
+    self->folder.workers = ours;
 }
 
 static inline void
@@ -76,8 +113,11 @@ teardown(void **state)
 {
     test_t *self = *state;
 
+    svc_pool_destroy(&self->other);
     svc_pool_destroy(&self->reader);
     svc_pool_destroy(&self->writer);
+    if (self->folder.workers.place.driver == SVC_STORAGE_POSTGRESQL)
+        pg_fixture_close(&self->db);
     forget_results(self);
     proto_arena_destroy(&self->arena);
     folder_close(&self->folder);

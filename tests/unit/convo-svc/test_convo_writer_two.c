@@ -1,0 +1,258 @@
+/* test_convo_writer_two.c - two writers, as two convo-svc have them: on one PostgreSQL at once, on one SQLite file in turn.
+ *
+ * Whatever is asked of both at the same time happens once, and whoever was replaced as the owner of an answer
+ * writes nothing more to it. Without a server (LLMB_TEST_POSTGRESQL) what needs one is left out. */
+#include "workers_fixture.h"
+
+#define ROUNDS 20
+#define KEY    SVC_LIT("a key of the client, hashed ....")
+
+static svc_rc
+ignore_row(void *arg, const answer_row_t *row)
+{
+    (void)arg;
+    (void)row;
+    return RC_OK;
+}
+
+/* 78 takes over what 77 has, as if its lease had run out. */
+static void
+take_over(test_t *self)
+{
+    char *error = NULL;
+    convo_store_t *store = convo_store_open(&self->folder.workers.place, STORE_WRITE,
+                                            NULL, &error);
+
+    assert_non_null(store);
+    store_begin(store);
+    assert_int_equal(store->api->answer_take_over(store, 78, 100, ignore_row, NULL),
+                     RC_OK);
+    store_commit(store);
+    convo_store_destroy(&store);
+}
+
+static void
+who_was_replaced_as_owner_writes_nothing_more(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "");
+    char room[PROTO_STREAM_BYTES];
+    watch_req_t watch = {USER, id, stream_of(room, 1)};
+    answer_row_t row, now;
+    restart_job_t restart = {
+        .stream = watch.stream, .term = 1, .new_fence = 5, .attempt = 2};
+    read_req_t read = {USER, watch.stream, 0};
+    read_rep_t text;
+
+    assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
+    take_over(self);
+    row.stream = watch.stream;
+    restart.fence = row.fence;
+    assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "old", ANSWER_STREAMING),
+                     RC_STALE);
+    assert_int_equal(
+        run(self, self->writer, WRITE_RESTART, &restart_job_schema, &restart, NULL, NULL),
+        RC_STALE);
+    assert_int_equal(run(self, self->reader, READ_STATUS, &watch_req_schema, &watch,
+                         &answer_row_schema, &now),
+                     RC_OK);
+    assert_int_equal(now.term, 2);
+    assert_int_equal(now.owner, 78);
+    now.stream = watch.stream;
+    assert_int_equal(step(self, &now, ANSWER_WAITING, 0, "new", ANSWER_STREAMING), RC_OK);
+    row.stream = watch.stream;
+    assert_int_equal(step(self, &row, ANSWER_STREAMING, 3, "old", ANSWER_COMPLETE),
+                     RC_STALE);
+    assert_int_equal(step(self, &now, ANSWER_STREAMING, 3, "er", ANSWER_COMPLETE), RC_OK);
+    assert_int_equal(run(self, self->reader, READ_TEXT, &read_req_schema, &read,
+                         &read_rep_schema, &text),
+                     RC_OK);
+    assert_true(svc_str_eq(text.bytes, SVC_LIT("newer")));
+}
+
+/* --- the same at the same time ---------------------------------------------------------------- */
+
+/* Row of a result that is RC_OK. */
+static answer_row_t
+row_of(test_t *self, size_t tag)
+{
+    answer_row_t row;
+
+    assert_int_equal(self->results[tag].rc, RC_OK);
+    assert_int_equal(
+        proto_decode(&answer_row_schema, self->results[tag].body, self->arena, &row),
+        RC_OK);
+    return row;
+}
+
+static void
+send_ask(test_t *self, svc_pool_t *to, uint64_t id, unsigned stream, svc_str key,
+         uint64_t tag)
+{
+    char room[PROTO_STREAM_BYTES];
+    ask_req_t req = {.user = USER,
+                     .conversation = id,
+                     .text = SVC_LIT("hello"),
+                     .stream = stream_of(room, stream),
+                     .key = key};
+
+    submit(self, to, WRITE_ASK, &ask_req_schema, &req, tag);
+}
+
+static void
+a_question_that_comes_twice_with_one_stream_or_key_is_asked_once(void **state)
+{
+    test_t *self = *state;
+
+    open_other(self);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t id = create(self, "");
+        bool by_key = i % 2 == 1;
+        int fresh = 0;
+
+        forget_results(self);
+        send_ask(self, self->writer, id, 100 + i, by_key ? KEY : (svc_str){NULL, 0}, 0);
+        send_ask(self, self->other, id, by_key ? 200 + i : 100 + i,
+                 by_key ? KEY : (svc_str){NULL, 0}, 1);
+        wait_for(self, 2);
+        for (size_t tag = 0; tag < 2; tag++)
+            fresh += row_of(self, tag).fresh ? 1 : 0;
+        assert_int_equal(fresh, 1);
+        assert_int_equal(row_of(self, 0).fence, row_of(self, 1).fence);
+    }
+}
+
+static void
+of_two_questions_at_once_one_is_answered(void **state)
+{
+    test_t *self = *state;
+
+    open_other(self);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t id = create(self, "");
+        int won = 0;
+
+        forget_results(self);
+        send_ask(self, self->writer, id, 100 + i, (svc_str){NULL, 0}, 0);
+        send_ask(self, self->other, id, 200 + i, (svc_str){NULL, 0}, 1);
+        wait_for(self, 2);
+        for (size_t tag = 0; tag < 2; tag++) {
+            won += self->results[tag].rc == RC_OK ? 1 : 0;
+            assert_true(self->results[tag].rc == RC_OK ||
+                        self->results[tag].rc == RC_ANSWERING);
+        }
+        assert_int_equal(won, 1);
+    }
+}
+
+static void
+of_a_retry_and_a_question_at_once_one_wins(void **state)
+{
+    test_t *self = *state;
+
+    open_other(self);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t id = create(self, "");
+        char room[PROTO_STREAM_BYTES];
+        retry_req_t retry = {
+            .user = USER, .conversation = id, .stream = stream_of(room, 300 + i)};
+        answer_row_t row;
+        int won = 0;
+
+        assert_int_equal(ask(self, USER, id, 100 + i, "hello", &row), RC_OK);
+        assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "hi", ANSWER_COMPLETE),
+                         RC_OK);
+        forget_results(self);
+        send_ask(self, self->other, id, 200 + i, (svc_str){NULL, 0}, 0);
+        submit(self, self->writer, WRITE_RETRY, &retry_req_schema, &retry, 1);
+        wait_for(self, 2);
+        for (size_t tag = 0; tag < 2; tag++) {
+            won += self->results[tag].rc == RC_OK ? 1 : 0;
+            assert_true(self->results[tag].rc == RC_OK ||
+                        self->results[tag].rc == RC_ANSWERING);
+        }
+        assert_int_equal(won, 1);
+    }
+}
+
+static void
+one_key_creates_one_conversation(void **state)
+{
+    test_t *self = *state;
+
+    open_other(self);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char key[PROTO_KEY_MAX_BYTES] = {(char)(i + 1)};
+        create_req_t req = {.user = USER,
+                            .title = SVC_LIT("t"),
+                            .model = SVC_LIT("echo"),
+                            .key = {key, sizeof(key)}};
+        create_rep_t rep[2];
+
+        forget_results(self);
+        submit(self, self->writer, WRITE_CREATE, &create_req_schema, &req, 0);
+        submit(self, self->other, WRITE_CREATE, &create_req_schema, &req, 1);
+        wait_for(self, 2);
+        for (size_t tag = 0; tag < 2; tag++) {
+            assert_int_equal(self->results[tag].rc, RC_OK);
+            assert_int_equal(proto_decode(&create_rep_schema, self->results[tag].body,
+                                          self->arena, &rep[tag]),
+                             RC_OK);
+        }
+        assert_int_equal(rep[0].conversation, rep[1].conversation);
+    }
+}
+
+static void
+a_deletion_and_a_step_at_once_leave_nothing_behind(void **state)
+{
+    test_t *self = *state;
+
+    open_other(self);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t id = create(self, "");
+        conversation_req_t req = {USER, id};
+        char room[PROTO_STREAM_BYTES];
+        read_req_t read = {USER, stream_of(room, 100 + i), 0};
+        answer_step_t job = {.stream = read.stream,
+                             .term = 1,
+                             .bytes = SVC_LIT("hi"),
+                             .next_state = ANSWER_STREAMING};
+        answer_row_t row;
+
+        assert_int_equal(ask(self, USER, id, 100 + i, "hello", &row), RC_OK);
+        job.fence = row.fence;
+        forget_results(self);
+        submit(self, self->other, WRITE_DELETE, &conversation_req_schema, &req, 0);
+        submit(self, self->writer, WRITE_STEP, &answer_step_schema, &job, 1);
+        wait_for(self, 2);
+        assert_int_equal(self->results[0].rc, RC_OK);
+        assert_true(self->results[1].rc == RC_OK || self->results[1].rc == RC_STALE);
+        assert_int_equal(
+            run(self, self->reader, READ_TEXT, &read_req_schema, &read, NULL, NULL),
+            RC_NOT_FOUND);
+    }
+}
+
+int
+main(void)
+{
+#define SQLITE(f)     cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define POSTGRESQL(f) cmocka_unit_test_setup_teardown(f, setup_postgresql, teardown)
+    const struct CMUnitTest in_turn[] = {
+        SQLITE(who_was_replaced_as_owner_writes_nothing_more),
+    };
+    const struct CMUnitTest at_once[] = {
+        POSTGRESQL(who_was_replaced_as_owner_writes_nothing_more),
+        POSTGRESQL(a_question_that_comes_twice_with_one_stream_or_key_is_asked_once),
+        POSTGRESQL(of_two_questions_at_once_one_is_answered),
+        POSTGRESQL(of_a_retry_and_a_question_at_once_one_wins),
+        POSTGRESQL(one_key_creates_one_conversation),
+        POSTGRESQL(a_deletion_and_a_step_at_once_leave_nothing_behind),
+    };
+    int failed = cmocka_run_group_tests(in_turn, NULL, NULL);
+
+    if (pg_fixture_is_there())
+        failed += cmocka_run_group_tests(at_once, NULL, NULL);
+    return failed;
+}
