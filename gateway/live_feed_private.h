@@ -17,6 +17,7 @@ struct live_feed {
 
     uint64_t watch_call;  /* ask or watch; 0: none */
     uint64_t renewed_ms;  /* when that was sent */
+    uint64_t hurried_ms;  /* when a watch that had failed was last renewed at once */
     uint64_t heard_ms;    /* the last word of convo-svc */
     uint64_t detached_ms; /* since when nobody tells of changes; 0: the watch holds */
     uint64_t tail_call;   /* 0: none */

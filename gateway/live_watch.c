@@ -99,6 +99,19 @@ detach(live_feed_t *self)
         self->detached_ms = live_feed_now_ms(self);
 }
 
+/* The one that was watched may have gone down: there may be another one. But one that lives and refuses (it is handing its answers
+ * over, or its database is away) would be asked in a circle: the next time is the tick's. */
+static void
+renew_in_a_hurry(live_feed_t *self)
+{
+    uint64_t now = live_feed_now_ms(self);
+
+    if (self->hurried_ms != 0 && now - self->hurried_ms < LIVE_RETRY_MS)
+        return;
+    self->hurried_ms = now;
+    renew_watch(self);
+}
+
 /* An ask or watch failed. Before the first status that is the end, later only the loss
  * of sight. */
 static void
@@ -113,7 +126,7 @@ take_error(live_feed_t *self, svc_rc rc, const error_rep_t *error)
     } else {
         detach(self);
         if (rc == RC_UNAVAILABLE && is_watchable(self))
-            renew_watch(self); /* it went down: there may be another one */
+            renew_in_a_hurry(self);
     }
 }
 

@@ -15,6 +15,7 @@ typedef struct {
     unsigned tails;       /* handed in */
     unsigned unwatches;   /* told */
     bool is_owner;        /* else it tells once */
+    bool refuses;         /* every watch */
     uint64_t owner;       /* as it tells it; 0: itself */
 } second_t;
 
@@ -40,6 +41,8 @@ on_second_watch(void *arg, svc_call_t *call, const void *req, void *rep)
 
     (void)req;
     self->watches++;
+    if (self->refuses)
+        return RC_UNAVAILABLE;
     *(status_rep_t *)rep = status;
     if (!self->is_owner || answer_state_is_terminal(status.state))
         return RC_OK;
@@ -261,6 +264,19 @@ an_owner_that_nobody_finds_is_not_looked_for_for_ever(void **state)
 }
 
 static void
+an_owner_that_refuses_is_not_asked_in_a_circle(void **state)
+{
+    pair_t *pair = *state;
+
+    pair->world.fakes.config.gateway_reattach_s = 1;
+    pair->second.refuses = true;
+    watch(pair, pair->second.ctx.instance, 50);
+    run_until(&pair->world, has_failed);
+    assert_int_equal(feed_failed(feed_of(&pair->world)), RC_UNAVAILABLE);
+    assert_in_range(pair->second.watches, 2, 12); /* twice in 250 ms at most */
+}
+
+static void
 a_tail_goes_to_the_owner_and_again_to_the_next_one(void **state)
 {
     pair_t *pair = *state;
@@ -291,6 +307,7 @@ main(void)
         PAIR_TEST(one_that_does_not_own_it_names_who_does),
         PAIR_TEST(an_owner_that_goes_down_is_looked_for_at_once_elsewhere),
         PAIR_TEST(an_owner_that_nobody_finds_is_not_looked_for_for_ever),
+        PAIR_TEST(an_owner_that_refuses_is_not_asked_in_a_circle),
         PAIR_TEST(a_tail_goes_to_the_owner_and_again_to_the_next_one),
     };
 
