@@ -8,7 +8,8 @@
  *               \--< answer (even message_ids)      convo_list (the version of each user's)   convo_lease
  *
  * Texts are bytea: PostgreSQL's own cannot hold a NUL. There are no foreign keys, which would look up and lock each parent once
- * more: a row is only ever added by a statement that has its parent's row in hand. */
+ * more: a row is only ever added by a statement that has its parent's row in hand. A row's index entries cost more than the row:
+ * the unfinished are few, so whoever looks for them by owner or user looks through all of them. */
 #include "store_postgresql.h"
 
 #include <stdlib.h>
@@ -28,6 +29,7 @@ static const svc_pg_step_t steps[] = {
      "  last_message bigint NOT NULL DEFAULT 0,"
      "  turns bigint NOT NULL DEFAULT 0,"
      "  turn_bytes bigint NOT NULL DEFAULT 0,"
+     "  answering boolean NOT NULL DEFAULT false,"
      "  title bytea NOT NULL,"
      "  model bytea NOT NULL,"
      "  sealed_key bytea NOT NULL,"
@@ -43,7 +45,6 @@ static const svc_pg_step_t steps[] = {
      "  PRIMARY KEY (conversation, message_id));"
      "ALTER TABLE convo_question ALTER COLUMN text SET STORAGE EXTERNAL;"
      "CREATE TABLE answer ("
-     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
      "  stream bytea NOT NULL UNIQUE,"
      "  conversation bigint NOT NULL,"
      "  message_id bigint NOT NULL,"
@@ -67,15 +68,15 @@ static const svc_pg_step_t steps[] = {
      "  text bytea NOT NULL DEFAULT '',"
      "  key bytea,"
      "  body_hash bytea NOT NULL,"
-     "  UNIQUE (conversation, message_id)) WITH (fillfactor = 70);"
+     "  PRIMARY KEY (conversation, message_id)) WITH (fillfactor = 70);"
      "CREATE UNIQUE INDEX answer_unfinished ON answer (conversation) WHERE state < 2;"
-     "CREATE INDEX answer_of_owner ON answer (owner) WHERE state < 2;"
      "CREATE UNIQUE INDEX answer_of_key ON answer (conversation, key) WHERE key IS NOT NULL;"
      "CREATE TABLE answer_chunk ("
-     "  answer bigint NOT NULL,"
+     "  conversation bigint NOT NULL,"
+     "  message_id bigint NOT NULL,"
      "  at bigint NOT NULL,"
      "  bytes bytea NOT NULL,"
-     "  PRIMARY KEY (answer, at));"
+     "  PRIMARY KEY (conversation, message_id, at));"
      "ALTER TABLE answer_chunk ALTER COLUMN bytes SET STORAGE EXTERNAL",
      1},
 };

@@ -93,19 +93,23 @@ find_created(writer_t *self, const conversation_row_t *row, create_rep_t *out)
     return rc;
 }
 
-/* Adds a conversation under a random id; with a key that is known, finds the one that it made. */
+/* Adds a conversation under a random id; with a key that is known, finds the one that it made. Nearly every key is new, so that
+ * is looked at when the row was refused. */
 static svc_rc
 add_conversation(writer_t *self, conversation_row_t *row, create_rep_t *out)
 {
     svc_rc rc = RC_CONFLICT;
 
     for (int i = 0; i < ID_TRIES && rc == RC_CONFLICT; i++) {
-        rc = find_created(self, row, out);
-        if (rc != RC_NOT_FOUND)
-            return rc;
         row->id = svc_random_u64() & PROTO_ID_MAX;
         rc = row->id == 0 ? RC_CONFLICT
                           : self->store->api->conversation_add(self->store, row);
+        if (rc != RC_CONFLICT)
+            break;
+        rc = find_created(self, row, out);
+        if (rc != RC_NOT_FOUND)
+            return rc;
+        rc = RC_CONFLICT;
     }
     *out = (create_rep_t){row->id, row->created_s};
     return rc == RC_CONFLICT ? RC_INTERNAL : rc;
@@ -312,17 +316,20 @@ tell_fresh(writer_t *self, answer_row_t *row, const owned_t *own, svc_str questi
 }
 
 static svc_rc
+may_ask(const writer_t *self, const owned_t *own, uint64_t question)
+{
+    if (own->answering)
+        return RC_ANSWERING;
+    return fits_prompt(self, own, question) ? RC_OK : RC_TOO_BIG;
+}
+
+static svc_rc
 add_question(writer_t *self, const wanted_t *wanted, const owned_t *own, svc_str text)
 {
     answer_row_t row = fresh_row(self, wanted, text.n);
-    svc_rc rc;
+    svc_rc rc = self->store->api->question_add(self->store, &row, text,
+                                               next_version(own->version), &row.message);
 
-    if (own->answering)
-        return RC_ANSWERING;
-    if (!fits_prompt(self, own, text.n))
-        return RC_TOO_BIG;
-    rc = self->store->api->question_add(self->store, &row, text,
-                                        next_version(own->version), &row.message);
     return rc == RC_OK ? tell_fresh(self, &row, own, text, wanted->out) : rc;
 }
 
@@ -339,14 +346,21 @@ on_ask(writer_t *self, const void *arg, svc_buf_t *out)
                        .stop_alone = req->stop_alone,
                        .out = out};
     owned_t own;
-    svc_rc rc = get_owned(self, req->conversation, req->user, &own);
+    svc_rc joined, rc = get_owned(self, req->conversation, req->user, &own);
 
     if (rc != RC_OK)
         return rc;
     (void)crypto_generichash(hash, sizeof(hash), (const unsigned char *)req->text.p,
                              req->text.n, NULL, 0);
-    rc = join(self, &wanted);
-    return rc == RC_NOT_FOUND ? add_question(self, &wanted, &own, req->text) : rc;
+    /* Nearly every question is new, so whether it is one that was asked before is looked at when it is refused. */
+    rc = may_ask(self, &own, req->text.n);
+    if (rc == RC_OK) {
+        rc = add_question(self, &wanted, &own, req->text);
+        if (rc != RC_CONFLICT)
+            return rc;
+    }
+    joined = join(self, &wanted);
+    return joined == RC_NOT_FOUND ? rc : joined;
 }
 
 static svc_rc

@@ -111,8 +111,9 @@ pg_answer_active(convo_store_t *base, uint64_t user, convo_answer_fn *fn, void *
     const svc_pg_arg_t args[] = {PG_U64(user)};
 
     return store_pg_answers((store_pg_t *)base, PG_ANSWER_ACTIVE,
-                            STORE_PG_ANSWERS " WHERE a.state < 2 AND c.user_id = $1"
-                                             " ORDER BY a.asked_ms DESC, a.id DESC",
+                            STORE_PG_ANSWERS
+                            " WHERE a.state < 2 AND c.user_id = $1"
+                            " ORDER BY a.asked_ms DESC, a.conversation DESC",
                             args, SVC_COUNT(args), fn, arg);
 }
 
@@ -132,8 +133,8 @@ hand_out_chunks(const svc_pg_rows_t *rows, uint64_t from, uint64_t *next,
                 convo_text_fn *fn, void *arg)
 {
     for (int i = 0; i < rows->n; i++) {
-        uint64_t offset = svc_pg_u64(rows, i, 1);
-        svc_str bytes = svc_pg_str(rows, i, 2);
+        uint64_t offset = svc_pg_u64(rows, i, 2);
+        svc_str bytes = svc_pg_str(rows, i, 3);
         uint64_t skip = from > offset ? from - offset : 0;
 
         *next = offset + 1;
@@ -155,20 +156,25 @@ pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn
     bool more;
     svc_rc rc = svc_pg_query(
         self->pg, PG_ANSWER_TEXT,
-        "SELECT k.answer, k.at, k.bytes FROM answer a JOIN answer_chunk k ON k.answer = a.id"
+        "SELECT k.conversation, k.message_id, k.at, k.bytes FROM answer a"
+        " JOIN answer_chunk k ON k.conversation = a.conversation"
+        "  AND k.message_id = a.message_id"
         " WHERE a.stream = $1 AND k.at >= coalesce((SELECT max(p.at) FROM answer_chunk p"
-        "  WHERE p.answer = a.id AND p.at <= $2), 0) ORDER BY k.at LIMIT $3",
+        "  WHERE p.conversation = a.conversation AND p.message_id = a.message_id"
+        "   AND p.at <= $2), 0) ORDER BY k.at LIMIT $3",
         first, SVC_COUNT(first), &rows);
 
     more = rc == RC_OK && hand_out_chunks(&rows, from, &next, fn, arg);
     while (more) {
-        const svc_pg_arg_t args[] = {PG_U64(svc_pg_u64(&rows, 0, 0)), PG_U64(next),
+        const svc_pg_arg_t args[] = {PG_U64(svc_pg_u64(&rows, 0, 0)),
+                                     PG_U64(svc_pg_u64(&rows, 0, 1)), PG_U64(next),
                                      PG_U64(TEXT_PAGE)};
 
         svc_pg_free(&rows);
         rc = svc_pg_query(self->pg, PG_ANSWER_TEXT_ON,
-                          "SELECT answer, at, bytes FROM answer_chunk"
-                          " WHERE answer = $1 AND at >= $2 ORDER BY at LIMIT $3",
+                          "SELECT conversation, message_id, at, bytes FROM answer_chunk"
+                          " WHERE conversation = $1 AND message_id = $2 AND at >= $3"
+                          " ORDER BY at LIMIT $4",
                           args, SVC_COUNT(args), &rows);
         more = rc == RC_OK && hand_out_chunks(&rows, from, &next, fn, arg);
     }
@@ -186,8 +192,10 @@ pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn
         PG_U64((uint64_t)(step)->state), PG_U64((step)->length),           \
         PG_U64((step)->length + (step)->bytes.n), PG_U64((step)->llm),     \
         PG_BYTES((step)->bytes)
-#define ADD_CHUNK \
-    " k AS (INSERT INTO answer_chunk SELECT id, $5, $8 FROM a WHERE octet_length($8) > 0)"
+#define STEPPED " RETURNING a.conversation, a.message_id"
+#define ADD_CHUNK                                                                    \
+    " k AS (INSERT INTO answer_chunk SELECT conversation, message_id, $5, $8 FROM a" \
+    "  WHERE octet_length($8) > 0)"
 
 /* One more piece. */
 static svc_rc
@@ -195,10 +203,11 @@ grow(store_pg_t *self, const answer_step_t *step, uint64_t *changed)
 {
     const svc_pg_arg_t args[] = {STEP_ARGS(step)};
 
-    return store_pg_run(self, PG_ANSWER_GROW,
-                        "WITH a AS (UPDATE answer a SET length = $6, llm = $7" AS_IT_WAS
-                        " RETURNING id)," ADD_CHUNK " SELECT id FROM a",
-                        args, SVC_COUNT(args), changed);
+    return store_pg_run(
+        self, PG_ANSWER_GROW,
+        "WITH a AS (UPDATE answer a SET length = $6, llm = $7" AS_IT_WAS STEPPED
+        ")," ADD_CHUNK " SELECT 1 FROM a",
+        args, SVC_COUNT(args), changed);
 }
 
 /* The first piece, or a state of its own. */
@@ -210,7 +219,7 @@ move(store_pg_t *self, const answer_step_t *step, uint64_t *changed)
     return store_pg_run(
         self, PG_ANSWER_MOVE,
         "WITH a AS (UPDATE answer a SET length = $6, llm = $7, state = $9" AS_IT_WAS
-        " RETURNING id)," ADD_CHUNK " SELECT id FROM a",
+            STEPPED ")," ADD_CHUNK " SELECT 1 FROM a",
         args, SVC_COUNT(args), changed);
 }
 
@@ -236,13 +245,13 @@ end(store_pg_t *self, const answer_step_t *step, uint64_t raise, uint64_t *chang
         "  (SELECT conversation FROM answer WHERE stream = $1) FOR UPDATE),"
         " a AS (UPDATE answer a SET length = $6, llm = $7, state = $9, finish = $10,"
         "   prompt_tokens = $11, completion_tokens = $12, total_tokens = $13, reason = $14,"
-        "   text = $15, retry_after_s = $16 FROM c" AS_IT_WAS " AND a.conversation = c.id"
-        "  RETURNING a.id, a.conversation, a.question_bytes)," ADD_CHUNK ","
-        " t AS (UPDATE conversation t SET version = t.version + $17,"
+        "   text = $15, retry_after_s = $16 FROM c" AS_IT_WAS
+        " AND a.conversation = c.id" STEPPED ", a.question_bytes)," ADD_CHUNK ","
+        " t AS (UPDATE conversation t SET version = t.version + $17, answering = false,"
         "   turns = t.turns + CASE WHEN $6 > 0 THEN 1 ELSE 0 END,"
         "   turn_bytes = t.turn_bytes + CASE WHEN $6 > 0 THEN $6 + a.question_bytes ELSE 0 END"
         "  FROM a WHERE t.id = a.conversation)"
-        " SELECT id FROM a",
+        " SELECT 1 FROM a",
         args, SVC_COUNT(args), changed);
 }
 

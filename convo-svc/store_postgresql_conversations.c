@@ -12,8 +12,7 @@
 /* Columns of a conversation, in the order of fill_conversation. */
 #define CONVERSATION                                                                  \
     "SELECT c.id, c.seq, c.user_id, c.created_s, c.version, c.last_message, c.turns," \
-    " c.turn_bytes, EXISTS (SELECT 1 FROM answer a WHERE a.conversation = c.id"       \
-    " AND a.state < 2), c.title, c.model, c.sealed_key, c.key, c.body_hash"           \
+    " c.turn_bytes, c.answering, c.title, c.model, c.sealed_key, c.key, c.body_hash"  \
     " FROM conversation c"
 
 static conversation_row_t
@@ -86,15 +85,12 @@ pg_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *fn,
 {
     store_pg_t *self = (store_pg_t *)base;
     const svc_pg_arg_t args[] = {PG_U64(id)};
-    svc_rc rc = RC_OK;
 
-    /* Locked by a statement of its own: one that waits for a lock goes on with what it saw before, the conversation's row
-     * alone excepted, and the answer that somebody else has just added is not in it. */
-    if (self->writes)
-        rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK,
-                         "SELECT 1 FROM conversation WHERE id = $1 FOR UPDATE", args, 1);
-    return rc != RC_OK
-               ? rc
+    /* Who has waited for the lock gets the row as it is then, but for nothing else: so whether it is being answered is a column. */
+    return self->writes
+               ? find_one(self, PG_CONVERSATION_GET_LOCKED,
+                          CONVERSATION " WHERE c.id = $1 FOR UPDATE", args,
+                          SVC_COUNT(args), fn, arg)
                : find_one(self, PG_CONVERSATION_GET, CONVERSATION " WHERE c.id = $1",
                           args, SVC_COUNT(args), fn, arg);
 }
@@ -130,8 +126,8 @@ pg_conversation_remove(convo_store_t *base, uint64_t id)
             self, PG_CONVERSATION_REMOVE,
             "WITH gone AS (DELETE FROM conversation WHERE id = $1 RETURNING user_id),"
             " questions AS (DELETE FROM convo_question WHERE conversation = $1),"
-            " answers AS (DELETE FROM answer WHERE conversation = $1 RETURNING id),"
-            " chunks AS (DELETE FROM answer_chunk k USING answers a WHERE k.answer = a.id)"
+            " answers AS (DELETE FROM answer WHERE conversation = $1),"
+            " chunks AS (DELETE FROM answer_chunk WHERE conversation = $1)"
             " INSERT INTO convo_list AS l SELECT user_id, $2 FROM gone"
             " ON CONFLICT (user_id) DO UPDATE SET version = l.version + excluded.version",
             args, SVC_COUNT(args), &changed);
@@ -229,7 +225,8 @@ pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
         "  SELECT id, last_message + 2, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM c"
         "  ON CONFLICT DO NOTHING RETURNING message_id),"
         " q AS (INSERT INTO convo_question SELECT $1, message_id - 1, $12 FROM a),"
-        " u AS (UPDATE conversation SET last_message = a.message_id, version = $13 FROM a"
+        " u AS (UPDATE conversation SET last_message = a.message_id, version = $13,"
+        "   answering = true FROM a"
         "  WHERE id = $1)"
         " SELECT (SELECT count(*) FROM c), (SELECT message_id FROM a)",
         args, SVC_COUNT(args), &rows);

@@ -56,12 +56,12 @@ pg_answer_take_over(convo_store_t *base, uint64_t owner, size_t max, convo_answe
     ((store_pg_t *)base)->changes++;
     return store_pg_answers(
         (store_pg_t *)base, PG_ANSWER_TAKE_OVER,
-        "WITH orphan AS (SELECT o.id FROM answer o WHERE o.state < 2 AND o.owner <> $1"
+        "WITH orphan AS (SELECT o.stream FROM answer o WHERE o.state < 2 AND o.owner <> $1"
         "   AND NOT EXISTS (SELECT 1 FROM convo_lease l WHERE l.instance = o.owner"
         "    AND l.until >= clock_timestamp())"
         "  ORDER BY o.asked_ms LIMIT $2 FOR UPDATE OF o SKIP LOCKED),"
         " a AS (UPDATE answer t SET term = t.term + 1, owner = $1 FROM orphan"
-        "  WHERE t.id = orphan.id RETURNING t.*)"
+        "  WHERE t.stream = orphan.stream RETURNING t.*)"
         " SELECT " STORE_PG_ANSWER " FROM a JOIN conversation c ON c.id = a.conversation"
         " ORDER BY a.asked_ms",
         args, SVC_COUNT(args), fn, arg);
@@ -113,10 +113,10 @@ pg_answer_replace(convo_store_t *base, const answer_row_t *row, uint64_t version
     if (rc == RC_OK)
         rc = svc_pg_query(
             self->pg, PG_ANSWER_REPLACE,
-            "WITH old AS (SELECT a.id, a.length, a.question_bytes FROM answer a"
+            "WITH old AS (SELECT a.conversation, a.message_id, a.length, a.question_bytes FROM answer a"
             "   JOIN conversation c ON c.id = a.conversation AND c.last_message = a.message_id"
             "  WHERE a.conversation = $1 AND a.message_id = $2 AND a.state >= 2),"
-            " taken AS (SELECT 1 FROM answer x WHERE x.id <> (SELECT id FROM old)"
+            " taken AS (SELECT 1 FROM answer x WHERE (x.conversation <> $1 OR x.message_id <> $2)"
             "   AND (x.stream = $3 OR (x.conversation = $1 AND x.key = $11))),"
             " free AS (SELECT old.* FROM old WHERE NOT EXISTS (SELECT 1 FROM taken)),"
             " a AS (UPDATE answer a SET stream = $3, state = 0, term = $4, fence = $5,"
@@ -124,9 +124,11 @@ pg_answer_replace(convo_store_t *base, const answer_row_t *row, uint64_t version
             "   question_bytes = $9, prompt_tokens = 0, completion_tokens = 0, total_tokens = 0,"
             "   retry_after_s = 0, stop_wanted = false, stop_alone = $12, finish = '',"
             "   reason = '', text = '', key = $11, body_hash = $10"
-            "  FROM free WHERE a.id = free.id RETURNING a.id),"
-            " k AS (DELETE FROM answer_chunk USING free WHERE answer = free.id),"
-            " c AS (UPDATE conversation SET version = $13,"
+            "  FROM free WHERE a.conversation = free.conversation AND a.message_id = free.message_id"
+            "  RETURNING 1),"
+            " k AS (DELETE FROM answer_chunk k USING free WHERE k.conversation = free.conversation"
+            "   AND k.message_id = free.message_id),"
+            " c AS (UPDATE conversation SET version = $13, answering = true,"
             "   turns = turns - CASE WHEN free.length > 0 THEN 1 ELSE 0 END,"
             "   turn_bytes = turn_bytes - CASE WHEN free.length > 0"
             "    THEN free.length + free.question_bytes ELSE 0 END"

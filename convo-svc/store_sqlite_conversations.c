@@ -259,20 +259,21 @@ store_question_add(convo_store_t *base, const answer_row_t *row, svc_str questio
     sqlite3_stmt *q;
     svc_rc rc = last_message(self, row->conversation, &last);
 
+    /* The answer comes first: it is the one that may be refused, and then nothing has changed. */
     last += 2;
-    if (rc == RC_OK) {
-        q = store_stmt(self, ST_CONVERSATION_ASKED,
-                       "UPDATE conversation SET last_message = ?2, version = ?3"
-                       " WHERE id = ?1");
-        store_bind_u64(q, 1, row->conversation);
-        store_bind_u64(q, 2, last);
-        store_bind_u64(q, 3, version);
-        rc = store_run(self, q);
-    }
-    if (rc == RC_OK)
-        rc = add_question(self, row->conversation, last - 1, question);
     if (rc == RC_OK)
         rc = add_answer(self, row, last);
+    if (rc == RC_OK)
+        rc = add_question(self, row->conversation, last - 1, question);
+    if (rc != RC_OK)
+        return rc;
+    q = store_stmt(self, ST_CONVERSATION_ASKED,
+                   "UPDATE conversation SET last_message = ?2, version = ?3"
+                   " WHERE id = ?1");
+    store_bind_u64(q, 1, row->conversation);
+    store_bind_u64(q, 2, last);
+    store_bind_u64(q, 3, version);
+    rc = store_run(self, q);
     if (rc == RC_OK)
         *message_out = last;
     return rc;

@@ -176,7 +176,8 @@ a_conversation_deleted_while_a_step_is_under_way_leaves_nothing(void **state)
     (void)store_ask(self->store, 1, 1, "q");
     pg_fixture_does(&self->db,
                     "BEGIN; UPDATE answer SET length = 3, state = 1;"
-                    "INSERT INTO answer_chunk SELECT id, 0, 'abc' FROM answer");
+                    "INSERT INTO answer_chunk SELECT conversation, message_id, 0, 'abc'"
+                    " FROM answer");
     assert_int_equal(PQsendQuery(self->db.other, "SELECT pg_sleep(0.3); COMMIT"), 1);
     store_begin(self->store);
     assert_int_equal(self->store->api->conversation_remove(self->store, 1), RC_OK);
