@@ -135,6 +135,18 @@ function shownBySurvivors(facts, viewer, endedAt) {
     return shown;
 }
 
+/* Whose answer a stream is: a watcher reads the latest one, which may be of the question before or after the one that it
+ * was sent for. Who asked knows; otherwise the text's first word says it. */
+function gatherViewers(conversation) {
+    const all = conversation.turns.flatMap((t) => t.viewers);
+    const owners = new Map(all.filter((v) => v.role !== 'watcher' && v.stream).map((v) => [v.stream, v.turn]));
+    const named = (text) => conversation.turns.find((t) => text.startsWith(`<${t.question.split(' ')[0]}#`));
+    const out = new Map(conversation.turns.map((t) => [t, []]));
+    for (const viewer of all.filter((v) => !v.text.startsWith('<interjected')))
+        out.get(owners.get(viewer.stream) ?? named(viewer.text) ?? viewer.turn).push(viewer);
+    return out;
+}
+
 /** Turns of one conversation against its history; each turn gets what is stored of it. */
 function judgeConversation(facts, verdict, conversation) {
     const { stored } = conversation;
@@ -150,6 +162,7 @@ function judgeConversation(facts, verdict, conversation) {
     }
     const questions = stored.messages.filter((m) => m.role === 'user').map((m) => m.content);
     const expected = conversation.turns.map((t) => t.question);
+    const viewers = gatherViewers(conversation);
     for (const turn of conversation.turns) {
         const at = stored.messages.findIndex((m) => m.role === 'user' && m.content === turn.question);
         if (at < 0) {
@@ -158,7 +171,7 @@ function judgeConversation(facts, verdict, conversation) {
             continue;
         }
         const isLast = turn === conversation.turns.at(-1) && !conversation.isMixed;
-        judgeTurn(facts, verdict, turn, at, isLast ? conversation.latest : null);
+        judgeTurn(facts, verdict, turn, viewers.get(turn), at, isLast ? conversation.latest : null);
     }
     if (new Set(questions).size !== questions.length)
         verdict.offend('doubled', 1, `${where}: a question is there twice: ${questions}`);
@@ -169,7 +182,7 @@ function judgeConversation(facts, verdict, conversation) {
         verdict.offend('wrong', 1, `${where}: not in the order asked: ${questions}`);
 }
 
-function judgeTurn(facts, verdict, turn, at, latest) {
+function judgeTurn(facts, verdict, turn, viewers, at, latest) {
     const answer = turn.conversation.stored.messages[at + 1];
     const records = facts.recordsOf(turn.question);
     if (answer?.role !== 'assistant') {
@@ -178,13 +191,13 @@ function judgeTurn(facts, verdict, turn, at, latest) {
     }
     judgeStored(verdict, turn, answer, records);
     /* Which of a question's streams is stored: the one that a late viewer got; without retries there is but one. */
-    const streams = [...new Set(turn.viewers.map((v) => v.stream).filter(Boolean))];
+    const streams = [...new Set(viewers.map((v) => v.stream).filter(Boolean))];
     const stream = latest?.stream ?? (turn.retries === 0 ? streams[0] : null);
     if (turn.retries === 0 && streams.length > 1)
-        verdict.offend('doubled', 1, `${turn.question} has ${streams.length} streams: ${streams}`, turn.viewers.at(-1));
-    const endedAt = Math.min(...turn.viewers.filter((v) => v.stream === stream && v.result?.kind === 'error').map((v) => v.result.at), facts.endedAt);
+        verdict.offend('doubled', 1, `${turn.question} has ${streams.length} streams: ${streams}`, viewers.at(-1));
+    const endedAt = Math.min(...viewers.filter((v) => v.stream === stream && v.result?.kind === 'error').map((v) => v.result.at), facts.endedAt);
     const stored = stream ? { stream, state: answer.state, content: answer.content, endedAt } : null;
-    for (const viewer of latest ? [...turn.viewers, latest] : turn.viewers)
+    for (const viewer of latest ? [...viewers, latest] : viewers)
         judgeViewer(facts, verdict, viewer, stored, records);
     for (const stop of turn.stops) {
         if (stored && stop.stream === stream && ['complete', 'stopped', 'interrupted'].includes(stop.state) && stop.state !== answer.state)

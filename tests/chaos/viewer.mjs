@@ -209,7 +209,7 @@ export class Viewer {
             break;
         case 410:
             this.result = { kind: 'superseded', at: this.run.now() };
-            if (this.turn.retries === 0 && this.turn === this.turn.conversation.turns.at(-1))
+            if (this.turn.retries === 0 && this.turn === this.turn.conversation.turns.at(-1) && !this.turn.conversation.isMixed)
                 this.run.wrong(this, `410 after ${this.lastId}, which nothing has superseded`);
             break;
         case 404:
