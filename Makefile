@@ -199,6 +199,18 @@ bench-quick: ## the same in under a minute; fails only when a byte is wrong
 	@$(MAKE) $(PAR) all $(BENCH)
 	@tests/bench/run_bench $(OUT) --quick
 
+.PHONY: chaos chaos-short
+CHAOS = node --max-old-space-size=4096 tests/chaos/chaos.mjs
+chaos: ## 10 minutes of kills, freezes, drains and outages under load, every byte compared (SEED=, DURATION= in s, CLIENTS=)
+	@scripts/install-deps test
+	@$(MAKE) $(PAR) all
+	@LLMB_BIN_DIR=$(OUT) SEED=$(SEED) DURATION=$(DURATION) CLIENTS=$(CLIENTS) $(CHAOS)
+
+chaos-short: ## the same, in at most 5 minutes
+	@scripts/install-deps test
+	@$(MAKE) $(PAR) all
+	@LLMB_BIN_DIR=$(OUT) SEED=$(or $(SEED),1) DURATION=$(or $(DURATION),100) CLIENTS=$(or $(CLIENTS),150) GAP=1200 $(CHAOS)
+
 # --- house keeping ----------------------------------------------------------------------------------
 C_FILES := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.[ch])) \
              $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/bench/*.[ch] \

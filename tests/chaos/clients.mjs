@@ -225,7 +225,8 @@ export class Client {
                 run.count('interrupted before the first byte');
                 return false;
             }
-            if (!isOpen(got)) {
+            const isBusy = got.status === 409 && (turn.conversation.isMixed || turn.conversation.interjecting);
+            if (!isOpen(got) && !isBusy) {
                 run.wrong(viewer, `${url} got ${got.status} ${got.text}, asked from ${run.clock(turn.askedAt)}`);
                 viewer.result = { kind: 'error', code: got.code, at: run.now() };
                 turn.state = 'unknown';
@@ -275,8 +276,11 @@ export class Client {
         await pause(ms);
         if (turn !== turn.conversation.turns.at(-1) || turn.viewers[0].isEnded || turn.conversation.isBeingDeleted)
             return;
-        const got = await this.run.call(this.run.anyGateway(), this.user, 'POST', `/api/chat/${turn.conversation.id}`,
+        const { conversation } = turn;
+        conversation.interjecting = (conversation.interjecting ?? 0) + 1;
+        const got = await this.run.call(this.run.anyGateway(), this.user, 'POST', `/api/chat/${conversation.id}`,
             { message: `interjected ${turn.question}` }, { accept: 'application/x-ndjson' });
+        conversation.interjecting--;
         this.run.count(`interjected: ${got.status} ${got.json?.code ?? ''}`);
         if (got.status === 200 || isOpen(got))
             turn.conversation.isMixed = true;   /* the answer had just ended: one question more than the plan has */
