@@ -20,7 +20,7 @@ before(async () => {
     provider = await startProvider();
     s = await start({ provider, config: {
         server: { header_timeout_s: TIMEOUT_S, body_timeout_s: TIMEOUT_S, idle_timeout_s: TIMEOUT_S, max_connections: 200 },
-        gateway: { keepalive_s: 5 },
+        gateway: { keepalive_s: 5, viewer_idle_s: TIMEOUT_S },
     } });
 });
 after(async () => {
@@ -87,7 +87,7 @@ story('a stream that is silent for longer than any of these timeouts is not cut'
     expectAnswer(await stream.rest(), 'one two', { messageId: 2 });
 });
 
-story('a client that takes no byte of its answer for idle_timeout_s is closed, one that takes some gets all of it', async () => {
+story('a client that takes no byte of its answer for viewer_idle_s is closed, one that takes some gets all of it', async () => {
     const user = await s.user();
     const text = longText(4 * 1024 * 1024);
     provider.script('fake:unread', async (a) => {
