@@ -76,6 +76,8 @@ on_look(void *arg, uint64_t tag, svc_rc rc, svc_str result)
         return;
     if (rc == RC_OK)
         rc = proto_decode(&answer_row_schema, result, table->arena, &row);
+    if (rc == RC_SUPERSEDED) /* of ours there is no row any more: why is for watchers */
+        rc = RC_NOT_FOUND;
     answer_on_row(live->answer, rc, &row);
     answers_sweep(table, live);
 }

@@ -150,6 +150,7 @@ on_text(reader_t *self, const void *arg, svc_buf_t *out)
 
 typedef struct {
     const watch_req_t *req; /* who asks for what */
+    bool is_known;          /* the stream exists, be it somebody else's */
     uint64_t last;          /* message_id of the conversation's latest answer */
     svc_buf_t *out;         /* the row */
 } status_t;
@@ -168,8 +169,9 @@ take_last(void *arg, const conversation_row_t *row)
 static svc_rc
 take_status(void *arg, const answer_row_t *row)
 {
-    const status_t *status = arg;
+    status_t *status = arg;
 
+    status->is_known = true;
     if (row->user != status->req->user || row->conversation != status->req->conversation)
         return RC_NOT_FOUND;
     return proto_encode(&answer_row_schema, row, status->out);
@@ -183,11 +185,16 @@ on_status(reader_t *self, const void *arg, svc_buf_t *out)
     uint64_t conversation = status.req->conversation;
     svc_rc rc;
 
-    if (status.req->stream.n > 0)
-        return api->answer_get(self->store, status.req->stream, take_status, &status);
+    if (status.req->stream.n > 0) {
+        rc = api->answer_get(self->store, status.req->stream, take_status, &status);
+        if (rc != RC_NOT_FOUND || status.is_known)
+            return rc;
+    }
     rc = api->conversation_get(self->store, conversation, take_last, &status);
     if (rc == RC_OK && status.last == 0)
-        return RC_NO_ANSWER;
+        return status.req->stream.n > 0 ? RC_NOT_FOUND : RC_NO_ANSWER;
+    if (rc == RC_OK && status.req->stream.n > 0)
+        return RC_SUPERSEDED; /* a retry has taken its place */
     if (rc == RC_OK)
         rc = api->answer_at(self->store, conversation, status.last, take_status, &status);
     return rc;

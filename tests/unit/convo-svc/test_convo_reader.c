@@ -67,6 +67,26 @@ readers_tell_head_status_text_and_history(void **state)
 }
 
 static void
+a_stream_that_is_gone_while_its_conversation_is_there_was_superseded(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "");
+    char room[PROTO_STREAM_BYTES];
+    watch_req_t watch = {USER, id, stream_of(room, 7)};
+    answer_row_t row;
+
+    assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
+    assert_int_equal(run_read(self, READ_STATUS, &watch_req_schema, &watch, NULL, NULL),
+                     RC_SUPERSEDED);
+    watch.user = STRANGER;
+    assert_int_equal(run_read(self, READ_STATUS, &watch_req_schema, &watch, NULL, NULL),
+                     RC_NOT_FOUND);
+    watch = (watch_req_t){USER, id ^ 1, watch.stream};
+    assert_int_equal(run_read(self, READ_STATUS, &watch_req_schema, &watch, NULL, NULL),
+                     RC_NOT_FOUND);
+}
+
+static void
 readers_tell_strangers_nothing(void **state)
 {
     test_t *self = *state;
@@ -436,6 +456,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(readers_tell_head_status_text_and_history),
+        TEST(a_stream_that_is_gone_while_its_conversation_is_there_was_superseded),
         TEST(readers_tell_strangers_nothing),
         TEST(a_long_text_comes_in_pages_of_whole_characters),
         TEST(a_reader_opens_its_connection_anew_after_its_lifetime),
