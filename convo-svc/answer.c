@@ -351,22 +351,44 @@ take_again(answer_t *self, const answer_row_t *row)
     answer_find(self);
 }
 
+/* The row could not be read. */
+static void
+on_no_row(answer_t *self)
+{
+    if (self->phase == PHASE_LOOK)
+        answer_retry_later(self);
+    else if (self->phase == PHASE_END && self->end.is_loss && !self->is_writing)
+        answer_tail_again(self);
+}
+
+/* The database is there again: those who watch are let in, and have their time for tails. */
+static void
+see_again(answer_t *self)
+{
+    self->is_blind = false;
+    self->retry_ms = 0;
+    self->tail_ms = self->out->mono_ms(self->arg) + ANSWER_TAIL_AGAIN_MS;
+    answer_tell_change(self);
+}
+
 void
 answer_on_row(answer_t *self, svc_rc rc, const answer_row_t *row)
 {
-    bool must_know = self->phase == PHASE_LOOK;
+    bool is_blind = self->phase == PHASE_TAIL && self->is_blind;
+    bool must_know = self->phase == PHASE_LOOK || is_blind;
 
     if (self->phase == PHASE_OVER)
         return;
     if (rc == RC_NOT_FOUND)
         answer_delete(self);
     else if (rc != RC_OK)
-        self->retry_ms = must_know ? self->out->mono_ms(self->arg) + ANSWER_RETRY_MS
-                                   : self->retry_ms;
+        on_no_row(self);
     else if (row->term != self->term || row->owner != self->owner)
         hand_over(self, row);
     else if (must_know && answer_state_is_terminal(row->state))
         hand_over(self, row);
+    else if (is_blind)
+        see_again(self);
     else if (must_know)
         take_again(self, row);
 }
@@ -430,7 +452,9 @@ on_due(answer_t *self, uint64_t now)
             answer_try_restart(self);
         break;
     case PHASE_TAIL:
-        if (now >= self->tail_ms)
+        if (self->is_blind && is_due)
+            answer_wait_blind(self);
+        else if (!self->is_blind && now >= self->tail_ms)
             answer_end_tail(self);
         break;
     case PHASE_END:

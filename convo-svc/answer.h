@@ -20,6 +20,8 @@
 #define ANSWER_TAIL_MS    1000   /* after a loss: how long tails are taken */
 #define ANSWER_TAKEN_MS \
     5000 /* after a take-over: so long gateways need to find us before they hand in tails */
+#define ANSWER_TAIL_AGAIN_MS \
+    3000 /* after the database was away: so long gateways need to be let in again */
 #define ANSWER_TAIL_MAX_BYTES \
     (256u << 10) /* nobody was shown more past the journal than 64 KB */
 #define ANSWER_RETRY_MS \

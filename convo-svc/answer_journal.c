@@ -128,6 +128,16 @@ on_gap(answer_t *self)
     answer_attach(self);
 }
 
+/* The end was not committed. One of a loss must not be committed at the first moment that the database is back, since
+ * whoever has a tail can hand it in only then: so it is looked whether it is away. */
+static void
+end_later(answer_t *self)
+{
+    answer_retry_later(self);
+    if (self->end.is_loss)
+        (void)self->out->look(self->arg);
+}
+
 /* Commits the end, unless a step is under way or bytes before it are missing. */
 void
 answer_try_end(answer_t *self)
@@ -145,7 +155,7 @@ answer_try_end(answer_t *self)
     }
     bytes = cut(self, self->end.from, svc_buf_str(&self->end.bytes));
     if (!submit(self, bytes, self->end.state))
-        answer_retry_later(self);
+        end_later(self);
 }
 
 /* --- journal ---------------------------------------------------------------------------------- */
@@ -325,7 +335,7 @@ answer_on_step(answer_t *self, svc_rc rc)
     if (self->is_lost && self->phase == PHASE_AWAY)
         answer_judge(self);
     else if (self->phase == PHASE_END && was_end)
-        answer_retry_later(self);
+        end_later(self);
     else if (self->phase == PHASE_END)
         answer_try_end(self);
 }
@@ -351,6 +361,26 @@ answer_tail(answer_t *self, const tail_req_t *req)
     bytes.n = svc_utf8_valid(bytes.p, bytes.n);
     self->out->count(self->arg, SVC_M_TAILS);
     return svc_buf_add_str(&self->tail, bytes);
+}
+
+void
+answer_wait_blind(answer_t *self)
+{
+    self->is_blind = true;
+    answer_retry_later(self);
+    (void)self->out->look(self->arg);
+}
+
+void
+answer_tail_again(answer_t *self)
+{
+    svc_buf_fini(&self->tail);
+    self->tail = self->end.bytes;
+    svc_buf_init(&self->end.bytes, PROTO_PIECE_MAX_BYTES);
+    answer_clear_end(self);
+    self->phase = PHASE_TAIL;
+    self->is_blind = true;
+    answer_retry_later(self);
 }
 
 void

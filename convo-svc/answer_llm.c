@@ -217,9 +217,12 @@ answer_judge(answer_t *self)
         return;
     if (self->state == ANSWER_STREAMING) {
         self->phase = PHASE_TAIL;
+        self->is_blind = false;
         self->tail_ms = answer_tail_until(self);
-        self->unsaved_ms = 0; /* gateways that were refused must hear of the loss */
         svc_buf_clear(&self->tail);
+        if (self->unsaved_ms != 0)
+            answer_wait_blind(self);
+        self->unsaved_ms = 0; /* gateways that were refused must hear of the loss */
         answer_tell_change(self);
     } else if (self->stop_wanted) {
         answer_end_stopped(self);

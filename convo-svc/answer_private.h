@@ -53,8 +53,10 @@ struct answer {
     bool stop_alone;         /* it is stopped when nobody has watched it for a while */
     bool
         is_generate; /* the open call, or the one that was refused: generate, not attach */
-    bool is_writing;    /* a step is being committed */
-    bool is_lost;       /* its llm-svc was lost while a step was being committed */
+    bool is_writing; /* a step is being committed */
+    bool is_lost;    /* its llm-svc was lost while a step was being committed */
+    bool
+        is_blind; /* PHASE_TAIL: the database is away, and with it those who watch: looked at retry_ms */
     size_t writing_n;   /* bytes of that step */
     int writing_state;  /* next_state of that step */
     uint64_t llm;       /* instance that has its text, as far as we know; 0: none */
@@ -138,6 +140,12 @@ void answer_end_interrupted(answer_t *self, svc_rc reason, const char *text);
 
 /* Commits the end, unless a step is under way or bytes before it are missing. */
 void answer_try_end(answer_t *self);
+
+/* In PHASE_TAIL: the database is away. The time for tails begins when it can be read again. */
+void answer_wait_blind(answer_t *self);
+
+/* The end of a loss cannot be committed since the database is away: back to PHASE_TAIL with what there is. */
+void answer_tail_again(answer_t *self);
 
 /* Ends PHASE_TAIL with what was handed in. */
 void answer_end_tail(answer_t *self);

@@ -190,6 +190,12 @@ answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer, svc_pool_
 }
 
 void
+answers_set_away(answers_t *self, const atomic_bool *away)
+{
+    self->away = away;
+}
+
+void
 answers_destroy(answers_t **self_p)
 {
     answers_t *self = *self_p;

@@ -27,6 +27,10 @@ answers_t *answers_new(svc_ctx_t *ctx);
 void answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer,
                  svc_pool_t *reader, svc_peers_t *llm);
 
+/* Names the flag (borrowed for life) that is true while the writer waits to hear what became of a commit: no step is queued then,
+ * so that none is committed at the first moment that the database is back, before anybody else is. */
+void answers_set_away(answers_t *self, const atomic_bool *away);
+
 /* Ends all of them here (their rows stay as they are), frees the table and sets *self_p to NULL. NULL-safe. */
 void answers_destroy(answers_t **self_p);
 

@@ -37,6 +37,7 @@ struct answers {
     svc_server_t *server;        /* borrowed, has the watchers' calls */
     svc_pool_t *writer, *reader; /* borrowed */
     svc_peers_t *llm;            /* borrowed */
+    const atomic_bool *away;     /* borrowed; NULL: never */
     svc_table_t by_handle;       /* owns the live_t */
     svc_table_t by_conversation; /* the same ones */
     live_t *by_stream[ANSWERS_BUCKETS];

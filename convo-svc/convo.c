@@ -162,6 +162,7 @@ recover(convo_t *self, char **error)
     svc_rc rc;
 
     self->answers = answers_new(self->ctx);
+    answers_set_away(self->answers, &self->away);
     if (self->ctx->config->storage_driver != SVC_STORAGE_SQLITE)
         return true;
     store = convo_store_open(&self->workers.place, STORE_READ, self->ctx->log, error);

@@ -225,6 +225,7 @@ a_loss_while_the_database_refuses_is_told_and_takes_tails(void **state)
 {
     play_t *self = *state;
     tail_req_t tail = {SVC_LIT(STREAM), 100, 5, SVC_LIT(", wor")};
+    answer_row_t row = play_row(ANSWER_STREAMING, "Hello");
 
     open_streaming(self);
     play_piece(self, 5, ", wo");
@@ -235,10 +236,60 @@ a_loss_while_the_database_refuses_is_told_and_takes_tails(void **state)
     play_up(self, 501);
     assert_int_equal(answer_watch(self->answer, 3), RC_OK);
     assert_true(play_last_told(self)->lost);
+    play_tell_row(self, RC_UNAVAILABLE, NULL);
+    play_wait(self, 5000); /* nobody can hand in anything meanwhile */
+    assert_false(self->has_step);
+    play_tell_row(self, RC_OK, &row);
     assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
-    play_wait(self, 1000);
+    play_wait(self, ANSWER_TAIL_AGAIN_MS);
     play_commit(self, RC_OK);
     assert_text(self, "Hello, wor");
+    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
+}
+
+static void
+an_end_of_a_loss_that_finds_the_database_away_takes_tails_again(void **state)
+{
+    play_t *self = *state;
+    tail_req_t tail = {SVC_LIT(STREAM), 100, 5, SVC_LIT(", wor")};
+    tail_req_t more = {SVC_LIT(STREAM), 100, 5, SVC_LIT(", world")};
+    answer_row_t row = play_row(ANSWER_STREAMING, "Hello");
+
+    open_streaming(self);
+    play_down(self);
+    play_up(self, 501);
+    assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
+    self->refuse_jobs = true; /* the writer waits for the database */
+    play_wait(self, 1000);
+    self->refuse_jobs = false;
+    play_wait(self, 1000);
+    play_commit(self, RC_UNAVAILABLE);
+    play_tell_row(self, RC_UNAVAILABLE, NULL);
+    play_wait(self, 5000);
+    assert_false(self->has_step);
+    play_tell_row(self, RC_OK, &row);
+    assert_true(play_last_told(self)->lost);
+    assert_int_equal(answer_tail(self->answer, &more), RC_OK);
+    play_wait(self, ANSWER_TAIL_AGAIN_MS);
+    play_commit(self, RC_OK);
+    assert_text(self, "Hello, world");
+    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
+}
+
+static void
+an_end_of_a_loss_that_only_a_full_disk_refuses_is_tried_again(void **state)
+{
+    play_t *self = *state;
+    answer_row_t row = play_row(ANSWER_STREAMING, "Hello");
+
+    open_streaming(self);
+    play_down(self);
+    play_up(self, 501);
+    play_wait(self, 1000);
+    play_commit(self, RC_UNAVAILABLE);
+    play_tell_row(self, RC_OK, &row);
+    play_wait(self, 1000);
+    play_commit(self, RC_OK);
     assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
 }
 
@@ -438,6 +489,8 @@ main(void)
         TEST(a_restart_that_the_disk_refuses_is_tried_again_and_a_stale_one_given_up),
         TEST(restarts_that_the_disk_refuses_let_watchers_go),
         TEST(a_loss_while_the_database_refuses_is_told_and_takes_tails),
+        TEST(an_end_of_a_loss_that_finds_the_database_away_takes_tails_again),
+        TEST(an_end_of_a_loss_that_only_a_full_disk_refuses_is_tried_again),
         TEST(our_own_standstill_gives_a_commit_its_time_again),
         TEST(a_loss_during_a_commit_is_judged_after_it),
         TEST(a_loss_during_a_failed_commit_of_the_first_piece_begins_again),

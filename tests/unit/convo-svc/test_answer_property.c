@@ -202,13 +202,28 @@ note_first_byte(walk_t *self)
         self->first_fence = self->play.fence;
 }
 
+/* The row as it is now. */
+static void
+tell_row(walk_t *self, svc_rc rc)
+{
+    play_t *play = &self->play;
+    answer_row_t row = play_row(play->state, "");
+
+    row.length = play->length;
+    row.fence = play->fence;
+    row.attempt = play->attempt;
+    play_tell_row(play, rc, &row);
+}
+
 static void
 commit_something(walk_t *self)
 {
     play_t *play = &self->play;
     svc_rc rc = roll(self, 8) == 0 ? RC_UNAVAILABLE : RC_OK;
 
-    if (play->has_step)
+    if (play->is_looking)
+        tell_row(self, rc);
+    else if (play->has_step)
         play_commit(play, rc);
     else if (play->has_restart)
         play_commit_restart(play, rc);

@@ -223,6 +223,24 @@ a_full_queue_takes_the_piece_when_it_comes_again(void **state)
 }
 
 static void
+no_step_is_queued_while_the_writer_waits_for_the_database(void **state)
+{
+    test_t *self = *state;
+    atomic_bool away = true;
+
+    answers_set_away(self->answers, &away);
+    (void)begin_answer(self, 1);
+    service_llm_piece(&self->service, 0, "Hello");
+    service_llm_piece(&self->service, 0, "Hello"); /* acknowledged as not stored yet */
+    run_until(self, was_acked);
+    assert_int_equal(played_count(&self->writer, WRITE_STEP), 0);
+    atomic_store(&away, false);
+    service_llm_piece(&self->service, 0, "Hello");
+    run_until(self, acked_five);
+    answers_set_away(self->answers, NULL);
+}
+
+static void
 a_row_that_has_moved_on_is_given_up_and_its_watchers_told_so(void **state)
 {
     test_t *self = *state;
@@ -434,6 +452,7 @@ main(void)
         TEST(a_piece_is_acknowledged_when_it_is_committed_and_the_end_when_it_is_stored),
         TEST(a_piece_that_the_disk_refuses_is_taken_when_it_comes_again),
         TEST(a_full_queue_takes_the_piece_when_it_comes_again),
+        TEST(no_step_is_queued_while_the_writer_waits_for_the_database),
         TEST(a_row_that_has_moved_on_is_given_up_and_its_watchers_told_so),
         TEST(a_row_that_is_gone_ends_its_answer_as_deleted),
         TEST(a_prompt_that_cannot_be_made_ends_the_answer_with_its_reason),
