@@ -16,7 +16,8 @@
 
 #include <stdatomic.h>
 
-#define CONVO_ATTEMPTS_MAX 3 /* generations of one answer, the first included */
+#define CONVO_ATTEMPTS_MAX 3   /* generations of one answer, the first included */
+#define CONVO_STEPS_MAX    128 /* steps that a store takes at once */
 #define CONVO_SYSTEM_MESSAGE \
     1 /* messages of a prompt besides the turns and the question */
 
@@ -175,6 +176,11 @@ typedef struct {
     /* Takes a step; a terminal one raises the conversation's version by `raise` and counts the turn. RC_STALE: the row is not
      * as the step says. */
     svc_rc (*answer_step)(convo_store_t *self, const answer_step_t *step, uint64_t raise);
+
+    /* Takes up to CONVO_STEPS_MAX steps in their order; rcs[i] is what answer_step would have said. Anything but RC_OK returned:
+     * the transaction cannot be gone on with (RC_LATER: none of it was like that; one by one they would tell). */
+    svc_rc (*answer_steps)(convo_store_t *self, const answer_step_t *steps, size_t n,
+                           uint64_t raise, svc_rc *rcs);
 
     /* Gives a waiting answer another fence and attempt. RC_STALE likewise. */
     svc_rc (*answer_restart)(convo_store_t *self, svc_str stream, uint64_t term,

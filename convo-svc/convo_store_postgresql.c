@@ -232,6 +232,7 @@ static const convo_store_api_t postgresql_api = {
     .answer_unfinished = pg_answer_unfinished,
     .answer_text = pg_answer_text,
     .answer_step = pg_answer_step,
+    .answer_steps = pg_answer_steps,
     .answer_restart = pg_answer_restart,
     .answer_stop = pg_answer_stop,
     .lease_renew = pg_lease_renew,

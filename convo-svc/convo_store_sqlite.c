@@ -417,6 +417,7 @@ static const convo_store_api_t sqlite_api = {
     .answer_unfinished = store_answer_unfinished,
     .answer_text = store_answer_text,
     .answer_step = store_answer_step,
+    .answer_steps = store_answer_steps,
     .answer_restart = store_answer_restart,
     .answer_stop = store_answer_stop,
     .lease_renew = store_lease_renew,

@@ -22,6 +22,8 @@
 #define ID_TRIES \
     8 /* of a random conversation id; one is enough but for a broken generator */
 
+_Static_assert(CONVO_WRITER_BATCH <= CONVO_STEPS_MAX, "a store takes a whole batch's");
+
 typedef struct {
     const convo_workers_t *workers; /* borrowed */
     convo_store_t *store;           /* owned, writes */
@@ -559,6 +561,33 @@ pass_faults(const writer_t *self, svc_job_t *const *jobs, size_t n, bool is_comm
     }
 }
 
+/* Takes all steps of the batch at once, before its other jobs: none of these can be about what a step has brought, which nobody
+ * has heard of yet. */
+static svc_rc
+run_steps(writer_t *self, svc_job_t *const *jobs, size_t n)
+{
+    answer_step_t steps[CONVO_WRITER_BATCH];
+    svc_rc rcs[CONVO_WRITER_BATCH];
+    size_t job[CONVO_WRITER_BATCH], m = 0; /* of each step */
+    svc_rc rc;
+
+    for (size_t i = 0; i < n; i++) {
+        if (svc_job_kind(jobs[i]) != WRITE_STEP)
+            continue;
+        svc_buf_clear(&self->result[i]);
+        self->rc[i] = proto_decode(&answer_step_schema, svc_job_payload(jobs[i]),
+                                   self->arena, &steps[m]);
+        if (self->rc[i] == RC_OK)
+            job[m++] = i;
+    }
+    if (m == 0)
+        return RC_OK;
+    rc = self->store->api->answer_steps(self->store, steps, m, next_version(0), rcs);
+    for (size_t i = 0; rc == RC_OK && i < m; i++)
+        self->rc[job[i]] = rcs[i];
+    return rc;
+}
+
 /* One transaction of all jobs, up to its commit. RC_BUSY: others were in the way, it is to be run again. */
 static svc_rc
 run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
@@ -566,7 +595,11 @@ run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
     convo_store_t *store = self->store;
     svc_rc rc = store->api->begin(store, true);
 
+    if (rc == RC_OK && !careful)
+        rc = run_steps(self, jobs, n);
     for (size_t i = 0; i < n && rc == RC_OK; i++) {
+        if (!careful && svc_job_kind(jobs[i]) == WRITE_STEP)
+            continue;
         svc_buf_clear(&self->result[i]);
         rc = run_job(self, jobs[i], careful, &self->rc[i], &self->result[i]);
     }

@@ -199,32 +199,32 @@ pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn
 
 /* One more piece. */
 static svc_rc
-grow(store_pg_t *self, const answer_step_t *step, uint64_t *changed)
+grow(store_pg_t *self, const answer_step_t *step)
 {
     const svc_pg_arg_t args[] = {STEP_ARGS(step)};
 
-    return store_pg_run(
-        self, PG_ANSWER_GROW,
+    return svc_pg_send(
+        self->pg, PG_ANSWER_GROW,
         "WITH a AS (UPDATE answer a SET length = $6, llm = $7" AS_IT_WAS STEPPED
         ")," ADD_CHUNK " SELECT 1 FROM a",
-        args, SVC_COUNT(args), changed);
+        args, SVC_COUNT(args));
 }
 
 /* The first piece, or a state of its own. */
 static svc_rc
-move(store_pg_t *self, const answer_step_t *step, uint64_t *changed)
+move(store_pg_t *self, const answer_step_t *step)
 {
     const svc_pg_arg_t args[] = {STEP_ARGS(step), PG_U64((uint64_t)step->next_state)};
 
-    return store_pg_run(
-        self, PG_ANSWER_MOVE,
+    return svc_pg_send(
+        self->pg, PG_ANSWER_MOVE,
         "WITH a AS (UPDATE answer a SET length = $6, llm = $7, state = $9" AS_IT_WAS
             STEPPED ")," ADD_CHUNK " SELECT 1 FROM a",
-        args, SVC_COUNT(args), changed);
+        args, SVC_COUNT(args));
 }
 
 static svc_rc
-end(store_pg_t *self, const answer_step_t *step, uint64_t raise, uint64_t *changed)
+end(store_pg_t *self, const answer_step_t *step, uint64_t raise)
 {
     const svc_pg_arg_t args[] = {
         STEP_ARGS(step),
@@ -239,8 +239,8 @@ end(store_pg_t *self, const answer_step_t *step, uint64_t raise, uint64_t *chang
         PG_U64(raise),
     };
 
-    return store_pg_run(
-        self, PG_ANSWER_END,
+    return svc_pg_send(
+        self->pg, PG_ANSWER_END,
         "WITH c AS (SELECT id FROM conversation WHERE id ="
         "  (SELECT conversation FROM answer WHERE stream = $1) FOR UPDATE),"
         " a AS (UPDATE answer a SET length = $6, llm = $7, state = $9, finish = $10,"
@@ -252,23 +252,44 @@ end(store_pg_t *self, const answer_step_t *step, uint64_t raise, uint64_t *chang
         "   turn_bytes = t.turn_bytes + CASE WHEN $6 > 0 THEN $6 + a.question_bytes ELSE 0 END"
         "  FROM a WHERE t.id = a.conversation)"
         " SELECT 1 FROM a",
-        args, SVC_COUNT(args), changed);
+        args, SVC_COUNT(args));
+}
+
+/* Sends a step with those before it. */
+static svc_rc
+send_step(store_pg_t *self, const answer_step_t *step, uint64_t raise)
+{
+    if (answer_state_is_terminal(step->next_state))
+        return end(self, step, raise);
+    return step->next_state == step->state ? grow(self, step) : move(self, step);
+}
+
+svc_rc
+pg_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n, uint64_t raise,
+                svc_rc *rcs)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    svc_rc rc = RC_OK;
+
+    for (size_t i = 0; i < n && rc == RC_OK; i++)
+        rc = send_step(self, &steps[i], raise);
+    for (size_t i = 0; i < n && rc == RC_OK; i++) {
+        svc_pg_rows_t rows;
+
+        rcs[i] = rc = svc_pg_receive(self->pg, &rows);
+        if (rc == RC_OK && rows.n == 0)
+            rcs[i] = RC_STALE;
+        svc_pg_free(&rows);
+    }
+    return rc == RC_OK || rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
 }
 
 svc_rc
 pg_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise)
 {
-    store_pg_t *self = (store_pg_t *)base;
-    uint64_t changed = 0;
-    svc_rc rc;
+    svc_rc one = RC_INTERNAL, rc = pg_answer_steps(base, step, 1, raise, &one);
 
-    if (answer_state_is_terminal(step->next_state))
-        rc = end(self, step, raise, &changed);
-    else if (step->next_state == step->state)
-        rc = grow(self, step, &changed);
-    else
-        rc = move(self, step, &changed);
-    return rc == RC_OK && changed == 0 ? RC_STALE : rc;
+    return rc == RC_OK || rc == RC_LATER ? one : rc;
 }
 
 svc_rc

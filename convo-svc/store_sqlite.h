@@ -135,6 +135,8 @@ svc_rc store_answer_unfinished(convo_store_t *base, convo_answer_fn *fn, void *a
 svc_rc store_answer_text(convo_store_t *base, svc_str stream, uint64_t from,
                          convo_text_fn *fn, void *arg);
 svc_rc store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise);
+svc_rc store_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n,
+                          uint64_t raise, svc_rc *rcs);
 svc_rc store_answer_restart(convo_store_t *base, svc_str stream, uint64_t term,
                             uint64_t fence, uint64_t new_fence, uint64_t attempt);
 svc_rc store_answer_stop(convo_store_t *base, svc_str stream);

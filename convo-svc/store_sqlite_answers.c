@@ -316,6 +316,18 @@ store_answer_step(convo_store_t *base, const answer_step_t *step, uint64_t raise
 }
 
 svc_rc
+store_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n,
+                   uint64_t raise, svc_rc *rcs)
+{
+    for (size_t i = 0; i < n; i++) {
+        rcs[i] = store_answer_step(base, &steps[i], raise);
+        if (rcs[i] != RC_OK && rcs[i] != RC_STALE)
+            return rcs[i] == RC_UNAVAILABLE ? RC_UNAVAILABLE : RC_LATER;
+    }
+    return RC_OK;
+}
+
+svc_rc
 store_answer_restart(convo_store_t *base, svc_str stream, uint64_t term, uint64_t fence,
                      uint64_t new_fence, uint64_t attempt)
 {
