@@ -14,7 +14,8 @@
 
 #include <stdlib.h>
 
-#define START_MS 15000 /* a server that is starting, too, is waited for */
+#define START_MS        15000       /* a server that is starting, too, is waited for */
+#define ARRAY_MAX_BYTES (16u << 20) /* more than the steps of one batch have */
 
 static const svc_pg_step_t steps[] = {
     {"CREATE TABLE convo_meta (name text PRIMARY KEY, value bytea NOT NULL);"
@@ -200,6 +201,8 @@ destroy(convo_store_t *base)
 {
     store_pg_t *self = (store_pg_t *)base;
 
+    for (size_t i = 0; i < STORE_PG_ARRAYS; i++)
+        svc_buf_fini(&self->array[i]);
     svc_pg_destroy(&self->pg);
     free(self);
 }
@@ -256,6 +259,8 @@ convo_store_postgresql_open(const convo_place_t *place, store_use use, svc_log_t
     };
 
     self->base.api = &postgresql_api;
+    for (size_t i = 0; i < STORE_PG_ARRAYS; i++)
+        svc_buf_init(&self->array[i], ARRAY_MAX_BYTES);
     self->pg = svc_pg_new(&config, error);
     /* Readers connect when they are first asked: then the server may be away as at any other time. */
     if (self->pg == NULL ||

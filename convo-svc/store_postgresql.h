@@ -39,6 +39,7 @@ typedef enum {
     PG_ANSWER_GROW,
     PG_ANSWER_MOVE,
     PG_ANSWER_END,
+    PG_ANSWER_END_ALL,
     PG_ANSWER_RESTART,
     PG_ANSWER_STOP,
     PG_ANSWER_LOCK_LAST,
@@ -50,10 +51,14 @@ typedef enum {
     PG_COUNT
 } pg_slot;
 
+#define STORE_PG_ARRAYS 16 /* columns of the steps that are taken by one statement */
+
 typedef struct {
     convo_store_t base; /* first: the seam */
     svc_pg_t *pg;       /* owned */
     bool writes;        /* the transaction that is open does: what it reads, it locks */
+    svc_buf_t
+        array[STORE_PG_ARRAYS]; /* owned: the values of many steps, column by column */
     uint64_t
         changes; /* statements that changed something without the server's saying so (WITH … SELECT) */
 } store_pg_t;

@@ -264,23 +264,197 @@ send_step(store_pg_t *self, const answer_step_t *step, uint64_t raise)
     return step->next_state == step->state ? grow(self, step) : move(self, step);
 }
 
-svc_rc
-pg_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n, uint64_t raise,
-                svc_rc *rcs)
+/* --- many ends at once ------------------------------------------------------------------------ */
+
+/* Ends that go with one statement: to set it going costs more than a row of it. */
+typedef struct {
+    size_t at[CONVO_STEPS_MAX]; /* which steps */
+    size_t n;                   /* in use */
+} ends_t;
+
+/* A value of a step: a number, or bytes. */
+typedef struct {
+    bool is_number;
+    uint64_t number;
+    svc_str bytes;
+} value_t;
+
+/* The values of a step, in the order of the statement's parameters. */
+static void
+take_values(const answer_step_t *step, value_t out[STORE_PG_ARRAYS])
 {
-    store_pg_t *self = (store_pg_t *)base;
+    const value_t values[STORE_PG_ARRAYS] = {
+        {.bytes = step->stream},
+        {true, .number = step->term},
+        {true, .number = step->fence},
+        {true, .number = (uint64_t)step->state},
+        {true, .number = step->length},
+        {true, .number = step->length + step->bytes.n},
+        {true, .number = step->llm},
+        {.bytes = step->bytes},
+        {true, .number = (uint64_t)step->next_state},
+        {.bytes = step->finish},
+        {true, .number = step->usage.prompt},
+        {true, .number = step->usage.completion},
+        {true, .number = step->usage.total},
+        {.bytes = step->reason},
+        {.bytes = step->text},
+        {true, .number = step->retry_after_s},
+    };
+
+    memcpy(out, values, sizeof(values));
+}
+
+/* Makes an array of each column. */
+static svc_rc
+fill_arrays(store_pg_t *self, const answer_step_t *steps, const ends_t *ends,
+            svc_pg_arg_t args[STORE_PG_ARRAYS])
+{
+    value_t values[STORE_PG_ARRAYS];
     svc_rc rc = RC_OK;
 
-    for (size_t i = 0; i < n && rc == RC_OK; i++)
-        rc = send_step(self, &steps[i], raise);
+    for (size_t k = 0; k < ends->n; k++) {
+        take_values(&steps[ends->at[k]], values);
+        for (size_t i = 0; i < STORE_PG_ARRAYS && rc == RC_OK; i++) {
+            svc_buf_t *array = &self->array[i];
+            bool is_number = values[i].is_number;
+
+            if (k == 0) {
+                svc_buf_clear(array);
+                rc = svc_pg_array(array, is_number ? SVC_PG_INT8 : SVC_PG_BYTES, ends->n);
+            }
+            if (rc == RC_OK)
+                rc = is_number ? svc_pg_array_u64(array, values[i].number)
+                               : svc_pg_array_bytes(array, values[i].bytes);
+            args[i] = PG_ARRAY(is_number ? SVC_PG_INT8_ARRAY : SVC_PG_BYTES_ARRAY, array);
+        }
+    }
+    return rc;
+}
+
+/* Sends the ends of different answers; the streams that it gives back are those of the rows that were as their step says. */
+static svc_rc
+send_ends(store_pg_t *self, const answer_step_t *steps, const ends_t *ends,
+          uint64_t raise)
+{
+    svc_pg_arg_t args[STORE_PG_ARRAYS + 1];
+    svc_rc rc = fill_arrays(self, steps, ends, args);
+
+    args[STORE_PG_ARRAYS] = PG_U64(raise);
+    if (rc != RC_OK)
+        return rc;
+    return svc_pg_send(
+        self->pg, PG_ANSWER_END_ALL,
+        "WITH s AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        "   $13, $14, $15, $16) AS s (stream, term, fence, state, length, new_length, llm,"
+        "   bytes, next_state, finish, prompt_tokens, completion_tokens, total_tokens,"
+        "   reason, text, retry_after_s)),"
+        " c AS (SELECT c.id FROM conversation c WHERE c.id = ANY (ARRAY("
+        "   SELECT a.conversation FROM answer a WHERE a.stream = ANY ($1)))"
+        "  ORDER BY c.id FOR UPDATE),"
+        " a AS (UPDATE answer a SET length = s.new_length, llm = s.llm, state = s.next_state,"
+        "   finish = s.finish, prompt_tokens = s.prompt_tokens,"
+        "   completion_tokens = s.completion_tokens, total_tokens = s.total_tokens,"
+        "   reason = s.reason, text = s.text, retry_after_s = s.retry_after_s"
+        "  FROM s WHERE a.stream = s.stream AND a.term = s.term AND a.fence = s.fence"
+        "   AND a.state = s.state AND a.length = s.length AND (SELECT count(*) FROM c) > 0"
+        "  RETURNING a.stream, a.conversation, a.message_id, a.question_bytes,"
+        "   s.length AS at, s.new_length, s.bytes),"
+        " k AS (INSERT INTO answer_chunk SELECT conversation, message_id, at, bytes FROM a"
+        "  WHERE octet_length(bytes) > 0),"
+        " t AS (UPDATE conversation t SET version = t.version + $17, answering = false,"
+        "   turns = t.turns + CASE WHEN a.new_length > 0 THEN 1 ELSE 0 END,"
+        "   turn_bytes = t.turn_bytes"
+        "    + CASE WHEN a.new_length > 0 THEN a.new_length + a.question_bytes ELSE 0 END"
+        "  FROM a WHERE t.id = a.conversation)"
+        " SELECT stream FROM a",
+        args, SVC_COUNT(args));
+}
+
+/* Was this stream among those that were given back? */
+static bool
+is_among(const svc_pg_rows_t *rows, svc_str stream)
+{
+    for (int i = 0; i < rows->n; i++)
+        if (svc_str_eq(svc_pg_str(rows, i, 0), stream))
+            return true;
+    return false;
+}
+
+static svc_rc
+receive_ends(store_pg_t *self, const answer_step_t *steps, const ends_t *ends,
+             svc_rc *rcs)
+{
+    svc_pg_rows_t rows;
+    svc_rc rc = svc_pg_receive(self->pg, &rows);
+
+    for (size_t i = 0; i < ends->n && rc == RC_OK; i++)
+        rcs[ends->at[i]] = is_among(&rows, steps[ends->at[i]].stream) ? RC_OK : RC_STALE;
+    svc_pg_free(&rows);
+    return rc;
+}
+
+/* Finds the steps that can go together behind all others: the last of its answer, when that is one that ends it. */
+static void
+gather_ends(const answer_step_t *steps, size_t n, ends_t *out)
+{
+    out->n = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool is_last = answer_state_is_terminal(steps[i].next_state);
+
+        for (size_t j = i + 1; is_last && j < n; j++)
+            is_last = !svc_str_eq(steps[i].stream, steps[j].stream);
+        if (is_last)
+            out->at[out->n++] = i;
+    }
+    if (out->n < 2)
+        out->n = 0;
+}
+
+/* Sends or receives the steps that go one by one. */
+static svc_rc
+each_other(store_pg_t *self, const answer_step_t *steps, size_t n, const ends_t *ends,
+           uint64_t raise, svc_rc *rcs)
+{
+    size_t next = 0; /* of the ends */
+    svc_rc rc = RC_OK;
+
     for (size_t i = 0; i < n && rc == RC_OK; i++) {
         svc_pg_rows_t rows;
 
+        if (next < ends->n && ends->at[next] == i) {
+            next++;
+            continue;
+        }
+        if (rcs == NULL) {
+            rc = send_step(self, &steps[i], raise);
+            continue;
+        }
         rcs[i] = rc = svc_pg_receive(self->pg, &rows);
         if (rc == RC_OK && rows.n == 0)
             rcs[i] = RC_STALE;
         svc_pg_free(&rows);
     }
+    return rc;
+}
+
+svc_rc
+pg_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n, uint64_t raise,
+                svc_rc *rcs)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    ends_t ends;
+    svc_rc rc;
+
+    SVC_ASSERT(n <= CONVO_STEPS_MAX);
+    gather_ends(steps, n, &ends);
+    rc = each_other(self, steps, n, &ends, raise, NULL);
+    if (rc == RC_OK && ends.n > 0)
+        rc = send_ends(self, steps, &ends, raise);
+    if (rc == RC_OK)
+        rc = each_other(self, steps, n, &ends, raise, rcs);
+    if (rc == RC_OK && ends.n > 0)
+        rc = receive_ends(self, steps, &ends, rcs);
     return rc == RC_OK || rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
 }
 

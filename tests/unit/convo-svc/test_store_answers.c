@@ -422,6 +422,87 @@ the_unfinished_come_in_the_order_they_were_asked(void **state)
     assert_int_equal(api->answer_unfinished(self->store, take_unfinished, &few), RC_BUSY);
 }
 
+/* --- many at once ------------------------------------------------------------------------------- */
+
+static answer_step_t
+step_of(char room[PROTO_STREAM_BYTES], unsigned stream, int state, uint64_t length,
+        const char *text, int next)
+{
+    return (answer_step_t){.stream = stream_of(room, stream),
+                           .term = 1,
+                           .fence = 100 + stream,
+                           .state = state,
+                           .length = length,
+                           .bytes = svc_str_c(text),
+                           .llm = 5,
+                           .next_state = next,
+                           .finish = SVC_LIT("stop"),
+                           .usage = {stream, 2, 3}};
+}
+
+/* What the five answers of the next test have become. */
+static void
+check_steps(test_t *self)
+{
+    static const int states[] = {0,
+                                 ANSWER_STOPPED,
+                                 ANSWER_COMPLETE,
+                                 ANSWER_STREAMING,
+                                 ANSWER_INTERRUPTED,
+                                 ANSWER_COMPLETE};
+    static const uint64_t turn_bytes[] = {0, 15, 11, 0, 0, 12};
+    static const char *const texts[] = {"", "one and", "two", "three", "", "five"};
+    answer_row_t answer;
+
+    for (unsigned i = 1; i <= 5; i++) {
+        conversation_row_t row = get_conversation(self->store, i);
+
+        assert_text(self->store, i, texts[i]);
+        assert_int_equal(get_answer(self->store, i, &answer), RC_OK);
+        assert_int_equal(answer.state, states[i]);
+        assert_int_equal(answer.llm, 5);
+        assert_int_equal(answer.usage.prompt, i == 3 ? 0 : i);
+        assert_int_equal(row.answering, i == 3);
+        assert_int_equal(row.turn_bytes, turn_bytes[i]);
+        assert_int_equal(row.version, i == 3 ? 2 : 1002);
+    }
+}
+
+static void
+many_steps_at_once_are_what_they_are_one_by_one(void **state)
+{
+    test_t *self = *state;
+    char room[10][PROTO_STREAM_BYTES];
+    answer_step_t steps[] = {
+        step_of(room[0], 1, ANSWER_WAITING, 0, "one ", ANSWER_STREAMING),
+        step_of(room[1], 2, ANSWER_WAITING, 0, "two", ANSWER_COMPLETE),
+        step_of(room[2], 1, ANSWER_STREAMING, 4, "and", ANSWER_STREAMING),
+        step_of(room[3], 3, ANSWER_WAITING, 7, "stale", ANSWER_COMPLETE),
+        step_of(room[4], 2, ANSWER_WAITING, 0, "too late", ANSWER_COMPLETE),
+        step_of(room[5], 1, ANSWER_STREAMING, 7, "", ANSWER_STOPPED),
+        step_of(room[6], 4, ANSWER_WAITING, 0, "", ANSWER_INTERRUPTED),
+        step_of(room[7], 99, ANSWER_WAITING, 0, "nobody's", ANSWER_COMPLETE),
+        step_of(room[8], 5, ANSWER_WAITING, 0, "five", ANSWER_COMPLETE),
+        step_of(room[9], 3, ANSWER_WAITING, 0, "three", ANSWER_STREAMING),
+    };
+    static const svc_rc wanted[] = {RC_OK, RC_OK, RC_OK,    RC_STALE, RC_STALE,
+                                    RC_OK, RC_OK, RC_STALE, RC_OK,    RC_OK};
+    svc_rc rcs[SVC_COUNT(steps)];
+
+    for (unsigned i = 1; i <= 5; i++) {
+        store_add_conversation(self->store, i, "t");
+        (void)store_ask(self->store, i, i, "question");
+    }
+    store_begin(self->store);
+    assert_int_equal(
+        self->store->api->answer_steps(self->store, steps, SVC_COUNT(steps), 1000, rcs),
+        RC_OK);
+    store_commit(self->store);
+    for (size_t i = 0; i < SVC_COUNT(steps); i++)
+        assert_int_equal(rcs[i], wanted[i]);
+    check_steps(self);
+}
+
 /* --- failures --------------------------------------------------------------------------------- */
 
 static svc_rc
@@ -567,6 +648,7 @@ main(void)
         BOTH(a_stop_is_noted_once_and_for_an_unfinished_answer_only),
         BOTH(restarts_a_waiting_answer_with_another_fence),
         BOTH(an_answer_that_has_begun_is_never_restarted),
+        BOTH(many_steps_at_once_are_what_they_are_one_by_one),
         BOTH(the_unfinished_come_in_the_order_they_were_asked),
         SQLITE(writes_that_the_database_refuses_are_unavailable_and_change_nothing),
         SQLITE(a_text_whose_second_half_does_not_fit_the_disk_is_unavailable),
