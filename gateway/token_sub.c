@@ -4,6 +4,7 @@
  * full, so it has no bound; what it receives is bounded, and what is lost there shows
  * up as a gap. */
 #include "token_sub.h"
+#include "svc/svc_endpoints.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 
@@ -13,11 +14,24 @@
 #define FRAMES_PER_TURN 512
 #define RECEIVE_HWM     100000 /* frames of 64-100 bytes: some seconds of a busy llm-svc */
 
+#define STALE_MS \
+    60000 /* an address that has gone from its name is listened to for so long */
+
+/* One connection of the socket. */
+typedef struct sub_link {
+    struct sub_link *next; /* in the list */
+    char *endpoint;        /* owned */
+    uint64_t gone_ms; /* loop time: not in the list of endpoints any more; 0: it is */
+} sub_link_t;
+
 struct token_sub {
     svc_ctx_t *ctx;                                         /* loop, metrics */
     token_sub_fn *on_token;                                 /* the owner's */
     void *arg;                                              /* of on_token */
     void *socket;                                           /* owned; SUB */
+    svc_endpoints_t *endpoints;                             /* owned */
+    sub_link_t *links;                                      /* owned list */
+    uint64_t stale_timer;                                   /* looks at them */
     size_t n_spare;                                         /* ids in `spare` */
     uint8_t spare[TOKEN_SUB_SPARE_IDS][PROTO_STREAM_BYTES]; /* subscribed, not used yet */
 };
@@ -123,21 +137,69 @@ open_socket(token_sub_t *self)
     return true;
 }
 
+/* Forgets an endpoint that has been gone for long enough. */
+static void
+on_stale_look(void *arg, short events)
+{
+    token_sub_t *self = arg;
+    uint64_t now = svc_loop_now_ms(self->ctx->loop);
+
+    (void)events;
+    for (sub_link_t **at = &self->links, *link; (link = *at) != NULL;) {
+        if (link->gone_ms == 0 || now - link->gone_ms < STALE_MS) {
+            at = &link->next;
+            continue;
+        }
+        zmq_disconnect(self->socket, link->endpoint);
+        *at = link->next;
+        free(link->endpoint);
+        free(link);
+    }
+    svc_loop_touched(self->ctx->loop, self->socket);
+}
+
+/* An llm-svc whose address has gone from its name may still be writing: it is listened to
+ * for a while. */
+static void
+on_endpoint(void *arg, const char *endpoint, bool is_added)
+{
+    token_sub_t *self = arg;
+    sub_link_t *link = self->links;
+
+    while (link != NULL && strcmp(link->endpoint, endpoint) != 0)
+        link = link->next;
+    if (link != NULL) {
+        link->gone_ms = is_added ? 0 : svc_loop_now_ms(self->ctx->loop);
+        return;
+    }
+    if (!is_added)
+        return;
+    if (!svc_msg_connect(self->socket, endpoint)) {
+        svc_log_error(self->ctx->log, "bus.tokens.connect: \"%s\": %s", endpoint,
+                      zmq_strerror(zmq_errno()));
+        return;
+    }
+    svc_loop_touched(self->ctx->loop, self->socket);
+    link = svc_alloc(sizeof *link);
+    link->endpoint = svc_str_dup(svc_str_c(endpoint));
+    link->next = self->links;
+    self->links = link;
+}
+
+/* Subscribes to every address of the list, now and later. */
 static bool
 connect_all(token_sub_t *self, const char *endpoints, char **error)
 {
-    for (const char *at = endpoints;; at++) {
-        size_t n = strcspn(at, ",");
-        char *endpoint = svc_str_dup((svc_str){at, n});
-        bool ok = zmq_connect(self->socket, endpoint) == 0;
-        if (!ok && asprintf(error, "bus.tokens.connect: \"%s\": %s", endpoint,
-                            zmq_strerror(zmq_errno())) < 0)
-            *error = NULL;
-        free(endpoint);
-        at += n;
-        if (!ok || *at == '\0')
-            return ok;
-    }
+    char *wrong = NULL;
+
+    self->stale_timer = svc_loop_every(self->ctx->loop, STALE_MS / 4, on_stale_look,
+                                       self);
+    self->endpoints = svc_endpoints_new(self->ctx, endpoints, on_endpoint, self, &wrong);
+    if (self->endpoints == NULL &&
+        asprintf(error, "bus.tokens.connect: %s", wrong != NULL ? wrong : "") < 0)
+        *error = NULL;
+    free(wrong);
+    return self->endpoints != NULL;
 }
 
 token_sub_t *
@@ -165,6 +227,13 @@ token_sub_destroy(token_sub_t **self_p)
 
     if (self == NULL)
         return;
+    svc_endpoints_destroy(&self->endpoints);
+    svc_loop_cancel(self->ctx->loop, self->stale_timer);
+    for (sub_link_t *link = self->links, *next; link != NULL; link = next) {
+        next = link->next;
+        free(link->endpoint);
+        free(link);
+    }
     if (self->socket != NULL) {
         svc_loop_remove_socket(self->ctx->loop, self->socket);
         zmq_close(self->socket);

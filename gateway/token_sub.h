@@ -19,7 +19,7 @@ typedef struct token_sub token_sub_t;
 /* Receives a frame; views die on return. */
 typedef void token_sub_fn(void *arg, const proto_token_t *token);
 
-/* Reads frames from `endpoints` ("tcp://host:port,tcp://…"). Keeps ctx. NULL with *error
+/* Reads frames from all addresses of `endpoints` ("tcp://host:port,tcp://…", see svc_endpoints). Keeps ctx. NULL with *error
  * (free() it) set: that is no list of endpoints. */
 token_sub_t *token_sub_new(svc_ctx_t *ctx, const char *endpoints, token_sub_fn *on_token,
                            void *arg, char **error);

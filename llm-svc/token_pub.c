@@ -52,7 +52,7 @@ token_pub_new(svc_ctx_t *ctx, char **error)
         zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms,
                        sizeof(silence_ms));
     }
-    if (self->socket == NULL || zmq_bind(self->socket, endpoint) != 0 ||
+    if (self->socket == NULL || !svc_msg_bind(self->socket, endpoint) ||
         zmq_getsockopt(self->socket, ZMQ_LAST_ENDPOINT, self->endpoint, &n) != 0) {
         SVC_ASSERT(asprintf(error, "cannot listen on %s (bus.tokens.bind): %s", endpoint,
                             zmq_strerror(errno)) >= 0);

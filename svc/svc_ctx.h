@@ -24,6 +24,8 @@ typedef struct {
 
     svc_fault_t *fault; /* any thread; NULL: nothing is to die */
 
+    struct svc_resolver *resolver; /* of the process; NULL: endpoints must be numeric */
+
     const struct svc_peer_times *peer_times; /* NULL: svc_peer_usual_times */
 } svc_ctx_t;
 

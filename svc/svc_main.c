@@ -5,6 +5,7 @@
  * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1; from then on the log
  * speaks. The ZeroMQ context is made here and outlives all that the service holds. */
 #include "svc_main.h"
+#include "svc_resolver.h"
 #include "svc_secret.h"
 #include "svc_time.h"
 
@@ -260,12 +261,14 @@ make_context(process_t *self, char **error)
                            (svc_log_level)self->config->log_level);
     ctx->metrics = svc_metrics_new();
     ctx->loop = svc_loop_new();
+    ctx->resolver = svc_resolver_new(ctx->log, NULL, NULL, SVC_RESOLVER_EVERY_MS);
     return true;
 }
 
 static void
 free_all(process_t *self)
 {
+    svc_resolver_destroy(&self->ctx.resolver);
     svc_loop_destroy(&self->ctx.loop);
     svc_metrics_destroy(&self->ctx.metrics);
     svc_fault_destroy(&self->ctx.fault);

@@ -156,3 +156,26 @@ svc_msg_socket(void *zmq_ctx, int type, int hwm)
     zmq_setsockopt(socket, ZMQ_RCVHWM, &hwm, sizeof(hwm));
     return socket;
 }
+
+/* Only where it is needed: with this option ZeroMQ takes names and "*" for IPv6, too. It counts for
+ * the connections that are made next. */
+static void
+allow_ipv6(void *socket, const char *endpoint)
+{
+    const int wanted = strchr(endpoint, '[') != NULL ? 1 : 0;
+    zmq_setsockopt(socket, ZMQ_IPV6, &wanted, sizeof(wanted));
+}
+
+bool
+svc_msg_connect(void *socket, const char *endpoint)
+{
+    allow_ipv6(socket, endpoint);
+    return zmq_connect(socket, endpoint) == 0;
+}
+
+bool
+svc_msg_bind(void *socket, const char *endpoint)
+{
+    allow_ipv6(socket, endpoint);
+    return zmq_bind(socket, endpoint) == 0;
+}

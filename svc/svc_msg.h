@@ -34,4 +34,9 @@ void svc_msg_take(zmq_msg_t *msg, svc_buf_t *buf);
  * `hwm`: messages, both ways (0: no bound). */
 void *svc_msg_socket(void *zmq_ctx, int type, int hwm);
 
+/* Connects a socket to an endpoint, or binds it; an IPv6 address stands in brackets. False:
+ * errno tells why not. */
+bool svc_msg_connect(void *socket, const char *endpoint);
+bool svc_msg_bind(void *socket, const char *endpoint);
+
 #endif

@@ -12,6 +12,7 @@
  * the earliest sign that what lived inside it is lost. Calls are in svc_peer_call.c. */
 #include "svc/svc_peer.h"
 
+#include "svc/svc_endpoints.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_peer_call.h"
 #include "svc/svc_secret.h"
@@ -398,26 +399,9 @@ open_socket(svc_peer_t *self)
     self->hello_sent = false;
     svc_loop_add_socket(self->ctx->loop, self->monitor, on_monitor, self);
     svc_loop_add_socket(self->ctx->loop, self->socket, on_readable, self);
-    if (zmq_connect(self->socket, self->endpoint) !=
-        0) /* its form was checked by svc_peer_new */
+    if (!svc_msg_connect(self->socket,
+                         self->endpoint)) /* its form was checked by svc_peer_new */
         complain(self, "cannot connect: ", svc_str_c(zmq_strerror(errno)));
-}
-
-/* NULL, or what is wrong with the form of an endpoint. */
-static const char *
-check_endpoint(const char *endpoint)
-{
-    static const char wrong_form[] = "not of the form tcp://host:port";
-    if (strchr(endpoint, ',') != NULL)
-        return "one endpoint is wanted here";
-    if (strncmp(endpoint, "tcp://", 6) != 0)
-        return wrong_form;
-    const char *host = endpoint + 6, *colon = strrchr(host, ':');
-    if (colon == NULL || colon == host ||
-        strspn(colon + 1, "0123456789") != strlen(colon + 1))
-        return wrong_form;
-    const unsigned long port = strtoul(colon + 1, NULL, 10);
-    return port >= 1 && port <= UINT16_MAX ? NULL : wrong_form;
 }
 
 svc_peer_t *
@@ -425,7 +409,7 @@ svc_peer_new_among(svc_ctx_t *ctx, const char *service, const char *endpoint,
                    svc_peer_event_fn *on_event, void *arg, svc_peer_calls_t *calls,
                    char **error)
 {
-    const char *wrong = check_endpoint(endpoint);
+    const char *wrong = svc_endpoint_check(endpoint);
     if (wrong != NULL) {
         if (asprintf(error, "%s: cannot connect to \"%s\": %s", service, endpoint,
                      wrong) < 0)

@@ -2,18 +2,18 @@
  *
  * A member is one address with its svc_peer. Members tell of connections; what the owner is
  * told is of instances: an instance is up while any member is up with it, and lost when
- * every member that had it last has given it up. All calls stand in one table that the
+ * every member that had it last has given it up. A member whose address is gone from the service's
+ * name stays while it is up, or while its instance is not given up yet. All calls stand in one table that the
  * members share, so a reply, a deadline and a forget find them wherever they went.
  * There are a handful of members, so they are looked through. Thread: the loop's. */
 #include "svc/svc_peers.h"
 
+#include "svc/svc_endpoints.h"
 #include "svc/svc_peer_call.h"
 #include "svc/svc_secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define ENDPOINT_MAX_BYTES 300 /* of one: a host name has up to 255 */
 
 typedef struct {
     svc_peers_t *set;  /* its owner */
@@ -21,6 +21,7 @@ typedef struct {
     char *endpoint;    /* owned */
     uint64_t instance; /* that is or was up there; 0: none yet */
     bool is_lost;      /* of `instance`, as it told last */
+    bool is_listed;    /* its address is one of the service's right now */
 } member_t;
 
 struct svc_peers {
@@ -31,6 +32,8 @@ struct svc_peers {
     svc_peer_calls_t *calls;     /* owned; of all members */
     member_t **members;          /* owned */
     size_t n;                    /* of them */
+    svc_endpoints_t *endpoints;  /* owned; says which members there are */
+    uint64_t reap_timer;         /* takes out members whose time is over; 0: none */
     uint64_t dice;               /* state of what draws between equals, never 0 */
 };
 
@@ -69,6 +72,8 @@ tell(const svc_peers_t *self, svc_peer_event event, uint64_t instance)
         self->on_event(self->arg, event, instance);
 }
 
+static void want_reap(svc_peers_t *self);
+
 static void
 on_member(void *arg, svc_peer_event event, uint64_t instance)
 {
@@ -89,6 +94,8 @@ on_member(void *arg, svc_peer_event event, uint64_t instance)
         member->is_lost = true;
         if (is_given_up(self, instance))
             tell(self, SVC_PEER_LOST, instance);
+        if (!member->is_listed)
+            want_reap(self);
         break;
     }
 }
@@ -258,49 +265,90 @@ free_member(member_t *member)
     free(member);
 }
 
+/* True when nothing is expected of it any more. */
 static bool
-add_member(svc_peers_t *self, const char *endpoint, char **error)
+is_over(const member_t *member)
 {
+    return !member->is_listed && !svc_peer_is_up(member->peer) &&
+           (member->instance == 0 || member->is_lost);
+}
+
+static void
+reap(void *arg, short events)
+{
+    svc_peers_t *self = arg;
+    size_t kept = 0;
+    (void)events;
+    self->reap_timer = 0;
     for (size_t i = 0; i < self->n; i++)
-        if (strcmp(self->members[i]->endpoint, endpoint) == 0)
-            return true;
+        if (is_over(self->members[i])) {
+            svc_log_info(self->ctx->log, "%s is at %s no more", self->service,
+                         self->members[i]->endpoint);
+            free_member(self->members[i]);
+        } else {
+            self->members[kept++] = self->members[i];
+        }
+    self->n = kept;
+}
+
+/* Later: whoever tells us is still at work in the member. */
+static void
+want_reap(svc_peers_t *self)
+{
+    if (self->reap_timer == 0)
+        self->reap_timer = svc_loop_after(self->ctx->loop, 0, reap, self);
+}
+
+static void
+add_member(svc_peers_t *self, const char *endpoint)
+{
+    char *error = NULL;
     member_t *member = svc_alloc(sizeof(*member));
     member->set = self;
+    member->is_listed = true;
     member->endpoint = svc_str_dup(svc_str_c(endpoint));
-    member->peer = svc_peer_new_among(self->ctx, self->service, endpoint, on_member,
-                                      member, self->calls, error);
-    if (member->peer == NULL) {
-        free_member(member);
-        return false;
-    }
     member_t **members = svc_alloc((self->n + 1) * sizeof(*members));
     if (self->n > 0)
         memcpy(members, self->members, self->n * sizeof(*members));
     free(self->members);
     self->members = members;
-    self->members[self->n++] = member;
-    return true;
+    member->peer = svc_peer_new_among(self->ctx, self->service, endpoint, on_member,
+                                      member, self->calls, &error);
+    if (member->peer != NULL) {
+        self->members[self->n++] = member;
+        return;
+    }
+    /* Not what svc_endpoints gives, unless a name server says odd things. */
+    svc_log_error(self->ctx->log, "%s", error != NULL ? error : endpoint);
+    free(error);
+    free_member(member);
 }
 
-/* Adds every address of a comma list. */
-static bool
-add_members(svc_peers_t *self, const char *list, char **error)
+static void
+on_endpoint(void *arg, const char *endpoint, bool is_added)
 {
-    char endpoint[ENDPOINT_MAX_BYTES];
-    const char *rest = list;
-    do {
-        rest += strspn(rest, " ");
-        const size_t n = strcspn(rest, ",");
-        size_t kept = n;
-        while (kept > 0 && rest[kept - 1] == ' ')
-            kept--;
-        /* What is too long is cut, and refused for its form. */
-        snprintf(endpoint, sizeof(endpoint), "%.*s", (int)kept, rest);
-        if (!add_member(self, endpoint, error))
-            return false;
-        rest += n;
-    } while (*rest++ == ',');
-    return true;
+    svc_peers_t *self = arg;
+    member_t *member = NULL;
+    for (size_t i = 0; i < self->n && member == NULL; i++)
+        if (strcmp(self->members[i]->endpoint, endpoint) == 0)
+            member = self->members[i];
+    if (member != NULL)
+        member->is_listed = is_added;
+    else if (is_added)
+        add_member(self, endpoint);
+    if (!is_added)
+        want_reap(self);
+}
+
+/* Says for which service a list is none. */
+static void
+name_service(const char *service, char **error)
+{
+    char *wrong = *error;
+    if (asprintf(error, "%s: cannot connect to %s", service,
+                 wrong != NULL ? wrong : "it") < 0)
+        *error = NULL;
+    free(wrong);
 }
 
 svc_peers_t *
@@ -316,9 +364,12 @@ svc_peers_new(svc_ctx_t *ctx, const char *service, const char *endpoints,
     self->calls->again = call_again;
     self->calls->arg = self;
     self->dice = svc_random_u64() | 1;
-    if (!add_members(self, endpoints, error))
-        svc_peers_destroy(&self);
-    return self;
+    self->endpoints = svc_endpoints_new(ctx, endpoints, on_endpoint, self, error);
+    if (self->endpoints != NULL)
+        return self;
+    name_service(service, error);
+    svc_peers_destroy(&self);
+    return NULL;
 }
 
 void
@@ -327,6 +378,8 @@ svc_peers_destroy(svc_peers_t **self_p)
     svc_peers_t *self = *self_p;
     if (self == NULL)
         return;
+    svc_endpoints_destroy(&self->endpoints);
+    svc_loop_cancel(self->ctx->loop, self->reap_timer);
     for (size_t i = 0; i < self->n; i++)
         free_member(self->members[i]);
     svc_peer_calls_destroy(&self->calls);

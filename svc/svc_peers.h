@@ -13,9 +13,11 @@
 
 typedef struct svc_peers svc_peers_t;
 
-/* Connects to every address of `endpoints` ("tcp://host:port,tcp://…"). on_event (may be NULL)
+/* Connects to every address of `endpoints` ("tcp://host:port,tcp://…"; a name stands for all its
+ * addresses, which may come and go: svc_endpoints). on_event (may be NULL)
  * is told UP at the first connection to an instance, DOWN when none is left, LOST when it is
- * given up; its calls have ended by then. Gives the set, NULL with *error (free() it) set
+ * given up; its calls have ended by then. A replica whose address has gone from the name is
+ * used on while it is up. Gives the set, NULL with *error (free() it) set
  * when the list is none. */
 svc_peers_t *svc_peers_new(svc_ctx_t *ctx, const char *service, const char *endpoints,
                            svc_peer_event_fn *on_event, void *arg, char **error);

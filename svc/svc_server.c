@@ -288,7 +288,7 @@ bind_socket(svc_server_t *self, const char *endpoint, char **error)
     SVC_ASSERT(self->socket != NULL); /* at start: no descriptor has been given out yet */
     zmq_setsockopt(self->socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes));
     zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof(linger));
-    if (zmq_bind(self->socket, endpoint) == 0) {
+    if (svc_msg_bind(self->socket, endpoint)) {
         size_t n = sizeof(self->endpoint);
         return zmq_getsockopt(self->socket, ZMQ_LAST_ENDPOINT, self->endpoint, &n) == 0;
     }
