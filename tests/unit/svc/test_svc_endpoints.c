@@ -1,4 +1,6 @@
-/* test_svc_endpoints.c - lists of endpoints: their form, and what they stand for as names change. */
+/* test_svc_endpoints.c - lists of endpoints: their form, and what they stand for as names change.
+ *
+ * Names mean what resolver_fixture.h is told; numeric addresses are never connected to. */
 #include "resolver_fixture.h"
 
 #include "svc/svc_endpoints.h"

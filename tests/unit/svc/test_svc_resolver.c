@@ -1,4 +1,6 @@
-/* test_svc_resolver.c - names that are looked up again and again, and what their watchers are told. */
+/* test_svc_resolver.c - names that are looked up again and again, and what their watchers are told.
+ *
+ * The lookup is the one of resolver_fixture.h, but for one test that asks the system. */
 #include "resolver_fixture.h"
 
 typedef struct {
