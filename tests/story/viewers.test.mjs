@@ -2,13 +2,14 @@
  * dies or is drained, and slowly, or not at all. */
 import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import net from 'node:net';
 import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectText } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { SLOW, until } from '../support/deadline.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 
 const IDLE_S = 3;
@@ -180,3 +181,22 @@ story('one that reads slowly delays nobody and gets every byte; one that takes n
     slow.stop();
     dead.stop();
 }, { deadline: 120_000 });
+
+story('a crowd that does not read costs little', async () => {
+    const N = 100;
+    const user = await s.user();
+    const id = await user.create('fake:megabyte');
+    expectText((await user.ask(id, 'all of it')).text, provider.last('fake:megabyte').sent, 'pieces');
+    const rss = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${s.processes.get('gateway').pid}/status`, 'utf8'))[1]);
+    const before = rss();
+    const crowd = await Promise.all(Array.from({ length: N }, async () => {
+        const stream = await user.watch(id);
+        stream.res.pause();
+        return stream;
+    }));
+    expectAnswer(await user.ask(await user.create('fake'), 'meanwhile'), answerFor('meanwhile'), { messageId: 2 });
+    if (SLOW === 1)     /* sanitizers keep what was freed */
+        assert.ok((rss() - before) / N < 100, `${(rss() - before) / N} KB a viewer`);
+    for (const stream of crowd)
+        stream.leave();
+}, { deadline: 60_000 });
