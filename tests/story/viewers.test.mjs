@@ -171,7 +171,7 @@ story('one that reads slowly delays nobody and gets every byte; one that takes n
     assert.ok(!slow.text.includes('full_response'), 'the slow one is done already: it was not slow');
     const text = provider.last('fake:megabyte').sent;
     await until(40_000, () => /\r\n0\r\n\r\n$/.test(slow.text.slice(-20)), 'the slow one has all');
-    const lines = slow.text.slice(slow.text.indexOf('\r\n\r\n') + 4).replace(/(^|\r\n)[0-9a-f]+\r\n/g, '').split('\n').filter((line) => line.trim() !== '');
+    const lines = slow.text.slice(slow.text.indexOf('\r\n\r\n') + 4).replace(/(^|\r\n)[0-9a-f]+\r\n/gi, '').split('\n').filter((line) => line.trim() !== '');
     const events = lines.map((line) => JSON.parse(line));
     expectText(events.filter((e) => e.event === 'message').map((e) => e.data).join(''), text, 'pieces');
     expectText(events.at(-1).data, text, 'full_response');
