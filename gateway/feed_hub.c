@@ -8,13 +8,18 @@
 
 #include <stdlib.h>
 
-#define TICK_MS 250
+#define TICK_MS         250
+#define ALONE_MAX_BYTES (64u << 20) /* held for answers that nobody reads any more */
 
-typedef struct {
+typedef struct entry {
     svc_table_node_t
         node;           /* key: of the stream, or of the feed itself once it has failed */
     live_feed_t *live;  /* owned */
     bool is_subscribed; /* its frames come in */
+    bool is_alone;      /* in the hub's list of those */
+    uint64_t alone_ms;  /* since when */
+    size_t alone_bytes; /* what it holds meanwhile */
+    struct entry *next; /* in that list */
 } entry_t;
 
 struct feed_hub {
@@ -23,7 +28,9 @@ struct feed_hub {
     token_sub_t *sub;  /* owned */
     svc_table_t table; /* of entry_t by stream, owned */
     svc_table_t
-        failed; /* of entry_t by address: others may have taken their names; owned */
+        failed;     /* of entry_t by address: others may have taken their names; owned */
+    entry_t *alone; /* those without viewers, that hold what is not stored yet */
+    size_t alone_bytes;  /* what they hold together */
     uint64_t tick_timer; /* 0: none */
 };
 
@@ -65,6 +72,8 @@ on_token(void *arg, const proto_token_t *token)
         live_feed_take_token(entry->live, token);
 }
 
+static void sweep_alone(feed_hub_t *self);
+
 /* --- all feeds ---------------------------------------------------------------------------- */
 
 static void
@@ -88,6 +97,7 @@ on_tick(void *arg, short events)
 {
     (void)events;
     for_each(arg, live_feed_tick);
+    sweep_alone(arg);
 }
 
 static void
@@ -140,9 +150,25 @@ unsubscribe(feed_hub_t *self, entry_t *entry)
     entry->is_subscribed = false;
 }
 
+/* It has a viewer again, or goes. */
+static void
+end_alone(feed_hub_t *self, entry_t *entry)
+{
+    entry_t **at = &self->alone;
+
+    if (!entry->is_alone)
+        return;
+    while (*at != entry)
+        at = &(*at)->next;
+    *at = entry->next;
+    self->alone_bytes -= entry->alone_bytes;
+    entry->is_alone = false;
+}
+
 static void
 remove_entry(feed_hub_t *self, svc_table_t *table, entry_t *entry)
 {
+    end_alone(self, entry);
     unsubscribe(self, entry);
     svc_table_remove(table, entry->node.key);
     live_feed_destroy(&entry->live);
@@ -164,6 +190,10 @@ find_joinable(feed_hub_t *self, svc_str stream)
 
     if (entry == NULL || feed_failed(live_feed_feed(entry->live)) == RC_OK)
         return entry;
+    if (entry->is_alone) {
+        remove_entry(self, &self->table, entry);
+        return NULL;
+    }
     unsubscribe(self, entry);
     svc_table_remove(&self->table, entry->node.key);
     svc_table_add(&self->failed, &entry->node, feed_key(entry->live));
@@ -241,6 +271,10 @@ feed_hub_watch(feed_hub_t *self, const live_subject_t *who, const status_rep_t *
         entry = add_entry(self, who);
     viewer->offset = from;
     live_feed_join(entry->live, viewer);
+    if (entry->is_alone) {
+        end_alone(self, entry);
+        live_feed_go_on(entry->live);
+    }
     svc_metrics_add(self->ctx->metrics, SVC_M_VIEWERS_RESUMED, 1);
     if (is_new && !answer_state_is_terminal(status->state))
         subscribe(self, entry);
@@ -252,6 +286,47 @@ feed_hub_watch(feed_hub_t *self, const live_subject_t *who, const status_rep_t *
     return RC_OK;
 }
 
+/* Nobody reads it and nothing can be lost with it. */
+static void
+let_go(feed_hub_t *self, entry_t *entry)
+{
+    live_feed_unwatch(entry->live);
+    remove_entry(self, &self->table, entry);
+}
+
+/* Its last viewer has left. True when it stays until what was shown is stored. Of too many at a time the last ones
+ * are not kept: the memory is for those that are read. */
+static bool
+stays_alone(feed_hub_t *self, entry_t *entry)
+{
+    const feed_t *feed = live_feed_feed(entry->live);
+    size_t held = (size_t)(feed_end(feed) - feed_base(feed));
+
+    if (live_feed_may_go(entry->live) || self->alone_bytes + held > ALONE_MAX_BYTES)
+        return false;
+    entry->is_alone = true;
+    entry->alone_ms = svc_loop_now_ms(self->ctx->loop);
+    entry->alone_bytes = held;
+    entry->next = self->alone;
+    self->alone = entry;
+    self->alone_bytes += held;
+    return true;
+}
+
+/* Lets those go that need not stay any longer. */
+static void
+sweep_alone(feed_hub_t *self)
+{
+    uint64_t now = svc_loop_now_ms(self->ctx->loop);
+    uint64_t patience_ms = 1000ull * self->ctx->config->gateway_reattach_s;
+
+    for (entry_t *entry = self->alone, *next; entry != NULL; entry = next) {
+        next = entry->next;
+        if (live_feed_may_go(entry->live) || now - entry->alone_ms >= patience_ms)
+            let_go(self, entry);
+    }
+}
+
 void
 feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer)
 {
@@ -261,8 +336,8 @@ feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer)
         return;
     entry_t *entry = entry_of(self, feed_stream(live_feed_feed(live)));
     if (entry != NULL && entry->live == live) {
-        live_feed_unwatch(live);
-        remove_entry(self, &self->table, entry);
+        if (!stays_alone(self, entry))
+            let_go(self, entry);
         return;
     }
     entry = (entry_t *)svc_table_get(&self->failed, feed_key(live));

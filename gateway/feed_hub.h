@@ -2,7 +2,8 @@
  *
  * Owns the table from stream id to feed, and what brings the frames. A stream has one
  * feed, however many read it; a feed lives as long as it has viewers. Viewers come with
- * a question, or to read on what was asked elsewhere or before. Thread: its reactor's. */
+ * a question, or to read on what was asked elsewhere or before. When the last one has left
+ * the feed stays until what was shown is stored. Thread: its reactor's. */
 #ifndef GATEWAY_FEED_HUB_H
 #define GATEWAY_FEED_HUB_H
 
@@ -36,7 +37,8 @@ svc_rc feed_hub_watch(feed_hub_t *self, const live_subject_t *who,
                       const status_rep_t *status, uint64_t from,
                       live_viewer_t *viewer) SVC_MUST_CHECK;
 
-/* The viewer leaves; the last one takes the feed with it. Harmless when it has not
+/* The viewer leaves; the last one takes the feed with it, unless it has been shown what is not stored yet: then the
+ * feed stays for gateway.reattach_s at most. Harmless when it has not
  * joined. */
 void feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer);
 

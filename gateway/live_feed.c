@@ -79,6 +79,20 @@ live_feed_feed(const live_feed_t *self)
 }
 
 bool
+live_feed_may_go(const live_feed_t *self)
+{
+    const feed_status_t *status = feed_status(self->feed);
+
+    return live_feed_is_over(self) || self->shown <= (status->heard ? status->length : 0);
+}
+
+void
+live_feed_go_on(live_feed_t *self)
+{
+    live_feed_probe(self);
+}
+
+bool
 live_feed_is_over(const live_feed_t *self)
 {
     const feed_status_t *status = feed_status(self->feed);
@@ -111,7 +125,8 @@ take_news(live_feed_t *self, feed_news news)
 void
 live_feed_take_token(live_feed_t *self, const proto_token_t *token)
 {
-    take_news(self, feed_take_token(self->feed, token));
+    if (self->n_viewers > 0)
+        take_news(self, feed_take_token(self->feed, token));
 }
 
 /* --- what is missing ---------------------------------------------------------------------- */

@@ -13,7 +13,9 @@
 #include "svc/svc_peers.h"
 
 #define LIVE_RENEW_MS 5000 /* what a gateway takes; convo-svc holds a watch for 12 s */
-#define LIVE_RETRY_MS 250  /* after a fetch that brought nothing */
+#define LIVE_ALONE_MS \
+    1000 /* the same, while nobody reads: until all that was shown is stored */
+#define LIVE_RETRY_MS 250 /* after a fetch that brought nothing */
 
 #define LIVE_PROBES \
     2 /* of a feed that begins in the middle: at once, and when it is surely subscribed */
@@ -88,7 +90,15 @@ void live_feed_skip_to(live_feed_t *self, uint64_t from);
 /* It is the feed of this stream from now on; see live_bus_t.moved. */
 void live_feed_rename(live_feed_t *self, svc_str stream);
 
-/* Its last viewer has left: the answer's owner need not wait until the watch runs out. */
+/* True when nothing of what was shown can be lost with this gateway: it is stored, the answer has ended, or the
+ * feed has failed. Else a feed whose last viewer has left must stay for a while: it hears of a loss, and hands
+ * in what it holds. Frames that come then are not taken. */
+bool live_feed_may_go(const live_feed_t *self);
+
+/* A viewer has joined one that had none: what has come meanwhile is asked for. */
+void live_feed_go_on(live_feed_t *self);
+
+/* Nobody reads it any more: the answer's owner need not wait until the watch runs out. */
 void live_feed_unwatch(live_feed_t *self);
 
 /* The feed itself, for reading. */

@@ -14,6 +14,7 @@ struct live_feed {
     feed_t *feed;           /* owned */
     live_viewer_t *viewers; /* borrowed list */
     size_t n_viewers;       /* in it */
+    uint64_t shown;         /* what any of them has read, those that have left, too */
 
     uint64_t watch_call;  /* ask or watch; 0: none */
     uint64_t renewed_ms;  /* when that was sent */

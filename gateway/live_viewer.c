@@ -62,6 +62,8 @@ void
 live_viewer_moved(live_viewer_t *viewer, uint64_t offset)
 {
     viewer->offset = offset;
+    if (offset > viewer->live->shown)
+        viewer->live->shown = offset;
     if (feed_has_gap(viewer->live->feed))
         live_feed_fetch(viewer->live);
 }

@@ -283,9 +283,9 @@ void
 live_watch_tick(live_feed_t *self, uint64_t now)
 {
     uint64_t since_ms = now - self->renewed_ms;
+    uint64_t renew_ms = self->n_viewers > 0 ? self->bus->renew_ms : LIVE_ALONE_MS;
 
-    if (is_watchable(self) &&
-        (self->watch_call == 0 || since_ms >= self->bus->renew_ms) &&
+    if (is_watchable(self) && (self->watch_call == 0 || since_ms >= renew_ms) &&
         svc_peers_is_up(convo_of(self)) && since_ms + RETRY_SLACK_MS >= LIVE_RETRY_MS)
         renew_watch(self);
     if (feed_failed(self->feed) == RC_OK && is_out_of_patience(self, now)) {

@@ -309,7 +309,8 @@ on_turn(void *arg)
 
     request_write_woken(reactor);
     run_http(self);
-    if (self->is_leaving && reactor->n_requests == 0 && !self->told_drained) {
+    if (self->is_leaving && reactor->n_requests == 0 && !self->told_drained &&
+        feed_hub_feeds(reactor->hub) == 0) {
         self->told_drained = true;
         self->setup.drained(self->setup.arg);
     }

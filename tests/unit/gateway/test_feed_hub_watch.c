@@ -271,6 +271,82 @@ a_retry_is_another_operation(void **state)
     assert_int_equal(world->fakes.scripts[FAKE_ASK].n, 0);
 }
 
+/* --- when the last viewer has left -------------------------------------------------------- */
+
+/* A viewer was shown 30 bytes, of which 5 are stored, and leaves. */
+static void
+show_and_leave(world_t *world)
+{
+    ask(world);
+    stream(world, 5);
+    world->fakes.released = 30;
+    fake_publish(&world->fakes, FENCE, 0, 30, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    feed_hub_leave(world->hub, &world->viewer);
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    assert_int_equal(world->fakes.scripts[FAKE_UNWATCH].n, 0);
+}
+
+static void
+a_feed_stays_until_what_was_shown_is_stored(void **state)
+{
+    world_t *world = *state;
+
+    world->fakes.config.gateway_reattach_s = 20;
+    show_and_leave(world);
+    fakes_await(&world->fakes, FAKE_WATCH, 1); /* it keeps looking */
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    world->fakes.journaled = 30;
+    fixture_run_until(&world->fakes.bus, has_no_feed, world);
+    assert_runs_until(world, is_unwatched);
+}
+
+static void
+what_was_shown_is_handed_in_although_nobody_reads_any_more(void **state)
+{
+    world_t *world = *state;
+
+    world->fakes.config.gateway_reattach_s = 20;
+    show_and_leave(world);
+    world->fakes.status.lost = true;
+    fake_tell(&world->fakes);
+    assert_runs_until(world, has_tail);
+    assert_int_equal(world->fakes.tail_from, 5);
+    assert_memory_equal(world->fakes.tail.p, world->fakes.truth + 5, 25);
+    world->fakes.status.state = ANSWER_INTERRUPTED;
+    world->fakes.journaled = 30;
+    fake_tell(&world->fakes);
+    fixture_run_until(&world->fakes.bus, has_no_feed, world);
+}
+
+static void
+a_feed_without_viewers_does_not_stay_for_ever(void **state)
+{
+    world_t *world = *state;
+
+    show_and_leave(world); /* gateway.reattach_s is 1 */
+    fixture_run_until(&world->fakes.bus, has_no_feed, world);
+}
+
+static void
+whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile(void **state)
+{
+    world_t *world = *state;
+    live_subject_t who = {.user = 3, .conversation = 9};
+
+    world->fakes.config.gateway_reattach_s = 20;
+    show_and_leave(world);
+    memcpy(who.stream, world->fakes.stream, sizeof who.stream);
+    world->fakes.released = 50;
+    fake_publish(&world->fakes, FENCE, 30, 20, PROTO_TOKEN_TEXT); /* for nobody */
+    fixture_run_for(&world->fakes.bus, 20);
+    watch(world, &who, 30, &world->viewer);
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    assert_runs_until(world, has_all_released);
+    assert_true_text(world);
+    end_answer(world);
+}
+
 int
 main(void)
 {
@@ -285,6 +361,10 @@ main(void)
         WORLD_TEST(a_key_may_join_the_answer_that_it_has_begun),
         WORLD_TEST(a_key_may_join_an_answer_that_is_being_read_here),
         WORLD_TEST(a_retry_is_another_operation),
+        WORLD_TEST(a_feed_stays_until_what_was_shown_is_stored),
+        WORLD_TEST(what_was_shown_is_handed_in_although_nobody_reads_any_more),
+        WORLD_TEST(a_feed_without_viewers_does_not_stay_for_ever),
+        WORLD_TEST(whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
