@@ -334,7 +334,8 @@ hand_over(answer_t *self, const answer_row_t *row)
         self->out->tell(self->arg, self->watchers[i].call, &status, true);
 }
 
-/* It is still ours, but not as we knew it: goes on from what the row says. */
+/* It is still ours, but not as we knew it: goes on from what the row says. Not at once: whoever disagreed with the row might
+ * go on doing so. */
 static void
 take_again(answer_t *self, const answer_row_t *row)
 {
@@ -348,7 +349,7 @@ take_again(answer_t *self, const answer_row_t *row)
     self->phase = PHASE_AWAY;
     self->is_lost = false;
     answer_clear_end(self);
-    answer_find(self);
+    answer_retry_later(self);
 }
 
 /* The row could not be read. */

@@ -109,6 +109,8 @@ a_row_that_is_still_ours_is_gone_on_with_from_where_it_is(void **state)
     self->length = row.length;
     assert_int_equal(svc_buf_add_str(&self->text, SVC_LIT(", world")), RC_OK);
     play_tell_row(self, RC_OK, &row);
+    assert_int_equal(self->attaches, 0);
+    play_wait(self, ANSWER_RETRY_MS);
     assert_int_equal(self->attaches, 1);
     assert_int_equal(self->attach.from, 12);
     play_final(self, 12, "!", "stop", "");
