@@ -124,11 +124,14 @@ function judgeViewer(facts, verdict, viewer, stored, records) {
         verdict.offend('lost', shown - bytesOf(stored.content), `${what}: interrupted at ${bytesOf(stored.content)}, but a gateway that nothing happened to showed ${shown}`, viewer);
 }
 
-/* The last offset that came through a gateway to which nothing was done between then and the answer's end. */
+/* The last offset that came through a gateway to which nothing was done between then and the answer's end. What was
+ * shown to somebody who then left by himself counts when the run is strict. */
 function shownBySurvivors(facts, viewer, endedAt) {
     let shown = 0;
     viewer.ends.forEach((end, i) => {
         const segment = viewer.origins[i];
+        if (segment.isLeft && !facts.isStrict)
+            return;
         if (!facts.isFaulted(segment.gateway, segment.at - 1000, endedAt + 1000))
             shown = Math.max(shown, end);
     });

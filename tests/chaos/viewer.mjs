@@ -61,6 +61,8 @@ export class Viewer {
     /** Goes away in mid-answer; follow() brings it back. */
     leave() {
         this.isLeft = true;
+        if (this.segments.length > 0)
+            this.segments.at(-1).isLeft = true;
         this.res?.destroy();
     }
 
