@@ -172,7 +172,7 @@ meta_get(convo_store_t *base, const char *name, svc_buf_t *out)
 
     /* Who writes what he did not find must be the only one: there is no row yet that could be locked. */
     if (self->writes)
-        rc = svc_pg_post(self->pg, PG_META_LOCK,
+        rc = svc_pg_lock(self->pg, PG_META_LOCK,
                          "LOCK TABLE convo_meta IN EXCLUSIVE MODE", NULL, 0);
     if (rc == RC_OK)
         rc = svc_pg_query(self->pg, PG_META_GET,

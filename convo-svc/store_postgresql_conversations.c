@@ -115,10 +115,10 @@ pg_conversation_remove(convo_store_t *base, uint64_t id)
     svc_rc rc;
 
     /* First the locks, by statements of their own: what a step has added that was waited for is then seen and removed, too. */
-    rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK,
+    rc = svc_pg_lock(self->pg, PG_CONVERSATION_LOCK,
                      "SELECT 1 FROM conversation WHERE id = $1 FOR UPDATE", args, 1);
     if (rc == RC_OK)
-        rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK_ANSWERS,
+        rc = svc_pg_lock(self->pg, PG_CONVERSATION_LOCK_ANSWERS,
                          "SELECT 1 FROM answer WHERE conversation = $1 FOR UPDATE", args,
                          1);
     if (rc == RC_OK)

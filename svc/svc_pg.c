@@ -323,6 +323,18 @@ svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *ar
     return rc;
 }
 
+svc_rc
+svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
+            size_t n)
+{
+    uint64_t before = self->changes;
+    svc_rc rc = svc_pg_post(self, slot, sql, args, n);
+
+    if (rc == RC_OK)
+        self->changes = before;
+    return rc;
+}
+
 /* Hands a result to the caller. */
 static void
 give_rows(svc_pg_t *self, PGresult *result, svc_pg_rows_t *out)

@@ -282,6 +282,10 @@ counts_what_changed_or_failed(void **state)
     assert_int_equal(put(self, 1, SVC_LIT("x")), RC_OK);
     assert_true(svc_pg_changes(self->pg) > before);
     before = svc_pg_changes(self->pg);
+    assert_int_equal(
+        svc_pg_lock(self->pg, ST_ALL, "SELECT 1 FROM thing FOR UPDATE", NULL, 0), RC_OK);
+    assert_true(has(self, 1, SVC_LIT("x")));
+    assert_int_equal(svc_pg_changes(self->pg), before);
     assert_int_equal(put(self, 1, SVC_LIT("x")), RC_CONFLICT);
     assert_true(svc_pg_changes(self->pg) > before);
     svc_pg_rollback(self->pg);
