@@ -100,6 +100,12 @@ typedef struct {
     svc_rc (*commit)(convo_store_t *self);
     void (*rollback)(convo_store_t *self);
 
+    /* Right after begin(write) and answer_steps: what is added from now on may be taken for granted, so that nobody waits for each
+     * single row; `conversations` are those that will be looked at, which may be locked at once. settle() tells whether all of it
+     * was granted; RC_LATER: it was not, the transaction is to be rolled back and run again without haste. */
+    svc_rc (*hasten)(convo_store_t *self, const uint64_t *conversations, size_t n);
+    svc_rc (*settle)(convo_store_t *self);
+
     /* A savepoint inside a transaction: save, then keep or undo. */
     svc_rc (*save)(convo_store_t *self);
     svc_rc (*keep)(convo_store_t *self);

@@ -87,13 +87,99 @@ store_pg_run(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t
              size_t n, uint64_t *changed)
 {
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+    svc_rc rc = store_pg_query(self, slot, sql, args, n, &rows);
 
     self->changes += rows.n > 0 ? 1 : 0;
     if (changed != NULL)
         *changed = rows.changed > 0 ? rows.changed : (uint64_t)rows.n;
     svc_pg_free(&rows);
     return rc;
+}
+
+/* --- haste ------------------------------------------------------------------------------------- */
+
+/* Reads the results of what was taken for granted. */
+static svc_rc
+read_granted(store_pg_t *self)
+{
+    svc_rc rc = RC_OK;
+
+    for (size_t i = 0; i < self->n_granted && rc == RC_OK; i++) {
+        svc_pg_rows_t rows;
+        bool is_so;
+
+        rc = svc_pg_receive(self->pg, &rows);
+        is_so = self->granted[i] == 0
+                    ? rows.changed == 1
+                    : rows.n == 1 && svc_pg_u64(&rows, 0, 1) == self->granted[i];
+        if (rc == RC_OK && !is_so)
+            self->denied = RC_LATER;
+        svc_pg_free(&rows);
+    }
+    self->n_granted = 0;
+    return rc;
+}
+
+svc_rc
+store_pg_query(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t *args,
+               size_t n, svc_pg_rows_t *out)
+{
+    svc_rc rc;
+
+    *out = (svc_pg_rows_t){0};
+    if (self->n_granted == 0)
+        return svc_pg_query(self->pg, slot, sql, args, n, out);
+    rc = svc_pg_send(self->pg, slot, sql, args, n);
+    if (rc == RC_OK)
+        rc = read_granted(self);
+    return rc == RC_OK ? svc_pg_receive(self->pg, out) : rc;
+}
+
+svc_rc
+store_pg_take_for_granted(store_pg_t *self, pg_slot slot, const char *sql,
+                          const svc_pg_arg_t *args, size_t n, uint64_t message)
+{
+    svc_rc rc = self->n_granted == STORE_PG_GRANTED_MAX ? read_granted(self) : RC_OK;
+
+    if (rc == RC_OK)
+        rc = svc_pg_send(self->pg, slot, sql, args, n);
+    if (rc != RC_OK)
+        return rc;
+    self->granted[self->n_granted++] = message;
+    self->changes++;
+    return RC_OK;
+}
+
+static svc_rc
+hasten(convo_store_t *base, const uint64_t *conversations, size_t n)
+{
+    store_pg_t *self = (store_pg_t *)base;
+
+    self->hasty = true;
+    return n < 2 ? RC_OK : store_pg_look_ahead(self, conversations, n);
+}
+
+static svc_rc
+settle(convo_store_t *base)
+{
+    store_pg_t *self = (store_pg_t *)base;
+    svc_rc rc = read_granted(self);
+
+    self->hasty = false;
+    if (rc == RC_OK)
+        return self->denied;
+    return rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
+}
+
+/* Forgets what belongs to one transaction. */
+static void
+forget(store_pg_t *self)
+{
+    self->writes = self->hasty = false;
+    self->denied = RC_OK;
+    self->n_granted = 0;
+    self->seen = 0;
+    svc_pg_free(&self->ahead);
 }
 
 /* --- transactions ----------------------------------------------------------------------------- */
@@ -114,7 +200,8 @@ commit(convo_store_t *base)
 {
     store_pg_t *self = (store_pg_t *)base;
 
-    self->writes = false;
+    SVC_ASSERT(self->n_granted == 0); /* it is settled */
+    forget(self);
     return svc_pg_commit(self->pg);
 }
 
@@ -123,7 +210,7 @@ rollback(convo_store_t *base)
 {
     store_pg_t *self = (store_pg_t *)base;
 
-    self->writes = false;
+    forget(self);
     svc_pg_rollback(self->pg);
 }
 
@@ -175,8 +262,9 @@ meta_get(convo_store_t *base, const char *name, svc_buf_t *out)
         rc = svc_pg_lock(self->pg, PG_META_LOCK,
                          "LOCK TABLE convo_meta IN EXCLUSIVE MODE", NULL, 0);
     if (rc == RC_OK)
-        rc = svc_pg_query(self->pg, PG_META_GET,
-                          "SELECT value FROM convo_meta WHERE name = $1", &arg, 1, &rows);
+        rc = store_pg_query(self, PG_META_GET,
+                            "SELECT value FROM convo_meta WHERE name = $1", &arg, 1,
+                            &rows);
     if (rc == RC_OK)
         rc = rows.n == 0 ? RC_NOT_FOUND : svc_buf_add_str(out, svc_pg_str(&rows, 0, 0));
     svc_pg_free(&rows);
@@ -203,6 +291,7 @@ destroy(convo_store_t *base)
 
     for (size_t i = 0; i < STORE_PG_ARRAYS; i++)
         svc_buf_fini(&self->array[i]);
+    svc_pg_free(&self->ahead);
     svc_pg_destroy(&self->pg);
     free(self);
 }
@@ -212,6 +301,8 @@ static const convo_store_api_t postgresql_api = {
     .begin = begin,
     .commit = commit,
     .rollback = rollback,
+    .hasten = hasten,
+    .settle = settle,
     .save = save,
     .keep = keep,
     .undo = undo,

@@ -588,6 +588,22 @@ run_steps(writer_t *self, svc_job_t *const *jobs, size_t n)
     return rc;
 }
 
+/* Lets the store be hasty about the other jobs: questions that come again are few. */
+static svc_rc
+hasten(writer_t *self, svc_job_t *const *jobs, size_t n)
+{
+    uint64_t conversations[CONVO_WRITER_BATCH];
+    size_t m = 0;
+    ask_req_t ask;
+
+    for (size_t i = 0; i < n; i++)
+        if (svc_job_kind(jobs[i]) == WRITE_ASK &&
+            proto_decode(&ask_req_schema, svc_job_payload(jobs[i]), self->arena, &ask) ==
+                RC_OK)
+            conversations[m++] = ask.conversation;
+    return self->store->api->hasten(self->store, conversations, m);
+}
+
 /* One transaction of all jobs, up to its commit. RC_BUSY: others were in the way, it is to be run again. */
 static svc_rc
 run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
@@ -597,12 +613,16 @@ run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
 
     if (rc == RC_OK && !careful)
         rc = run_steps(self, jobs, n);
+    if (rc == RC_OK && !careful)
+        rc = hasten(self, jobs, n);
     for (size_t i = 0; i < n && rc == RC_OK; i++) {
         if (!careful && svc_job_kind(jobs[i]) == WRITE_STEP)
             continue;
         svc_buf_clear(&self->result[i]);
         rc = run_job(self, jobs[i], careful, &self->rc[i], &self->result[i]);
     }
+    if (rc == RC_OK && !careful)
+        rc = store->api->settle(store);
     if (rc == RC_OK && self->workers->fault != NULL)
         pass_faults(self, jobs, n, false);
     if (rc == RC_OK)

@@ -20,6 +20,7 @@ typedef enum {
     PG_CONVERSATION_ADD,
     PG_CONVERSATION_GET,
     PG_CONVERSATION_GET_LOCKED,
+    PG_CONVERSATION_GET_AHEAD,
     PG_CONVERSATION_LOCK,
     PG_CONVERSATION_OF_KEY,
     PG_CONVERSATION_LOCK_ANSWERS,
@@ -51,17 +52,40 @@ typedef enum {
     PG_COUNT
 } pg_slot;
 
+#define STORE_PG_GRANTED_MAX \
+    100 /* additions whose result nobody has read; more are read first */
 #define STORE_PG_ARRAYS 16 /* columns of the steps that are taken by one statement */
 
 typedef struct {
     convo_store_t base; /* first: the seam */
     svc_pg_t *pg;       /* owned */
     bool writes;        /* the transaction that is open does: what it reads, it locks */
+    bool hasty;         /* what is added is taken for granted until it is settled */
+    svc_rc denied;      /* RC_LATER: not all of it was */
+    uint64_t
+        granted[STORE_PG_GRANTED_MAX]; /* message ids of questions, 0: a conversation */
+    size_t n_granted;                  /* in use: results that are still to come */
+    svc_pg_rows_t ahead;               /* conversations looked at beforehand; owned */
+    bool used
+        [CONVO_STEPS_MAX]; /* by row of `ahead`: it was handed out, and may be no longer so */
+    uint64_t seen,
+        seen_last; /* the conversation that was handed out last, and its last message */
     svc_buf_t
         array[STORE_PG_ARRAYS]; /* owned: the values of many steps, column by column */
     uint64_t
         changes; /* statements that changed something without the server's saying so (WITH … SELECT) */
 } store_pg_t;
+
+/* Runs a statement and waits for its result, as svc_pg_query; what was taken for granted comes before it. */
+svc_rc store_pg_query(store_pg_t *self, pg_slot slot, const char *sql,
+                      const svc_pg_arg_t *args, size_t n, svc_pg_rows_t *out);
+
+/* Sends an addition whose result is told by the settlement; `message`: what a question must have got, 0: it is a conversation. */
+svc_rc store_pg_take_for_granted(store_pg_t *self, pg_slot slot, const char *sql,
+                                 const svc_pg_arg_t *args, size_t n, uint64_t message);
+
+/* Looks at conversations beforehand, for hasten. */
+svc_rc store_pg_look_ahead(store_pg_t *self, const uint64_t *conversations, size_t n);
 
 /* Runs a statement. *changed (may be NULL): rows that it has changed, or, if it is one that ends with a SELECT, gave. */
 svc_rc store_pg_run(store_pg_t *self, pg_slot slot, const char *sql,

@@ -43,7 +43,7 @@ store_pg_answers(store_pg_t *self, pg_slot slot, const char *sql,
                  const svc_pg_arg_t *args, size_t n, convo_answer_fn *fn, void *arg)
 {
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+    svc_rc rc = store_pg_query(self, slot, sql, args, n, &rows);
 
     for (int i = 0; rc == RC_OK && i < rows.n; i++) {
         answer_row_t row = fill_answer(&rows, i);
@@ -60,7 +60,7 @@ find_one(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t *ar
          size_t n, convo_answer_fn *fn, void *arg)
 {
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+    svc_rc rc = store_pg_query(self, slot, sql, args, n, &rows);
 
     if (rc == RC_OK && rows.n == 0)
         rc = RC_NOT_FOUND;
@@ -154,8 +154,8 @@ pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn
     svc_pg_rows_t rows;
     uint64_t next = 0;
     bool more;
-    svc_rc rc = svc_pg_query(
-        self->pg, PG_ANSWER_TEXT,
+    svc_rc rc = store_pg_query(
+        self, PG_ANSWER_TEXT,
         "SELECT k.conversation, k.message_id, k.at, k.bytes FROM answer a"
         " JOIN answer_chunk k ON k.conversation = a.conversation"
         "  AND k.message_id = a.message_id"
@@ -171,11 +171,11 @@ pg_answer_text(convo_store_t *base, svc_str stream, uint64_t from, convo_text_fn
                                      PG_U64(TEXT_PAGE)};
 
         svc_pg_free(&rows);
-        rc = svc_pg_query(self->pg, PG_ANSWER_TEXT_ON,
-                          "SELECT conversation, message_id, at, bytes FROM answer_chunk"
-                          " WHERE conversation = $1 AND message_id = $2 AND at >= $3"
-                          " ORDER BY at LIMIT $4",
-                          args, SVC_COUNT(args), &rows);
+        rc = store_pg_query(self, PG_ANSWER_TEXT_ON,
+                            "SELECT conversation, message_id, at, bytes FROM answer_chunk"
+                            " WHERE conversation = $1 AND message_id = $2 AND at >= $3"
+                            " ORDER BY at LIMIT $4",
+                            args, SVC_COUNT(args), &rows);
         more = rc == RC_OK && hand_out_chunks(&rows, from, &next, fn, arg);
     }
     svc_pg_free(&rows);
@@ -446,7 +446,7 @@ pg_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n, uint6
     ends_t ends;
     svc_rc rc;
 
-    SVC_ASSERT(n <= CONVO_STEPS_MAX);
+    SVC_ASSERT(n <= CONVO_STEPS_MAX && self->n_granted == 0);
     gather_ends(steps, n, &ends);
     rc = each_other(self, steps, n, &ends, raise, NULL);
     if (rc == RC_OK && ends.n > 0)

@@ -42,7 +42,7 @@ find_one(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t *ar
          size_t n, convo_conversation_fn *fn, void *arg)
 {
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(self->pg, slot, sql, args, n, &rows);
+    svc_rc rc = store_pg_query(self, slot, sql, args, n, &rows);
 
     if (rc == RC_OK && rows.n == 0)
         rc = RC_NOT_FOUND;
@@ -65,18 +65,74 @@ pg_conversation_add(convo_store_t *base, const conversation_row_t *row)
         PG_U64(row->version),      PG_BYTES_OR_NULL(row->key),
         PG_BYTES(row->body_hash),  PG_U64(1 + (svc_random_u64() & 0xfffff)),
     };
-    uint64_t changed;
-    svc_rc rc = store_pg_run(
-        (store_pg_t *)base, PG_CONVERSATION_ADD,
+    static const char sql[] =
         "WITH added AS (INSERT INTO conversation"
         "  (id, user_id, title, model, sealed_key, created_s, version, key, body_hash)"
         "  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
         "  ON CONFLICT DO NOTHING RETURNING user_id)"
         " INSERT INTO convo_list AS l SELECT user_id, $10 FROM added"
-        " ON CONFLICT (user_id) DO UPDATE SET version = l.version + excluded.version",
-        args, SVC_COUNT(args), &changed);
+        " ON CONFLICT (user_id) DO UPDATE SET version = l.version + excluded.version";
+    store_pg_t *self = (store_pg_t *)base;
+    uint64_t changed;
+    svc_rc rc;
 
+    if (self->hasty)
+        return store_pg_take_for_granted(self, PG_CONVERSATION_ADD, sql, args,
+                                         SVC_COUNT(args), 0);
+    rc = store_pg_run(self, PG_CONVERSATION_ADD, sql, args, SVC_COUNT(args), &changed);
     return rc == RC_OK && changed == 0 ? RC_CONFLICT : rc;
+}
+
+svc_rc
+store_pg_look_ahead(store_pg_t *self, const uint64_t *conversations, size_t n)
+{
+    svc_buf_t *ids = &self->array[0];
+    svc_pg_arg_t arg;
+    svc_rc rc;
+
+    SVC_ASSERT(n <= CONVO_STEPS_MAX);
+    svc_buf_clear(ids);
+    rc = svc_pg_array(ids, SVC_PG_INT8, n);
+    for (size_t i = 0; i < n && rc == RC_OK; i++)
+        rc = svc_pg_array_u64(ids, conversations[i]);
+    if (rc != RC_OK)
+        return rc;
+    arg = PG_ARRAY(SVC_PG_INT8_ARRAY, ids);
+    memset(self->used, 0, sizeof(self->used));
+    return store_pg_query(self, PG_CONVERSATION_GET_AHEAD,
+                          CONVERSATION " WHERE c.id = ANY ($1) ORDER BY c.id FOR UPDATE",
+                          &arg, 1, &self->ahead);
+}
+
+/* A row that was looked at beforehand: once, for then it may be changed. */
+static bool
+find_ahead(store_pg_t *self, uint64_t id, conversation_row_t *out)
+{
+    for (int i = 0; i < self->ahead.n; i++) {
+        if (self->used[i] || svc_pg_u64(&self->ahead, i, 0) != id)
+            continue;
+        self->used[i] = true;
+        *out = fill_conversation(&self->ahead, i);
+        return true;
+    }
+    return false;
+}
+
+/* Notes which message a question to it will have. */
+typedef struct {
+    store_pg_t *store;
+    convo_conversation_fn *fn; /* who gets the row, with arg */
+    void *arg;
+} noting_t;
+
+static svc_rc
+note_last(void *arg, const conversation_row_t *row)
+{
+    const noting_t *noting = arg;
+
+    noting->store->seen = row->id;
+    noting->store->seen_last = row->last_message;
+    return noting->fn(noting->arg, row);
 }
 
 svc_rc
@@ -85,14 +141,18 @@ pg_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *fn,
 {
     store_pg_t *self = (store_pg_t *)base;
     const svc_pg_arg_t args[] = {PG_U64(id)};
+    noting_t noting = {self, fn, arg};
+    conversation_row_t row;
 
+    if (!self->writes)
+        return find_one(self, PG_CONVERSATION_GET, CONVERSATION " WHERE c.id = $1", args,
+                        SVC_COUNT(args), fn, arg);
+    if (find_ahead(self, id, &row))
+        return note_last(&noting, &row);
     /* Who has waited for the lock gets the row as it is then, but for nothing else: so whether it is being answered is a column. */
-    return self->writes
-               ? find_one(self, PG_CONVERSATION_GET_LOCKED,
-                          CONVERSATION " WHERE c.id = $1 FOR UPDATE", args,
-                          SVC_COUNT(args), fn, arg)
-               : find_one(self, PG_CONVERSATION_GET, CONVERSATION " WHERE c.id = $1",
-                          args, SVC_COUNT(args), fn, arg);
+    return find_one(self, PG_CONVERSATION_GET_LOCKED,
+                    CONVERSATION " WHERE c.id = $1 FOR UPDATE", args, SVC_COUNT(args),
+                    note_last, &noting);
 }
 
 svc_rc
@@ -141,9 +201,9 @@ pg_list_version(convo_store_t *base, uint64_t user, uint64_t *out)
 {
     const svc_pg_arg_t arg = PG_U64(user);
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(((store_pg_t *)base)->pg, PG_LIST_VERSION,
-                             "SELECT version FROM convo_list WHERE user_id = $1", &arg, 1,
-                             &rows);
+    svc_rc rc = store_pg_query((store_pg_t *)base, PG_LIST_VERSION,
+                               "SELECT version FROM convo_list WHERE user_id = $1", &arg,
+                               1, &rows);
 
     *out = rc == RC_OK && rows.n > 0 ? svc_pg_u64(&rows, 0, 0) : 0;
     svc_pg_free(&rows);
@@ -158,13 +218,13 @@ fetch_page(store_pg_t *self, uint64_t user, uint64_t after, svc_pg_rows_t *rows)
     const svc_pg_arg_t args[] = {PG_U64(user), PG_U64(LIST_PAGE), PG_U64(after)};
 
     if (after == 0)
-        return svc_pg_query(self->pg, PG_CONVERSATION_LIST,
-                            CONVERSATION
-                            " WHERE c.user_id = $1"
-                            " ORDER BY c.created_s DESC, c.seq DESC LIMIT $2",
-                            args, 2, rows);
-    return svc_pg_query(
-        self->pg, PG_CONVERSATION_LIST_AFTER,
+        return store_pg_query(self, PG_CONVERSATION_LIST,
+                              CONVERSATION
+                              " WHERE c.user_id = $1"
+                              " ORDER BY c.created_s DESC, c.seq DESC LIMIT $2",
+                              args, 2, rows);
+    return store_pg_query(
+        self, PG_CONVERSATION_LIST_AFTER,
         CONVERSATION
         " WHERE c.user_id = $1 AND (c.created_s, c.seq) < (coalesce("
         "(SELECT p.created_s FROM conversation p"
@@ -216,9 +276,7 @@ pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
         PG_BOOL(row->stop_alone),  PG_BYTES(question),
         PG_U64(version),
     };
-    svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(
-        self->pg, PG_QUESTION_ADD,
+    static const char sql[] =
         "WITH c AS (SELECT id, last_message FROM conversation WHERE id = $1 FOR UPDATE),"
         " a AS (INSERT INTO answer (conversation, message_id, stream, state, term, fence,"
         "   attempt, owner, asked_ms, question_bytes, body_hash, key, stop_alone)"
@@ -228,9 +286,20 @@ pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
         " u AS (UPDATE conversation SET last_message = a.message_id, version = $13,"
         "   answering = true FROM a"
         "  WHERE id = $1)"
-        " SELECT (SELECT count(*) FROM c), (SELECT message_id FROM a)",
-        args, SVC_COUNT(args), &rows);
+        " SELECT (SELECT count(*) FROM c), (SELECT message_id FROM a)";
+    svc_pg_rows_t rows;
+    uint64_t next = self->seen_last + 2;
+    svc_rc rc;
 
+    if (self->hasty && self->seen == row->conversation) {
+        self->seen = 0; /* the next one must look again */
+        rc = store_pg_take_for_granted(self, PG_QUESTION_ADD, sql, args, SVC_COUNT(args),
+                                       next);
+        if (rc == RC_OK)
+            *message_out = next;
+        return rc;
+    }
+    rc = store_pg_query(self, PG_QUESTION_ADD, sql, args, SVC_COUNT(args), &rows);
     if (rc == RC_OK && svc_pg_u64(&rows, 0, 0) == 0)
         rc = RC_NOT_FOUND;
     if (rc == RC_OK && svc_pg_u64(&rows, 0, 1) == 0)
@@ -249,10 +318,10 @@ pg_question_text(convo_store_t *base, uint64_t conversation, uint64_t message,
 {
     const svc_pg_arg_t args[] = {PG_U64(conversation), PG_U64(message)};
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(((store_pg_t *)base)->pg, PG_QUESTION_TEXT,
-                             "SELECT text FROM convo_question"
-                             " WHERE conversation = $1 AND message_id = $2",
-                             args, SVC_COUNT(args), &rows);
+    svc_rc rc = store_pg_query((store_pg_t *)base, PG_QUESTION_TEXT,
+                               "SELECT text FROM convo_question"
+                               " WHERE conversation = $1 AND message_id = $2",
+                               args, SVC_COUNT(args), &rows);
 
     if (rc == RC_OK && rows.n == 0)
         rc = RC_NOT_FOUND;

@@ -10,8 +10,8 @@ pg_lease_renew(convo_store_t *base, uint64_t instance, uint64_t ms, bool *lapsed
 {
     const svc_pg_arg_t args[] = {PG_U64(instance), PG_U64(ms)};
     svc_pg_rows_t rows;
-    svc_rc rc = svc_pg_query(
-        ((store_pg_t *)base)->pg, PG_LEASE_RENEW,
+    svc_rc rc = store_pg_query(
+        (store_pg_t *)base, PG_LEASE_RENEW,
         "WITH old AS (SELECT until FROM convo_lease WHERE instance = $1),"
         " forgotten AS (DELETE FROM convo_lease WHERE instance <> $1"
         "  AND until < clock_timestamp() - interval '1 hour')"
@@ -111,8 +111,8 @@ pg_answer_replace(convo_store_t *base, const answer_row_t *row, uint64_t version
 
     /* A stream or a key that another answer has is looked for first: as a broken constraint it would end the transaction. */
     if (rc == RC_OK)
-        rc = svc_pg_query(
-            self->pg, PG_ANSWER_REPLACE,
+        rc = store_pg_query(
+            self, PG_ANSWER_REPLACE,
             "WITH old AS (SELECT a.conversation, a.message_id, a.length, a.question_bytes FROM answer a"
             "   JOIN conversation c ON c.id = a.conversation AND c.last_message = a.message_id"
             "  WHERE a.conversation = $1 AND a.message_id = $2 AND a.state >= 2),"

@@ -305,11 +305,7 @@ svc_pg_send(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *ar
 {
     svc_rc rc = self->tx == TX_NONE ? RC_INTERNAL : ready(self);
 
-    if (rc == RC_OK)
-        rc = send_statement(self, slot, sql, args, n);
-    if (rc == RC_OK)
-        self->changes++;
-    return rc;
+    return rc == RC_OK ? send_statement(self, slot, sql, args, n) : rc;
 }
 
 svc_rc
@@ -318,8 +314,10 @@ svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *ar
 {
     svc_rc rc = svc_pg_send(self, slot, sql, args, n);
 
-    if (rc == RC_OK)
+    if (rc == RC_OK) {
         self->due[self->n_due - 1].kind = DUE_CONTROL;
+        self->changes++;
+    }
     return rc;
 }
 

@@ -129,7 +129,7 @@ svc_rc svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_ar
 svc_rc svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
                    size_t n_args) SVC_MUST_CHECK;
 
-/* Statements that changed rows (or may have, as their result is not read yet) or failed so far: equal at two moments means that nothing has happened between them. */
+/* Statements that changed rows, were posted (and may have) or failed so far: equal at two moments means that nothing has happened between them. */
 uint64_t svc_pg_changes(const svc_pg_t *self);
 
 /* --- values of a result; views die with the rows ----- */

@@ -215,6 +215,105 @@ somebody_who_stands_still_with_a_lock_is_thrown_out(void **state)
     convo_store_destroy(&other);
 }
 
+/* --- haste -------------------------------------------------------------------------------------- */
+
+/* Looks at a conversation and asks there, in a transaction that is open. */
+static svc_rc
+look_and_ask(convo_store_t *store, uint64_t conversation, unsigned stream,
+             uint64_t *message)
+{
+    char room[PROTO_STREAM_BYTES];
+    conversation_row_t row;
+    answer_row_t answer = {.stream = stream_of(room, stream),
+                           .conversation = conversation,
+                           .term = 1,
+                           .fence = 100 + stream,
+                           .attempt = 1,
+                           .body_hash = SVC_LIT("h")};
+    svc_rc rc = store->api->conversation_get(store, conversation, copy_conversation,
+                                             &row);
+
+    if (rc != RC_OK)
+        return rc;
+    free_conversation(&row);
+    return row.answering
+               ? RC_ANSWERING
+               : store->api->question_add(store, &answer, SVC_LIT("q"), 2, message);
+}
+
+static void
+what_is_taken_for_granted_is_there_when_it_is_settled(void **state)
+{
+    test_t *self = *state;
+    const convo_store_api_t *api = self->store->api;
+    uint64_t ids[120], message;
+    conversation_row_t row = {.user = USER, .model = SVC_LIT("echo")};
+    answer_row_t answer;
+
+    store_add_conversation(self->store, 1, "t");
+    store_turn(self->store, 1, 1, "q", "a");
+    for (unsigned i = 2; i <= 110; i++)
+        store_add_conversation(self->store, i, "t");
+    for (unsigned i = 0; i < SVC_COUNT(ids); i++)
+        ids[i] = 120 - i;
+    ids[5] = ids[6]; /* one comes twice, some are not there */
+    store_begin(self->store);
+    assert_int_equal(api->hasten(self->store, ids, SVC_COUNT(ids)), RC_OK);
+    for (unsigned i = 1; i <= 110; i++) {
+        assert_int_equal(look_and_ask(self->store, i, 1000 + i, &message), RC_OK);
+        assert_int_equal(message, i == 1 ? 4 : 2);
+        if (i % 10 == 0) /* whoever looks again sees it */
+            assert_int_equal(look_and_ask(self->store, i, 2000 + i, &message),
+                             RC_ANSWERING);
+    }
+    assert_int_equal(look_and_ask(self->store, 111, 5, &message), RC_NOT_FOUND);
+    row.id = 200;
+    assert_int_equal(api->conversation_add(self->store, &row), RC_OK);
+    assert_int_equal(look_and_ask(self->store, 200, 6, &message), RC_OK);
+    assert_int_equal(api->settle(self->store), RC_OK);
+    store_commit(self->store);
+    for (unsigned i = 1; i <= 110; i++) {
+        assert_int_equal(get_answer(self->store, 1000 + i, &answer), RC_OK);
+        assert_int_equal(answer.conversation, i);
+        assert_int_equal(answer.message, i == 1 ? 4 : 2);
+    }
+    assert_int_equal(get_answer(self->store, 6, &answer), RC_OK);
+    assert_int_equal(count_rows(self, "conversation"), 111);
+}
+
+static void
+what_was_not_granted_is_told_and_leaves_nothing(void **state)
+{
+    test_t *self = *state;
+    const convo_store_api_t *api = self->store->api;
+    conversation_row_t row = {.id = 1, .user = USER, .model = SVC_LIT("echo")};
+    uint64_t message;
+
+    store_add_conversation(self->store, 1, "t");
+    store_add_conversation(self->store, 2, "t");
+    store_turn(self->store, 1, 1, "q", "a");
+    store_begin(self->store);
+    assert_int_equal(api->hasten(self->store, NULL, 0), RC_OK);
+    assert_int_equal(look_and_ask(self->store, 2, 1, &message),
+                     RC_OK); /* the stream is taken */
+    assert_int_equal(look_and_ask(self->store, 1, 7, &message), RC_OK);
+    assert_int_equal(api->settle(self->store), RC_LATER);
+    api->rollback(self->store);
+    store_begin(self->store);
+    assert_int_equal(api->hasten(self->store, NULL, 0), RC_OK);
+    assert_int_equal(api->conversation_add(self->store, &row), RC_OK); /* the id is */
+    assert_int_equal(api->settle(self->store), RC_LATER);
+    api->rollback(self->store);
+    assert_int_equal(count_rows(self, "answer"), 1);
+    /* Without haste it is told at once, in the next transaction, too. */
+    store_begin(self->store);
+    assert_int_equal(look_and_ask(self->store, 2, 1, &message), RC_CONFLICT);
+    assert_int_equal(api->conversation_add(self->store, &row), RC_CONFLICT);
+    assert_int_equal(look_and_ask(self->store, 1, 7, &message), RC_OK);
+    store_commit(self->store);
+    assert_int_equal(count_rows(self, "answer"), 2);
+}
+
 /* --- leases ------------------------------------------------------------------------------------- */
 
 static bool
@@ -463,6 +562,8 @@ main(void)
         POSTGRESQL(a_conflict_leaves_the_transaction_usable),
         POSTGRESQL(a_conversation_deleted_while_a_step_is_under_way_leaves_nothing),
         POSTGRESQL(somebody_who_stands_still_with_a_lock_is_thrown_out),
+        POSTGRESQL(what_is_taken_for_granted_is_there_when_it_is_settled),
+        POSTGRESQL(what_was_not_granted_is_told_and_leaves_nothing),
         POSTGRESQL(a_lease_holds_until_its_time_is_over_or_it_is_given_back),
         POSTGRESQL(answers_of_who_has_a_lease_are_left_alone),
         POSTGRESQL(leases_long_over_are_forgotten),
