@@ -1,0 +1,76 @@
+/* replicas.test.mjs - one of two auth-svc is killed or frozen under requests: none of them fails.
+ *
+ * Every request asks auth-svc who it is from, and goes to either of them. */
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { prepare } from '../support/stack.mjs';
+import { story } from '../support/story.mjs';
+import { havePostgres, startPostgres } from '../support/postgres.mjs';
+import { until } from '../support/deadline.mjs';
+
+const ASKING = 8;
+const skip = havePostgres ? false : 'there is no PostgreSQL here';
+let postgres;
+let s;
+
+before(async () => {
+    if (skip)
+        return;
+    postgres = await startPostgres();
+    const storage = { driver: 'postgresql', postgresql: { url: postgres.url } };
+    s = await prepare({
+        replicas: { 'auth-svc': 2 },
+        config: { jwt: { secret: 'a secret that every auth-svc of a story shares' }, gateway: { verify_cache_s: 0 } },
+        own: { 'auth-svc': { storage }, 'auth-svc-2': { storage } },
+    });
+    await s.startAll();
+});
+after(async () => {
+    try {
+        await s?.stopAll();
+    } finally {
+        await postgres?.remove();
+    }
+});
+
+/** Asks for lists, several at a time, while something is done to a replica; every one must be answered well. */
+async function asking(user, during) {
+    const statuses = new Map();
+    let going = true;
+    const ask = async () => {
+        while (going) {
+            const { status } = await user.call('GET', '/api/conversations/list');
+            statuses.set(status, (statuses.get(status) ?? 0) + 1);
+        }
+    };
+    const askers = Array.from({ length: ASKING }, ask);
+    const count = () => [...statuses.values()].reduce((a, n) => a + n, 0);
+    await until(10_000, () => count() > 50, 'requests are answered');
+    await during(count);
+    going = false;
+    await Promise.all(askers);
+    assert.deepEqual([...statuses.keys()], [200]);
+}
+
+story('a replica that is killed under requests costs none of them', async () => {
+    const user = await s.user();
+    await asking(user, async (count) => {
+        await s.kill('auth-svc-2');
+        const before = count();
+        await until(20_000, () => count() > before + 200, 'the other one goes on');
+    });
+    const told = s.logs('gateway').length;
+    s.start('auth-svc-2');
+    await until(20_000, () => s.logs('gateway').slice(told).includes('is up'), 'it is back');
+}, { skip });
+
+story('a replica that is frozen under requests costs none of them', async () => {
+    const user = await s.user();
+    await asking(user, async (count) => {
+        s.freeze('auth-svc');
+        await until(20_000, () => s.logs('gateway').includes('no sign of life'), 'it is down');
+        const before = count();
+        await until(20_000, () => count() > before + 200, 'the other one goes on');
+        s.thaw('auth-svc');
+    });
+}, { skip });
