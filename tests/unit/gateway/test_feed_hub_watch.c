@@ -259,6 +259,26 @@ a_key_may_join_an_answer_that_is_being_read_here(void **state)
 }
 
 static void
+a_key_may_join_an_answer_that_has_ended_and_is_still_being_read_here(void **state)
+{
+    world_t *world = *state;
+    live_subject_t who = foreign_answer(world, ANSWER_COMPLETE, 300);
+    live_question_t again = {{"Why?", 4}, {"a key", 5}, false, false};
+    reader_t second;
+
+    init_reader(&second, world);
+    watch(world, &who, 0, &world->viewer); /* and reads slowly */
+    assert_runs_until(world, is_settled);
+    world->fakes.joins = true;
+    assert_int_equal(feed_hub_ask(world->hub, &who, &again, &second.viewer), RC_OK);
+    unsigned changes = second.changes;
+    fixture_run_until(&world->fakes.bus, has_one_feed, world);
+    assert_ptr_equal(second.viewer.live, world->viewer.live);
+    assert_true(second.changes > changes); /* nothing else will ever tell it */
+    feed_hub_leave(world->hub, &second.viewer);
+}
+
+static void
 a_retry_is_another_operation(void **state)
 {
     world_t *world = *state;
@@ -360,6 +380,8 @@ main(void)
         WORLD_TEST(whoever_comes_after_a_failure_gets_a_feed_of_his_own),
         WORLD_TEST(a_key_may_join_the_answer_that_it_has_begun),
         WORLD_TEST(a_key_may_join_an_answer_that_is_being_read_here),
+        WORLD_TEST(
+            a_key_may_join_an_answer_that_has_ended_and_is_still_being_read_here),
         WORLD_TEST(a_retry_is_another_operation),
         WORLD_TEST(a_feed_stays_until_what_was_shown_is_stored),
         WORLD_TEST(what_was_shown_is_handed_in_although_nobody_reads_any_more),
