@@ -187,6 +187,15 @@ come_up(svc_peer_t *self, const hello_t *hello)
     tell(self, SVC_PEER_UP, self->instance);
 }
 
+/* Its answers are signs of life of somebody else: what was there before would never be silent for
+ * long enough. The complaint closes the socket, and comes last: `service` lies in its message. */
+static void
+refuse_service(svc_peer_t *self, svc_str service)
+{
+    tell_lost(self, "another service answers there");
+    complain(self, "another service answers there: ", service);
+}
+
 static void
 on_hello_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
 {
@@ -198,7 +207,7 @@ on_hello_reply(svc_peer_t *self, const proto_envelope_t *envelope, svc_str body)
         hello.instance == 0)
         complain(self, "hello was not answered as it should be", (svc_str){0});
     else if (!svc_str_eq(hello.service, svc_str_c(self->service)))
-        complain(self, "another service answers there: ", hello.service);
+        refuse_service(self, hello.service);
     else
         come_up(self, &hello);
 }

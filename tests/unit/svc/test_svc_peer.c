@@ -118,6 +118,28 @@ another_service_at_the_address_is_refused(void **state)
 }
 
 static void
+another_service_that_takes_the_address_over_is_the_loss_of_the_instance(void **state)
+{
+    (void)state;
+    bench_t bench;
+    open_bench(&bench);
+    start_fake(&bench, FAKE_GOOD, 5, "auth-svc");
+    open_peer(&bench);
+    await_events(&bench, "U");
+    bench.fake_service = "convo-svc"; /* the address never refuses in between */
+    bench.fake_instance = 6;
+    await_events(&bench, "UDL");
+    assert_int_equal(bench.instances[2], 5);
+    bench.wanted = bench.fake_hellos + 3;
+    fixture_run_until(&bench.fixture, has_hellos, &bench);
+    assert_string_equal(bench.events, "UDL"); /* told once */
+    bench.fake_service = "auth-svc";
+    await_events(&bench, "UDLU");
+    assert_int_equal(bench.instances[3], 6);
+    close_bench(&bench);
+}
+
+static void
 silence_is_down_then_lost_and_a_sign_of_life_is_up_again(void **state)
 {
     (void)state;
@@ -273,6 +295,8 @@ main(void)
             the_death_of_a_server_fails_its_calls_and_its_successor_is_another_instance),
         cmocka_unit_test(another_instance_at_the_same_address_is_the_loss_of_the_old_one),
         cmocka_unit_test(another_service_at_the_address_is_refused),
+        cmocka_unit_test(
+            another_service_that_takes_the_address_over_is_the_loss_of_the_instance),
         cmocka_unit_test(silence_is_down_then_lost_and_a_sign_of_life_is_up_again),
         cmocka_unit_test(services_go_by_1_3_and_12_seconds),
         cmocka_unit_test(pings_tell_of_draining),
