@@ -3,7 +3,7 @@
  * The publishers are XPUB sockets of the test, so that it can see what has been subscribed. */
 #include "gateway/token_sub.h"
 #include "svc/svc_msg.h"
-#include "tests/unit/svc/bus_fixture.h"
+#include "tests/unit/svc/resolver_fixture.h"
 
 #define PUBS 2
 
@@ -187,6 +187,46 @@ what_is_no_endpoint_is_refused(void **state)
     free(error);
 }
 
+/* --- names -------------------------------------------------------------------------------- */
+
+static void
+replicas_behind_a_name_come_and_are_heard_for_a_while_when_they_go(void **state)
+{
+    world_t *world = *state;
+    names_t names;
+    char list[64], second[64], *error = NULL;
+    uint8_t id[PROTO_STREAM_BYTES];
+    const int port = atoi(strrchr(strtok(world->endpoints, ","), ':') + 1);
+
+    token_sub_destroy(&world->sub);
+    world->wanted = 0; /* its subscriptions are gone */
+    fixture_run_until(&world->bus, are_subscribed, world);
+    zmq_close(world->pubs[1]);
+    world->pubs[1] = svc_msg_socket(world->bus.ctx.zmq, ZMQ_XPUB, 1000);
+    snprintf(second, sizeof second, "tcp://127.0.0.2:%d",
+             port); /* one port, as replicas have */
+    assert_int_equal(zmq_bind(world->pubs[1], second), 0);
+    names_open(&names);
+    names_set(&names, "127.0.0.1", NULL, NULL);
+    world->bus.ctx.resolver = names.resolver;
+    snprintf(list, sizeof list, "tcp://name:%d", port);
+    world->sub = token_sub_new(&world->bus.ctx, list, on_token, world, &error);
+    assert_non_null(world->sub);
+    names_set(&names, "127.0.0.1", "127.0.0.2", NULL);
+    await_subscriptions(world, TOKEN_SUB_SPARE_IDS);
+    names_set(&names, "127.0.0.2", NULL, NULL);
+    const unsigned lookups = names_lookups(&names);
+    while (names_lookups(&names) < lookups + 3)
+        fixture_run_for(&world->bus, 5);
+    token_sub_take_id(world->sub, id);
+    for (size_t i = 0; i < PUBS; i++)
+        publish(world, i, id, id, 10 + i);
+    world->wanted = PUBS;
+    fixture_run_until(&world->bus, have_come, world);
+    token_sub_destroy(&world->sub);
+    names_close(&names);
+}
+
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
 
 int
@@ -197,6 +237,7 @@ main(void)
         WORLD_TEST(a_stream_is_read_between_add_and_drop),
         WORLD_TEST(frames_that_are_none_are_counted_and_skipped),
         WORLD_TEST(what_is_no_endpoint_is_refused),
+        WORLD_TEST(replicas_behind_a_name_come_and_are_heard_for_a_while_when_they_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
