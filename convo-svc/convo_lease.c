@@ -15,6 +15,7 @@
 #define MISSING_MAX \
     256 /* answers that are taken up by one look; the next one takes more */
 #define ROWS_MAX (ANSWERS_MAX * 2) /* told by one look; more are told by the next ones */
+#define TAKE_ROUNDS 16 /* of one look: others take their share meanwhile */
 
 enum { LEASE_LOOK, LEASE_DROP };
 
@@ -137,43 +138,71 @@ renew(lease_worker_t *self)
     return rc;
 }
 
+/* Takes over a statement's worth. What was taken in earlier rounds stays told, whatever becomes of this one. */
 static svc_rc
-take_over(lease_worker_t *self, size_t max)
+take_some(lease_worker_t *self, size_t max)
 {
     const convo_store_api_t *api = self->store->api;
-    svc_rc rc;
+    const size_t told = self->out.n, before = self->look.n_taken;
+    svc_rc rc = api->begin(self->store, true);
 
-    if (max == 0 || svc_mono_ms() - self->held_ms < self->times->lease)
-        return RC_OK;
-    rc = api->begin(self->store, true);
     if (rc == RC_OK) {
         rc = api->answer_take_over(self->store, self->workers->instance, max, take_taken,
                                    self);
-        if (self->look.n_taken > 0)
+        if (self->look.n_taken > before)
             svc_fault_at(self->workers->fault, FAULT_TAKEOVER_BEFORE_COMMIT);
         rc = end(self, rc);
-        if (self->look.n_taken > 0)
+        if (self->look.n_taken > before)
             svc_fault_at(self->workers->fault, FAULT_TAKEOVER_AFTER_COMMIT);
     }
     if (rc != RC_OK) { /* the next look takes what this one could not */
-        self->look.n_taken = 0;
-        svc_buf_clear(&self->out);
-        rc = svc_buf_add(&self->out, &self->look, sizeof(self->look));
+        self->look.n_taken = before;
+        self->out.n = told;
     }
     return rc;
 }
 
+/* Whoever watches waits for a new owner: thousands of answers must not come one statement's worth a look. */
+static svc_rc
+take_over(lease_worker_t *self, size_t max)
+{
+    const uint64_t began = svc_mono_ms();
+    svc_rc rc = RC_OK;
+    size_t n = CONVO_LEASE_TAKE_MAX;
+
+    if (began - self->held_ms < self->times->lease)
+        return RC_OK;
+    /* Not for longer than the lease lasts that was renewed before. */
+    for (int i = 0; i < TAKE_ROUNDS && n == CONVO_LEASE_TAKE_MAX && max > 0 &&
+                    svc_mono_ms() - began < self->times->lease / 2;
+         i++) {
+        const size_t before = self->look.n_taken;
+
+        rc = take_some(self, max < CONVO_LEASE_TAKE_MAX ? max : CONVO_LEASE_TAKE_MAX);
+        n = self->look.n_taken - before;
+        max -= n;
+    }
+    return self->look.n_taken > 0 ? RC_OK : rc;
+}
+
+/* What was taken over is told even if the rest cannot be read: nobody else takes it any more. */
 static svc_rc
 read_ours(lease_worker_t *self)
 {
     const convo_store_api_t *api = self->store->api;
+    const size_t told = self->out.n;
     svc_rc rc = api->begin(self->store, false);
 
-    if (rc != RC_OK)
-        return rc;
-    rc = api->answer_owned(self->store, self->workers->instance, take_ours, self);
-    api->rollback(self->store); /* it only read */
-    return rc == RC_LATER ? RC_OK : rc;
+    if (rc == RC_OK) {
+        rc = api->answer_owned(self->store, self->workers->instance, take_ours, self);
+        api->rollback(self->store); /* it only read */
+    }
+    if (rc == RC_OK || rc == RC_LATER || self->look.n_taken == 0)
+        return rc == RC_LATER ? RC_OK : rc;
+    self->out.n = told;
+    self->look.n_ours = 0;
+    self->look.is_whole = false;
+    return RC_OK;
 }
 
 static svc_rc
@@ -248,7 +277,8 @@ open_worker(void *arg, char **error)
     self->workers = lease->workers; /* neither ever changes */
     self->times = lease->times;
     svc_buf_init(&self->out,
-                 sizeof(look_t) + (ROWS_MAX + CONVO_LEASE_TAKE_MAX) * sizeof(found_t));
+                 sizeof(look_t) +
+                     (ROWS_MAX + TAKE_ROUNDS * CONVO_LEASE_TAKE_MAX) * sizeof(found_t));
     place.away = NULL; /* that is the writer's to tell */
     self->store = convo_store_open(&place, STORE_WRITE, self->workers->log, error);
     if (self->store != NULL && renew(self) == RC_OK)
@@ -349,8 +379,6 @@ on_timer(void *arg, short events)
                  .renew = !self->is_dropped};
 
     (void)events;
-    if (ask.take_max > CONVO_LEASE_TAKE_MAX)
-        ask.take_max = CONVO_LEASE_TAKE_MAX;
     if (self->look != 0)
         return; /* the last one is still under way */
     self->look = answers_begin_look(self->answers);

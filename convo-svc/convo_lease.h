@@ -12,7 +12,7 @@
 
 #include "answers.h"
 
-#define CONVO_LEASE_TAKE_MAX 256 /* answers taken over by one look */
+#define CONVO_LEASE_TAKE_MAX 256 /* answers taken over by one statement */
 
 typedef struct convo_lease convo_lease_t;
 

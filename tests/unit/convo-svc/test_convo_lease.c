@@ -142,6 +142,26 @@ what_another_has_left_is_taken_over_with_the_next_term(void **state)
     assert_int_equal(self->test->service.llm.fence, 101);
 }
 
+static bool
+some_live(void *arg)
+{
+    return answers_count(((test_t *)arg)->answers) > 0;
+}
+
+static void
+thousands_of_answers_are_not_taken_one_statement_a_look(void **state)
+{
+    enum { N = 3 * CONVO_LEASE_TAKE_MAX + 7 };
+    with_lease_t *self = *state;
+
+    for (unsigned i = 1; i <= N; i++)
+        add_row(self, i);
+    start_lease(self, 78, &(const convo_lease_times_t){1000, 20, 10});
+    run_until(self->test, some_live); /* one look brings all of them */
+    assert_int_equal(answers_count(self->test->answers), N);
+    assert_int_equal(counted(self, SVC_M_TAKEOVERS), N);
+}
+
 static void
 a_stop_that_somebody_else_has_committed_is_heard(void **state)
 {
@@ -261,6 +281,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup_lease, teardown_lease)
     const struct CMUnitTest tests[] = {
         TEST(what_another_has_left_is_taken_over_with_the_next_term),
+        TEST(thousands_of_answers_are_not_taken_one_statement_a_look),
         TEST(a_stop_that_somebody_else_has_committed_is_heard),
         TEST(an_answer_that_was_deleted_elsewhere_before_its_first_token_is_stopped),
         TEST(an_answer_that_was_taken_from_us_is_given_up),
