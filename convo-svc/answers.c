@@ -246,12 +246,53 @@ on_cancel(void *arg, uint64_t call_id)
     answer_unwatch(live->answer, call_id);
 }
 
+typedef struct {
+    answers_t *table;
+    const svc_call_t *by;
+    uint64_t own, any; /* oldest watch of the same caller, and of all; 0: none */
+} oldest_t;
+
+static void
+look_for_oldest(void *arg, uint64_t call_id)
+{
+    oldest_t *self = arg;
+    const svc_call_t *call = svc_server_call(self->table->server, call_id);
+
+    if (call != NULL && svc_call_is_same_caller(call, self->by) &&
+        (self->own == 0 || call_id < self->own))
+        self->own = call_id;
+    if (self->any == 0 || call_id < self->any)
+        self->any = call_id;
+}
+
+/* A caller does not say that it has forgotten a watch, so those of many short readers stay until their time is over. The oldest one makes
+ * room, the caller's own if there is one; should it be wanted after all, who hears the refusal asks anew. */
+static void
+make_room(answers_t *self, answer_t *answer, const svc_call_t *by)
+{
+    oldest_t found = {self, by, 0, 0};
+    svc_call_t *oldest;
+
+    answer_each_watcher(answer, look_for_oldest, &found);
+    if (found.own == 0)
+        found.own = found.any;
+    answer_unwatch(answer, found.own);
+    oldest = svc_server_call(self->server, found.own);
+    if (oldest != NULL)
+        svc_call_finish(oldest, RC_UNAVAILABLE, NULL);
+}
+
 svc_rc
 answers_watch(answers_t *self, answer_t *answer, svc_call_t *call)
 {
     live_t *live = find_stream(self, answer_stream(answer));
+    svc_rc rc;
 
     svc_call_on_cancel(call, on_cancel, live);
+    rc = answer_watch(answer, svc_call_id(call));
+    if (rc != RC_BUSY)
+        return rc;
+    make_room(self, answer, call);
     return answer_watch(answer, svc_call_id(call));
 }
 
@@ -259,8 +300,13 @@ svc_rc
 answers_watch_end(answers_t *self, answer_t *answer, svc_call_t *call)
 {
     live_t *live = find_stream(self, answer_stream(answer));
+    svc_rc rc;
 
     svc_call_on_cancel(call, on_cancel, live);
+    rc = answer_watch_end(answer, svc_call_id(call));
+    if (rc != RC_BUSY)
+        return rc;
+    make_room(self, answer, call);
     return answer_watch_end(answer, svc_call_id(call));
 }
 

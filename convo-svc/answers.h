@@ -51,7 +51,8 @@ answer_t *answers_by_conversation(answers_t *self, uint64_t conversation);
 size_t answers_count(const answers_t *self);
 size_t answers_busy(const answers_t *self);
 
-/* Makes a kept call a watcher of the answer (answer_watch, answer_watch_end). */
+/* Makes a kept call a watcher of the answer (answer_watch, answer_watch_end). When there are too many, the oldest watch is
+ * refused instead: RC_UNAVAILABLE. */
 svc_rc answers_watch(answers_t *self, answer_t *answer, svc_call_t *call) SVC_MUST_CHECK;
 svc_rc answers_watch_end(answers_t *self, answer_t *answer,
                          svc_call_t *call) SVC_MUST_CHECK;

@@ -61,6 +61,27 @@ what_a_newer_row_proves_to_be_over_is_given_up(void **state)
 }
 
 static void
+a_caller_that_has_filled_all_places_gives_up_its_oldest(void **state)
+{
+    test_t *self = *state;
+    answer_t *answer = add_answer(self, 1, ANSWER_WAITING, 0, true);
+
+    watch(self, 1, &self->a);
+    watch(self, 1, &self->b);
+    for (uint64_t i = 0; i < ANSWER_WATCHERS_MAX - 2; i++) /* calls of nobody */
+        assert_int_equal(answer_watch(answer, UINT64_MAX / 2 + i), RC_OK);
+    assert_int_equal(answer_watch(answer, UINT64_MAX), RC_BUSY);
+    watch(self, 1, &self->c);
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->rc, RC_UNAVAILABLE);
+    assert_int_equal(self->b.n, 1);
+    send_watch_end(self, 1, &self->a); /* a stop finds a place, too */
+    assert_int_equal(service_wait(&self->service, &self->b, 2)->rc, RC_UNAVAILABLE);
+    answers_delete(self->answers, answer);
+    assert_int_equal(service_wait(&self->service, &self->a, 1)->kind, PROTO_FINAL);
+    assert_int_equal(service_wait(&self->service, &self->c, 2)->kind, PROTO_FINAL);
+}
+
+static void
 many_are_found_and_those_that_stay_when_others_go(void **state)
 {
     test_t *self = *state;
@@ -296,6 +317,7 @@ main(void)
         TEST(an_answer_is_found_by_stream_and_by_conversation_and_by_nothing_else),
         TEST(who_is_there_already_is_given_instead_of_a_second_one),
         TEST(what_a_newer_row_proves_to_be_over_is_given_up),
+        TEST(a_caller_that_has_filled_all_places_gives_up_its_oldest),
         TEST(many_are_found_and_those_that_stay_when_others_go),
         TEST(an_empty_table_is_taken_apart_and_null_is_harmless),
         TEST(what_was_asked_here_is_generated_and_what_was_found_is_attached_to),
