@@ -268,13 +268,11 @@ static bool
 try_connect(svc_pg_t *self, char **error)
 {
     char *why = NULL;
-    bool ok;
+    bool ok, was_away = self->away != NULL && atomic_exchange(self->away, true);
 
-    if (self->away != NULL)
-        atomic_store(self->away, true);
     ok = connect_once(self);
-    if (self->away != NULL)
-        atomic_store(self->away, false);
+    if (self->away != NULL) /* a commit that is waited for says so until it is decided */
+        atomic_store(self->away, was_away);
     if (ok) {
         if (self->was_up)
             svc_log_info(self->log, "database: connected again");
