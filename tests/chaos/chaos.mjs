@@ -1,7 +1,6 @@
 /* chaos.mjs - the whole system under several hundred clients while a seeded script breaks everything in it.
  *
  *     SEED=7 DURATION=600 CLIENTS=300 GAP=2500 node tests/chaos/chaos.mjs        (make chaos, make chaos-short)
- * STRICT=1 also counts what was shown to viewers that left by themselves right before their llm-svc was lost.
  *
  * Two gateways, two auth-svc, three convo-svc, three llm-svc on PostgreSQL and Redis. Prints what was done and what
  * came of it; exit code 1, and all logs kept, when a byte was lost or doubled, an acknowledged write is gone, a client hung, or a
@@ -102,7 +101,6 @@ function factsOf(run, provider) {
         recordsOf: (question) => provider.recordsOf(question),
         isFaulted: (name, from, until) => run.isFaulted(name, from, until),
         endedAt: run.now(),
-        isStrict: process.env.STRICT === '1',
     };
 }
 

@@ -3,7 +3,8 @@
  * Pure: takes what the run has collected (facts) and gives totals and offences, so that the self-test can tamper with a
  * copy and ask again. The rules:
  *   complete     stored = a text that the provider sent to its end = every viewer's pieces = full_response
- *   stopped      stored = the beginning of a text that the provider was sending, and what every viewer got
+ *   stopped      stored = the beginning of a text that the provider was sending, and what every viewer got (if its llm-svc
+ *                was lost before the stop was done: as for interrupted)
  *   interrupted  stored = the beginning of such a text, with everything that a viewer of a gateway was shown to which
  *                nothing was done; others may have seen more of the same text, never of another
  *   superseded   (a retry came) the same among its viewers, against the provider alone
@@ -106,7 +107,9 @@ function judgeViewer(facts, verdict, viewer, stored, records) {
             verdict.offend('wrong', 1, `${what}: pieces that the provider never sent so`, viewer);
         return;
     }
-    if (stored.state !== 'interrupted') {
+    /* A stop was wanted when the llm-svc was lost, and this viewer's gateway is gone as well: as of an interrupted one. */
+    const isCutShort = stored.state === 'stopped' && result?.kind === 'error' && result.code === 'interrupted' && result.stored === bytesOf(stored.content);
+    if (stored.state !== 'interrupted' && !isCutShort) {
         compare(verdict, viewer, text, stored.content, what, { mayBeShort: !isWhole });
         if (isWhole && (result.finish === 'stopped') !== (stored.state === 'stopped'))
             verdict.offend('wrong', 1, `${what}: done with ${result.finish}, stored as ${stored.state}`, viewer);
@@ -124,14 +127,12 @@ function judgeViewer(facts, verdict, viewer, stored, records) {
         verdict.offend('lost', shown - bytesOf(stored.content), `${what}: interrupted at ${bytesOf(stored.content)}, but a gateway that nothing happened to showed ${shown}`, viewer);
 }
 
-/* The last offset that came through a gateway to which nothing was done between then and the answer's end. What was
- * shown to somebody who then left by himself counts when the run is strict. */
+/* The last offset that came through a gateway to which nothing was done between then and the answer's end. Also of those who
+ * have left by themselves meanwhile. */
 function shownBySurvivors(facts, viewer, endedAt) {
     let shown = 0;
     viewer.ends.forEach((end, i) => {
         const segment = viewer.origins[i];
-        if (segment.isLeft && !facts.isStrict)
-            return;
         if (!facts.isFaulted(segment.gateway, segment.at - 1000, endedAt + 1000))
             shown = Math.max(shown, end);
     });

@@ -61,8 +61,6 @@ export class Viewer {
     /** Goes away in mid-answer; follow() brings it back. */
     leave() {
         this.isLeft = true;
-        if (this.segments.length > 0)
-            this.segments.at(-1).isLeft = true;
         this.res?.destroy();
     }
 
@@ -211,7 +209,8 @@ export class Viewer {
             break;
         case 410:
             this.result = { kind: 'superseded', at: this.run.now() };
-            if (this.turn.retries === 0 && this.turn === this.turn.conversation.turns.at(-1) && !this.turn.conversation.isMixed)
+            if (this.turn.retries === 0 && this.turn === this.turn.conversation.turns.at(-1) &&
+                !this.turn.conversation.isMixed && !this.turn.conversation.interjecting)
                 this.run.wrong(this, `410 after ${this.lastId}, which nothing has superseded`);
             break;
         case 404:
