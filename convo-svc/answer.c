@@ -322,6 +322,11 @@ hand_over(answer_t *self, const answer_row_t *row)
     size_t n = self->n_watchers;
 
     answer_hang_up(self);
+    /* Another text is the answer by now, or it has ended without ours: nobody else ends what writes it. */
+    if (self->llm != 0 &&
+        (row->fence != self->fence ||
+         (row->term != self->term && answer_state_is_terminal(row->state))))
+        answer_post_stop(self);
     /* Ended by ourselves, and we were not told: nobody else frees its llm-svc. */
     if (self->llm != 0 && row->term == self->term && row->fence == self->fence &&
         answer_state_is_terminal(row->state)) {

@@ -219,6 +219,9 @@ answers_begin(answers_t *self, answer_t *answer, svc_str trace, svc_str prompt)
 {
     live_t *live = find_stream(self, answer_stream(answer));
 
+    if (live->has_begun)
+        return;
+    live->has_begun = true;
     live->has_trace = trace.n == sizeof(live->trace);
     if (live->has_trace)
         memcpy(live->trace, trace.p, trace.n);

@@ -38,7 +38,7 @@ void answers_destroy(answers_t **self_p);
  * term is not older. What else is there of its conversation is over, and given up. */
 answer_t *answers_add(answers_t *self, const answer_row_t *row, bool is_known);
 
-/* Begins what was added: once the process runs. `trace`: of the question, may be empty. `prompt`: its encoded generate_req_t
+/* Begins what was added, once the process runs; what has begun goes on as it is. `trace`: of the question, may be empty. `prompt`: its encoded generate_req_t
  * (borrowed), empty: a reader builds it. */
 void answers_begin(answers_t *self, answer_t *answer, svc_str trace, svc_str prompt);
 void answers_begin_all(answers_t *self);

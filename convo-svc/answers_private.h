@@ -24,7 +24,8 @@ typedef struct live {
     answer_t *answer;                 /* owned */
     uint64_t call;                    /* open generate or attach; 0: none */
     uint64_t prompt_fence;            /* of the prompt that is being built */
-    svc_str ready; /* the prompt came with the question; set only inside answers_begin */
+    svc_str ready;  /* the prompt came with the question; set only inside answers_begin */
+    bool has_begun; /* its first call or search is made once */
     char trace[PROTO_TRACE_BYTES]; /* of the question, for the calls to llm-svc */
     uint64_t born;                 /* looks that had begun when it was added */
     uint64_t seen; /* number of the last look that has seen it among ours */

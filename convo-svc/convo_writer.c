@@ -12,15 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RESULT_MAX_BYTES \
-    (8192 + CONVO_READY_PROMPT_MAX_BYTES) /* of one job: an answer's row and its prompt */
-#define HASH_BYTES 32
+#define RESULT_MAX_BYTES (8192 + CONVO_READY_PROMPT_MAX_BYTES) /* a row and its prompt */
+#define HASH_BYTES       32
 #define READY_MESSAGES_MAX \
-    16 /* before a question whose prompt is made here: some pages are read for each */
+    16                  /* before a question whose prompt is made here: pages read */
 #define TAKE_MAX    256 /* answers taken over by one statement */
 #define BATCH_TRIES 5   /* of a transaction that others are in the way of */
-#define ID_TRIES \
-    8 /* of a random conversation id; one is enough but for a broken generator */
+#define ID_TRIES    8   /* of a random conversation id; one is enough, if it is random */
 
 _Static_assert(CONVO_WRITER_BATCH <= CONVO_STEPS_MAX, "a store takes a whole batch's");
 
@@ -29,9 +27,8 @@ typedef struct {
     convo_store_t *store;           /* owned, writes */
     proto_arena_t *arena;           /* owned */
     svc_buf_t prompt;               /* of the question at hand: may hold an api key */
-    svc_buf_t
-        result[CONVO_WRITER_BATCH]; /* of the jobs of this batch, kept until the commit */
-    svc_rc rc[CONVO_WRITER_BATCH];  /* likewise */
+    svc_buf_t result[CONVO_WRITER_BATCH]; /* of this batch, kept until the commit */
+    svc_rc rc[CONVO_WRITER_BATCH];        /* likewise */
 } writer_t;
 
 /* A version that no earlier state of this conversation had, not even one in a database that was restored from a backup while the
@@ -212,6 +209,7 @@ typedef struct {
     uint64_t user, conversation; /* whose, where */
     svc_str stream, key; /* either of them joins what it has begun; key may be empty */
     svc_str hash;        /* of what is asked */
+    bool is_retry;       /* it has no words that a stream could stand for */
     bool stop_alone;     /* as asked */
     svc_buf_t *out;      /* the answer's row */
 } wanted_t;
@@ -222,7 +220,7 @@ join_stream(void *arg, const answer_row_t *row)
     const wanted_t *wanted = arg;
 
     if (row->user != wanted->user || row->conversation != wanted->conversation ||
-        !svc_str_eq(row->body_hash, wanted->hash))
+        (!wanted->is_retry && !svc_str_eq(row->body_hash, wanted->hash)))
         return RC_CONFLICT;
     return encode_answer(wanted->out, row);
 }
@@ -365,12 +363,27 @@ on_ask(writer_t *self, const void *arg, svc_buf_t *out)
     return joined == RC_NOT_FOUND ? rc : joined;
 }
 
-static svc_rc
-copy_sizes(void *arg, const answer_row_t *row)
-{
-    answer_row_t *old = arg;
+/* What of an answer its successor needs; without a key it has no use for the hash. */
+typedef struct {
+    uint64_t length, question_bytes;
+    char room[PROTO_KEY_MAX_BYTES + HASH_BYTES]; /* of the next, and behind it the hash */
+    svc_str key;
+} replaced_t;
 
-    *old = (answer_row_t){.length = row->length, .question_bytes = row->question_bytes};
+static svc_rc
+copy_replaced(void *arg, const answer_row_t *row)
+{
+    replaced_t *old = arg;
+
+    old->length = row->length;
+    old->question_bytes = row->question_bytes;
+    old->key = (svc_str){old->room, row->key.n};
+    if (row->key.n == 0)
+        return RC_OK;
+    if (row->key.n > PROTO_KEY_MAX_BYTES || row->body_hash.n != HASH_BYTES)
+        return RC_INTERNAL;
+    memcpy(old->room, row->key.p, row->key.n);
+    memcpy(old->room + row->key.n, row->body_hash.p, HASH_BYTES);
     return RC_OK;
 }
 
@@ -380,15 +393,16 @@ replace_answer(writer_t *self, const wanted_t *wanted, const owned_t *own)
 {
     convo_store_t *store = self->store;
     owned_t before = *own; /* the turns without the old answer's */
-    answer_row_t old, row;
+    replaced_t old;
+    answer_row_t row;
     svc_rc rc;
 
     if (own->last_message == 0)
         return RC_NO_ANSWER;
     if (own->answering)
         return RC_ANSWERING;
-    rc = store->api->answer_at(store, wanted->conversation, own->last_message, copy_sizes,
-                               &old);
+    rc = store->api->answer_at(store, wanted->conversation, own->last_message,
+                               copy_replaced, &old);
     if (rc != RC_OK)
         return rc;
     if (old.length > 0) {
@@ -398,6 +412,10 @@ replace_answer(writer_t *self, const wanted_t *wanted, const owned_t *own)
     if (!fits_prompt(self, &before, old.question_bytes))
         return RC_TOO_BIG;
     row = fresh_row(self, wanted, old.question_bytes);
+    if (wanted->key.n == 0 && old.key.n > 0) { /* it is still the same question */
+        row.key = old.key;
+        row.body_hash = (svc_str){old.room + old.key.n, HASH_BYTES};
+    }
     row.message = own->last_message;
     row.fresh = true;
     rc = store->api->answer_replace(store, &row, next_version(own->version));
@@ -414,6 +432,7 @@ on_retry(writer_t *self, const void *arg, svc_buf_t *out)
                        .stream = req->stream,
                        .key = req->key,
                        .hash = {what, sizeof(what)},
+                       .is_retry = true,
                        .stop_alone = req->stop_alone,
                        .out = out};
     owned_t own;

@@ -96,8 +96,8 @@ played_row(const played_pool_t *self, const watch_req_t *req, svc_buf_t *out)
                         .state = self->look_state,
                         .term = self->look_term,
                         .owner = 600 + self->look_term,
-                        .fence = 100,
-                        .attempt = 1};
+                        .fence = 100 + (unsigned char)req->stream.p[0],
+                        .attempt = 1}; /* the fence as add_answer() has it */
 
     SVC_ASSERT(proto_encode(&answer_row_schema, &row, out) == RC_OK);
 }

@@ -140,6 +140,37 @@ an_end_that_was_stored_without_our_knowing_is_told_and_frees_llm_svc(void **stat
 }
 
 static void
+a_generation_whose_text_nobody_wants_any_more_is_stopped(void **state)
+{
+    play_t *self = *state;
+    answer_row_t row = play_row(ANSWER_STREAMING, "Hello");
+
+    open_streaming(self);
+    play_piece(self, 5, "!");
+    play_commit(self, RC_STALE);
+    row.term = 2;
+    row.fence++;
+    play_tell_row(self, RC_OK, &row);
+    assert_true(answer_is_over(self->answer));
+    assert_int_equal(self->stops, 1);
+}
+
+static void
+a_generation_that_another_owner_goes_on_with_is_not_stopped(void **state)
+{
+    play_t *self = *state;
+    answer_row_t row = play_row(ANSWER_STREAMING, "Hello");
+
+    open_streaming(self);
+    play_piece(self, 5, "!");
+    play_commit(self, RC_STALE);
+    row.term = 2;
+    play_tell_row(self, RC_OK, &row);
+    assert_true(answer_is_over(self->answer));
+    assert_int_equal(self->stops, 0);
+}
+
+static void
 giving_up_tells_watchers_to_ask_again(void **state)
 {
     play_t *self = *state;
@@ -275,6 +306,8 @@ main(void)
         TEST(a_stale_step_whose_row_cannot_be_read_is_looked_at_until_it_can),
         TEST(a_row_that_is_still_ours_is_gone_on_with_from_where_it_is),
         TEST(an_end_that_was_stored_without_our_knowing_is_told_and_frees_llm_svc),
+        TEST(a_generation_that_another_owner_goes_on_with_is_not_stopped),
+        TEST(a_generation_whose_text_nobody_wants_any_more_is_stopped),
         TEST(giving_up_tells_watchers_to_ask_again),
         TEST(one_that_nobody_watches_is_stopped_in_the_end),
         TEST(a_stop_that_could_not_be_committed_is_asked_for_again),

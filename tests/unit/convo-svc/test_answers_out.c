@@ -378,6 +378,23 @@ the_generate_call_has_the_trace_of_its_question(void **state)
 }
 
 static void
+what_has_begun_does_not_begin_again(void **state)
+{
+    test_t *self = *state;
+    answer_t *answer = begin_answer(self, 1);
+
+    /* The look of a lease may take a question up before its own commit is known to have worked. */
+    assert_ptr_equal(add_answer(self, 1, ANSWER_WAITING, 0, true), answer);
+    answers_begin(self->answers, answer, NOTHING, NOTHING);
+    watch(self, 1, &self->a);
+    service_llm_final(&self->service, 0, "all", "stop");
+    assert_int_equal(service_wait(&self->service, &self->a, 2)->status.state,
+                     ANSWER_COMPLETE);
+    assert_int_equal(self->service.llm.generates, 1);
+    assert_int_equal(self->service.llm.attaches, 0);
+}
+
+static void
 a_refusal_of_llm_svc_ends_the_answer_with_its_words(void **state)
 {
     test_t *self = *state;
@@ -460,6 +477,7 @@ main(void)
         TEST(a_prompt_of_a_row_that_has_moved_on_is_given_up),
         TEST(a_stop_that_comes_while_the_prompt_is_made_keeps_it_from_being_sent),
         TEST(the_generate_call_has_the_trace_of_its_question),
+        TEST(what_has_begun_does_not_begin_again),
         TEST(a_refusal_of_llm_svc_ends_the_answer_with_its_words),
         TEST(what_is_posted_to_an_llm_svc_that_is_away_is_lost_without_harm),
         TEST(what_llm_svc_says_of_a_deleted_answer_reaches_nobody),

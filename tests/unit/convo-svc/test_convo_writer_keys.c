@@ -98,6 +98,36 @@ the_same_key_joins_the_answer_that_it_began(void **state)
 }
 
 static void
+a_key_finds_its_question_also_after_a_retry_that_has_none(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "");
+    char room[PROTO_STREAM_BYTES];
+    answer_row_t row;
+
+    assert_int_equal(ask_with(self, id, 1, "hello", KEY_A, &row), RC_OK);
+    assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "hi", ANSWER_COMPLETE), RC_OK);
+    assert_int_equal(retry_with(self, USER, id, 2, (svc_str){NULL, 0}, &row), RC_OK);
+    assert_true(row.fresh);
+    assert_int_equal(retry_with(self, USER, id, 2, (svc_str){NULL, 0}, &row), RC_OK);
+    assert_false(row.fresh); /* asked for twice by the same stream */
+    assert_int_equal(ask_with(self, id, 3, "hello", KEY_A, &row), RC_OK);
+    assert_false(row.fresh);
+    assert_true(is_stream(&row, 2));
+    assert_int_equal(ask_with(self, id, 4, "other words", KEY_A, NULL), RC_KEY_REUSED);
+    row.stream = stream_of(room, 2);
+    assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "ho", ANSWER_COMPLETE), RC_OK);
+    assert_int_equal(retry_with(self, USER, id, 5, KEY_B, &row), RC_OK);
+    assert_true(row.fresh);
+    assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "hu", ANSWER_COMPLETE), RC_OK);
+    assert_int_equal(retry_with(self, USER, id, 6, (svc_str){NULL, 0}, &row), RC_OK);
+    assert_true(row.fresh);
+    assert_int_equal(retry_with(self, USER, id, 7, KEY_B, &row), RC_OK);
+    assert_false(row.fresh);
+    assert_true(is_stream(&row, 6));
+}
+
+static void
 the_same_key_creates_one_conversation(void **state)
 {
     test_t *self = *state;
@@ -210,15 +240,16 @@ static void
 a_retry_needs_an_answer_that_has_ended_and_a_conversation_of_ones_own(void **state)
 {
     test_t *self = *state;
-    uint64_t id = create(self, "");
+    uint64_t id = create(self, ""), other = create(self, "");
 
     assert_int_equal(retry_with(self, USER, id, 1, KEY_A, NULL), RC_NO_ANSWER);
     assert_int_equal(retry_with(self, USER, id ^ 1, 1, KEY_A, NULL), RC_NOT_FOUND);
     assert_int_equal(ask(self, USER, id, 1, "hello", NULL), RC_OK);
     assert_int_equal(retry_with(self, STRANGER, id, 2, KEY_A, NULL), RC_NOT_FOUND);
     assert_int_equal(retry_with(self, USER, id, 2, KEY_A, NULL), RC_ANSWERING);
-    assert_int_equal(retry_with(self, USER, id, 1, KEY_A, NULL),
-                     RC_CONFLICT); /* the stream of a question */
+    assert_int_equal(ask(self, USER, other, 3, "elsewhere", NULL), RC_OK);
+    assert_int_equal(retry_with(self, USER, id, 3, KEY_A, NULL),
+                     RC_CONFLICT); /* the stream of another conversation's question */
 }
 
 static void
@@ -334,6 +365,7 @@ main(void)
 #define POSTGRESQL(f) cmocka_unit_test_setup_teardown(f, setup_postgresql, teardown)
     const struct CMUnitTest in_sqlite[] = {
         SQLITE(the_same_key_joins_the_answer_that_it_began),
+        SQLITE(a_key_finds_its_question_also_after_a_retry_that_has_none),
         SQLITE(the_same_key_creates_one_conversation),
         SQLITE(of_many_questions_with_one_key_at_once_all_join_one_answer),
         SQLITE(a_retry_puts_a_new_answer_in_the_place_of_the_old_one),
