@@ -7,7 +7,7 @@
  */
 import { sum, pause } from './stage.mjs';
 
-export const FULL = { rounds: 5, chats: 2560, paced: 100, pacedCount: 100, kills: 20, resumes: 300 };
+export const FULL = { rounds: 5, chats: 2560, paced: 100, pacedCount: 250, kills: 20, resumes: 300 };
 export const QUICK = { rounds: 1, chats: 320, paced: 40, pacedCount: 25, kills: 2, resumes: 20 };
 
 const QUESTIONS_AT_A_KILL = 4;
@@ -31,6 +31,9 @@ export function rows() {
             of: (r) => pair(perToken(r.three), perToken(r.one), perToken(r.three) / perToken(r.one)) },
         { name: '3 viewers of an answer, paced: gateway CPU µs per token and viewer beyond the first', ...less(6, 4),
             of: (r) => pair(gatewayPerToken(r.watched), gatewayPerToken(r.alone), (gatewayPerToken(r.watched) - gatewayPerToken(r.alone)) / 2) },
+        { name: 'same, token by token', ...less(6, 4),
+            of: (r) => pair(gatewayPerToken(r.watchedTokens), gatewayPerToken(r.oneTokens),
+                (gatewayPerToken(r.watchedTokens) - gatewayPerToken(r.oneTokens)) / 2) },
         { name: 'from SIGKILL of a replica to first answers by another, median, s', ...less(1, 0.3),
             of: (r) => pair(median(r.kills) / 1000, null, median(r.kills) / 1000) },
         { name: 'same, worst, s', ...less(4, 1), of: (r) => pair(Math.max(...r.kills) / 1000, null, Math.max(...r.kills) / 1000) },
@@ -61,6 +64,7 @@ export async function round(stage, c, postgres, say) {
         say('viewers');
         r.alone = await stage.run('ours', paced(c, 1));
         r.watched = await stage.run('ours', paced(c, 3));
+        r.watchedTokens = await stage.run('ours', [...tokens(c), '--viewers', 3]);
         say('resume');
         Object.assign(r, await resumes(stage.stack, c));
     });
