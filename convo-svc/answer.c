@@ -460,6 +460,8 @@ on_due(answer_t *self, uint64_t now)
     case PHASE_TAIL:
         if (self->is_blind && is_due)
             answer_wait_blind(self);
+        else if (!self->is_blind && !self->out->admits(self->arg))
+            self->tail_ms = now + ANSWER_TAIL_AGAIN_MS; /* nobody can hand in a tail */
         else if (!self->is_blind && now >= self->tail_ms)
             answer_end_tail(self);
         break;

@@ -81,6 +81,10 @@ typedef struct {
     bool (*is_lost)(void *arg, uint64_t llm);
     uint64_t (*next_llm)(void *arg, uint64_t after);
 
+    /* May anybody watch here at present? Not while we may not be the owner any more: who has shown more than is stored hears of a
+     * loss elsewhere, or not yet. */
+    bool (*admits)(void *arg);
+
     /* How long an answer that ends with its last viewer goes on without one, ms. */
     uint64_t (*alone_ms)(void *arg);
 

@@ -190,6 +190,13 @@ answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer, svc_pool_
 }
 
 void
+answers_set_admission(answers_t *self, bool (*admits)(const void *arg), const void *arg)
+{
+    self->admits = admits;
+    self->admits_arg = arg;
+}
+
+void
 answers_set_away(answers_t *self, const atomic_bool *away)
 {
     self->away = away;

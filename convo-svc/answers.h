@@ -31,6 +31,10 @@ void answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer,
  * so that none is committed at the first moment that the database is back, before anybody else is. */
 void answers_set_away(answers_t *self, const atomic_bool *away);
 
+/* Names who tells whether anybody may watch here at present (both borrowed for life); without it always. */
+void answers_set_admission(answers_t *self, bool (*admits)(const void *arg),
+                           const void *arg);
+
 /* Ends all of them here (their rows stay as they are), frees the table and sets *self_p to NULL. NULL-safe. */
 void answers_destroy(answers_t **self_p);
 

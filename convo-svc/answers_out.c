@@ -377,6 +377,14 @@ unix_ms(void *arg)
     return svc_unix_ms();
 }
 
+static bool
+admits(void *arg)
+{
+    const answers_t *table = ((live_t *)arg)->table;
+
+    return table->admits == NULL || table->admits(table->admits_arg);
+}
+
 static uint64_t
 alone_ms(void *arg)
 {
@@ -411,6 +419,7 @@ const answer_out_t answers_out = {
     .is_up = is_up,
     .is_lost = is_lost,
     .next_llm = next_llm,
+    .admits = admits,
     .alone_ms = alone_ms,
     .count = count,
 };

@@ -34,13 +34,15 @@ typedef struct live {
 } live_t;
 
 struct answers {
-    svc_ctx_t *ctx;              /* borrowed */
-    svc_server_t *server;        /* borrowed, has the watchers' calls */
-    svc_pool_t *writer, *reader; /* borrowed */
-    svc_peers_t *llm;            /* borrowed */
-    const atomic_bool *away;     /* borrowed; NULL: never */
-    svc_table_t by_handle;       /* owns the live_t */
-    svc_table_t by_conversation; /* the same ones */
+    svc_ctx_t *ctx;                  /* borrowed */
+    svc_server_t *server;            /* borrowed, has the watchers' calls */
+    svc_pool_t *writer, *reader;     /* borrowed */
+    svc_peers_t *llm;                /* borrowed */
+    const atomic_bool *away;         /* borrowed; NULL: never */
+    bool (*admits)(const void *arg); /* may anybody watch here? NULL: always */
+    const void *admits_arg;          /* borrowed; for admits */
+    svc_table_t by_handle;           /* owns the live_t */
+    svc_table_t by_conversation;     /* the same ones */
     live_t *by_stream[ANSWERS_BUCKETS];
     live_t *first;                   /* of all */
     svc_buf_t out;                   /* an encoded job */

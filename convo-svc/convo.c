@@ -194,6 +194,12 @@ convo_holds_answers(const convo_t *self)
     return self->lease == NULL || convo_lease_holds(self->lease);
 }
 
+static bool
+admits(const void *arg)
+{
+    return convo_holds_answers(arg);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 convo_t *
@@ -219,6 +225,7 @@ convo_new(svc_ctx_t *ctx, char **error)
     answers_set(self->answers, self->server, self->writer, self->reader, self->llm);
     if (!take_lease(self, error))
         goto fail;
+    answers_set_admission(self->answers, admits, self);
     answers_begin_all(self->answers);
     return self;
 fail:

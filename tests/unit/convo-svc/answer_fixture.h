@@ -44,6 +44,7 @@ typedef struct {
     play_llm_t llm;              /* the one that most tests are about */
     play_llm_t others[LLMS_MAX]; /* instance 0: none */
     uint64_t lost;               /* this one is known to be lost */
+    bool is_barred;              /* nobody may watch here */
 
     /* The row, as committed. */
     int state;
@@ -291,6 +292,12 @@ play_next_llm(void *arg, uint64_t after)
     return next;
 }
 
+static inline bool
+play_admits(void *arg)
+{
+    return !((play_t *)arg)->is_barred;
+}
+
 static inline uint64_t
 play_alone_ms(void *arg)
 {
@@ -322,6 +329,7 @@ static const answer_out_t play_out = {
     .is_up = play_is_up,
     .is_lost = play_is_lost,
     .next_llm = play_next_llm,
+    .admits = play_admits,
     .alone_ms = play_alone_ms,
     .count = play_count,
 };

@@ -277,6 +277,29 @@ an_end_of_a_loss_that_finds_the_database_away_takes_tails_again(void **state)
 }
 
 static void
+a_loss_waits_for_tails_as_long_as_nobody_may_watch_here(void **state)
+{
+    play_t *self = *state;
+    tail_req_t tail = {SVC_LIT(STREAM), 100, 5, SVC_LIT(", wor")};
+
+    open_streaming(self);
+    self->is_barred =
+        true; /* our lease is not known to hold: gateways cannot hear of the loss */
+    play_down(self);
+    play_up(self, 501);
+    play_wait(self, 10000);
+    assert_false(self->has_step);
+    self->is_barred = false;
+    play_wait(self, ANSWER_TAIL_AGAIN_MS - 500);
+    assert_false(self->has_step);
+    assert_int_equal(answer_tail(self->answer, &tail), RC_OK);
+    play_wait(self, 1000);
+    play_commit(self, RC_OK);
+    assert_text(self, "Hello, wor");
+    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
+}
+
+static void
 an_end_of_a_loss_that_only_a_full_disk_refuses_is_tried_again(void **state)
 {
     play_t *self = *state;
@@ -490,6 +513,7 @@ main(void)
         TEST(restarts_that_the_disk_refuses_let_watchers_go),
         TEST(a_loss_while_the_database_refuses_is_told_and_takes_tails),
         TEST(an_end_of_a_loss_that_finds_the_database_away_takes_tails_again),
+        TEST(a_loss_waits_for_tails_as_long_as_nobody_may_watch_here),
         TEST(an_end_of_a_loss_that_only_a_full_disk_refuses_is_tried_again),
         TEST(our_own_standstill_gives_a_commit_its_time_again),
         TEST(a_loss_during_a_commit_is_judged_after_it),
