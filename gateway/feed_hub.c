@@ -8,7 +8,9 @@
 
 #include <stdlib.h>
 
-#define TICK_MS         250
+#define TICK_MS 250
+#define ALONE_TIMES \
+    3 /* gateway.reattach_s: a frozen llm-svc is given up after 12 s, and again after a take-over */
 #define ALONE_MAX_BYTES (64u << 20) /* held for answers that nobody reads any more */
 
 typedef struct entry {
@@ -318,7 +320,7 @@ static void
 sweep_alone(feed_hub_t *self)
 {
     uint64_t now = svc_loop_now_ms(self->ctx->loop);
-    uint64_t patience_ms = 1000ull * self->ctx->config->gateway_reattach_s;
+    uint64_t patience_ms = ALONE_TIMES * 1000ull * self->ctx->config->gateway_reattach_s;
 
     for (entry_t *entry = self->alone, *next; entry != NULL; entry = next) {
         next = entry->next;
