@@ -223,6 +223,16 @@ feed_hub_ask(feed_hub_t *self, const live_subject_t *who, const live_question_t 
     return RC_OK;
 }
 
+/* A viewer has joined: had nobody read it any more, it stays now, and what has come meanwhile is asked for. */
+static void
+read_again(feed_hub_t *self, entry_t *entry)
+{
+    if (!entry->is_alone)
+        return;
+    end_alone(self, entry);
+    live_feed_go_on(entry->live);
+}
+
 /* live_bus_t.moved: the question of `live` has joined the answer of `stream`. */
 static live_feed_t *
 on_moved(void *arg, live_feed_t *live, svc_str stream)
@@ -235,6 +245,7 @@ on_moved(void *arg, live_feed_t *live, svc_str stream)
     if (other != NULL) {
         live_feed_t *target = other->live;
         live_feed_move_viewers(live, target);
+        read_again(self, other);
         remove_entry(self, &self->table, entry);
         return target;
     }
@@ -273,10 +284,7 @@ feed_hub_watch(feed_hub_t *self, const live_subject_t *who, const status_rep_t *
         entry = add_entry(self, who);
     viewer->offset = from;
     live_feed_join(entry->live, viewer);
-    if (entry->is_alone) {
-        end_alone(self, entry);
-        live_feed_go_on(entry->live);
-    }
+    read_again(self, entry);
     svc_metrics_add(self->ctx->metrics, SVC_M_VIEWERS_RESUMED, 1);
     if (is_new && !answer_state_is_terminal(status->state))
         subscribe(self, entry);

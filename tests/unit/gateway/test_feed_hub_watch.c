@@ -367,6 +367,30 @@ whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile(void **sta
     end_answer(world);
 }
 
+static void
+a_key_may_join_a_feed_that_nobody_reads_any_more(void **state)
+{
+    world_t *world = *state;
+    live_subject_t who = {.user = 3, .conversation = 9};
+    live_question_t again = {{"Why?", 4}, {"a key", 5}, false, false};
+
+    world->fakes.config.gateway_reattach_s = 20;
+    show_and_leave(world);
+    world->fakes.released = 50;
+    fake_publish(&world->fakes, FENCE, 30, 20, PROTO_TOKEN_TEXT); /* for nobody */
+    fixture_run_for(&world->fakes.bus, 20);
+    world->fakes.joins = true;
+    assert_int_equal(feed_hub_ask(world->hub, &who, &again, &world->viewer), RC_OK);
+    fixture_run_until(&world->fakes.bus, has_one_feed, world);
+    assert_runs_until(world, has_all_released);
+    world->fakes.journaled = 50; /* whoever nobody reads could go now */
+    fake_tell(&world->fakes);
+    fixture_run_for(&world->fakes.bus, 600); /* ticks */
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    end_answer(world);
+    assert_true_text(world);
+}
+
 int
 main(void)
 {
@@ -387,6 +411,7 @@ main(void)
         WORLD_TEST(what_was_shown_is_handed_in_although_nobody_reads_any_more),
         WORLD_TEST(a_feed_without_viewers_does_not_stay_for_ever),
         WORLD_TEST(whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile),
+        WORLD_TEST(a_key_may_join_a_feed_that_nobody_reads_any_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
