@@ -121,11 +121,13 @@ svc_peers_takes_work(const svc_peers_t *self)
     return false;
 }
 
-/* The best member for new work; 0 is best. */
+/* The best member for new work; 0 is best. One that was taken out of the service's name finishes what it has, like one that
+ * drains: others no longer find it, or hear its token frames only for a while. */
 static unsigned
-rank_of(const svc_peer_t *peer)
+rank_of(const member_t *member)
 {
-    return (svc_peer_is_silent(peer) ? 2u : 0u) + (svc_peer_is_draining(peer) ? 1u : 0u);
+    const bool is_leaving = svc_peer_is_draining(member->peer) || !member->is_listed;
+    return (svc_peer_is_silent(member->peer) ? 2u : 0u) + (is_leaving ? 1u : 0u);
 }
 
 /* A member that is up with this instance (0: with any), the best one; NULL: none is. */
@@ -145,7 +147,7 @@ find_member(svc_peers_t *self, uint64_t instance)
         member_t *member = self->members[at];
         if (!is_up_with(member, instance == 0 ? member->instance : instance))
             continue;
-        const unsigned rank = rank_of(member->peer);
+        const unsigned rank = rank_of(member);
         if (best != NULL &&
             (rank > best_rank || (rank == best_rank && svc_peer_load(member->peer) >=
                                                            svc_peer_load(best->peer))))

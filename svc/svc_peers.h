@@ -39,7 +39,8 @@ bool svc_peers_has(const svc_peers_t *self, uint64_t instance);
 bool svc_peers_is_draining(const svc_peers_t *self, uint64_t instance);
 
 /* The instance for new work, 0 when none is up: one that answers its pings if possible, then one
- * that is not draining if possible, then the one with the fewest calls; ties are drawn. */
+ * that is not draining, and still among the addresses of its name, if possible, then the one with the
+ * fewest calls; ties are drawn. */
 uint64_t svc_peers_pick(svc_peers_t *self);
 
 /* Sends a request to request->instance, or (0) to the one that svc_peers_pick would give.

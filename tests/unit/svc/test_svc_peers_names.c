@@ -91,6 +91,28 @@ one_whose_address_has_gone_stays_while_it_is_up_and_is_lost_afterwards(void **st
 }
 
 static void
+one_whose_address_has_gone_gets_new_work_only_when_nobody_else_is_there(void **state)
+{
+    named_t *self = *state;
+    start_at(self, 0, 1);
+    start_at(self, 1, 2);
+    names_set(&self->names, "127.0.0.1", NULL, NULL);
+    open_name(self);
+    await_events(&self->bench, "U1");
+    names_set(&self->names, "127.0.0.2", NULL, NULL);
+    await_events(&self->bench, "U1 U2");
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(svc_peers_pick(self->bench.peers), 2);
+        assert_int_equal(call(&self->bench, 0, NULL), RC_OK); /* however busy it is */
+    }
+    await_calls(&self->bench, 20);
+    assert_int_equal(self->bench.replicas[0].calls, 0);
+    stop_replica(&self->bench.replicas[1]);
+    await_events(&self->bench, "U1 U2 D2 L2");
+    assert_int_equal(svc_peers_pick(self->bench.peers), 1);
+}
+
+static void
 one_that_is_silent_is_lost_after_the_usual_time_though_its_address_has_gone(void **state)
 {
     named_t *self = *state;
@@ -157,6 +179,7 @@ main(void)
         NAMED_TEST(replicas_come_with_their_addresses),
         NAMED_TEST(
             one_whose_address_has_gone_stays_while_it_is_up_and_is_lost_afterwards),
+        NAMED_TEST(one_whose_address_has_gone_gets_new_work_only_when_nobody_else_is_there),
         NAMED_TEST(
             one_that_is_silent_is_lost_after_the_usual_time_though_its_address_has_gone),
         NAMED_TEST(one_that_never_was_up_goes_without_a_word),
