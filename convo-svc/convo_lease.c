@@ -14,8 +14,8 @@
 
 #define MISSING_MAX \
     256 /* answers that are taken up by one look; the next one takes more */
-#define ROWS_MAX (ANSWERS_MAX * 2) /* told by one look; more are told by the next ones */
-#define TAKE_ROUNDS 16 /* of one look: others take their share meanwhile */
+#define ROWS_MAX    (ANSWERS_MAX * 2) /* told by one look; more are told by the next ones */
+#define TAKE_ROUNDS 16                /* of one look: others take their share meanwhile */
 
 enum { LEASE_LOOK, LEASE_DROP };
 

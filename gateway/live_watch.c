@@ -192,7 +192,8 @@ on_status(void *arg, proto_kind kind, svc_rc rc, const void *rep,
         }
         if (other != self) { /* which is gone now */
             live_feed_take_status(other, status);
-            live_viewers_tell(other); /* nothing comes any more when it had ended before */
+            live_viewers_tell(
+                other); /* nothing comes any more when it had ended before */
             return;
         }
     }

@@ -404,8 +404,7 @@ main(void)
         WORLD_TEST(whoever_comes_after_a_failure_gets_a_feed_of_his_own),
         WORLD_TEST(a_key_may_join_the_answer_that_it_has_begun),
         WORLD_TEST(a_key_may_join_an_answer_that_is_being_read_here),
-        WORLD_TEST(
-            a_key_may_join_an_answer_that_has_ended_and_is_still_being_read_here),
+        WORLD_TEST(a_key_may_join_an_answer_that_has_ended_and_is_still_being_read_here),
         WORLD_TEST(a_retry_is_another_operation),
         WORLD_TEST(a_feed_stays_until_what_was_shown_is_stored),
         WORLD_TEST(what_was_shown_is_handed_in_although_nobody_reads_any_more),

@@ -179,7 +179,8 @@ main(void)
         NAMED_TEST(replicas_come_with_their_addresses),
         NAMED_TEST(
             one_whose_address_has_gone_stays_while_it_is_up_and_is_lost_afterwards),
-        NAMED_TEST(one_whose_address_has_gone_gets_new_work_only_when_nobody_else_is_there),
+        NAMED_TEST(
+            one_whose_address_has_gone_gets_new_work_only_when_nobody_else_is_there),
         NAMED_TEST(
             one_that_is_silent_is_lost_after_the_usual_time_though_its_address_has_gone),
         NAMED_TEST(one_that_never_was_up_goes_without_a_word),
