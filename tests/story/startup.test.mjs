@@ -139,7 +139,10 @@ story('providers: unknown keys, missing and bad values are refused', async () =>
     ];
     for (const [lines, ...says] of cases)
         refused(await run('llm-svc', ['--check-config', '--config', writeConfig(base, entry(lines))]), ...says);
-    refused(await run('llm-svc', ['--config', writeConfig(base, entry([...good, 'ca_file: /no/such/ca.pem']))], {}), '/no/such/ca.pem');
+    const env = {   /* this one gets as far as listening */
+        LLMB_BUS_LLM_BIND: base.config.bus.llm.bind, LLMB_BUS_TOKENS_BIND: base.config.bus.tokens.bind,
+    };
+    refused(await run('llm-svc', ['--config', writeConfig(base, entry([...good, 'ca_file: /no/such/ca.pem']))], { env }), '/no/such/ca.pem');
 });
 
 story('a port in use is refused, by the gateway and on the bus', async () => {

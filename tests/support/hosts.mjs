@@ -17,7 +17,16 @@ export function hostsMissing() {
         if (spawnSync(program, [argument]).status !== 0)
             return `needs ${program}`;
     }
-    return false;
+    return namespacesMissing();
+}
+
+/* `ip netns` mounts things: not allowed in most containers, and not possible in a plain chroot. */
+function namespacesMissing() {
+    const name = `probe${process.pid}`;
+    const made = spawnSync('ip', ['netns', 'add', name], { encoding: 'utf8' });
+    const entered = made.status === 0 ? spawnSync('ip', ['netns', 'exec', name, 'true'], { encoding: 'utf8' }) : made;
+    spawnSync('ip', ['netns', 'del', name]);
+    return entered.status === 0 ? false : `needs network namespaces (${entered.stderr?.trim()})`;
 }
 
 function run(program, ...args) {
