@@ -105,7 +105,9 @@ typedef struct {
     svc_str op;          /* request only: operation by name */
     svc_str trace;       /* request only: PROTO_TRACE_BYTES raw bytes */
     uint64_t expires_ms; /* request only: Unix ms after which nobody waits any more */
-} proto_envelope_t; /* request: [version kind id op trace expires], reply: [version kind id] */
+    uint64_t
+        moved_ms; /* request only: Unix ms from which another replica may have been asked the same; 0: never */
+} proto_envelope_t; /* request: [version kind id op trace expires moved?], reply: [version kind id] */
 
 /* Decodes the envelope that a message begins with; borrows `message`. *body_out: what follows it.
  * Elements that are not known are skipped. RC_INVALID otherwise; no allocation. */

@@ -10,7 +10,7 @@
 #include <msgpack.h>
 
 #define REPLY_ELEMENTS   3
-#define REQUEST_ELEMENTS 6
+#define REQUEST_ELEMENTS 6 /* and a seventh, moved, where there is one */
 #define TOKEN_ELEMENTS   6
 
 /* msgpack-c's way out. */
@@ -56,6 +56,11 @@ proto_envelope_decode(svc_str message, proto_envelope_t *out, svc_str *body_out)
             !proto_cursor_bin(&cursor, &e.trace) || e.trace.n != PROTO_TRACE_BYTES ||
             !proto_cursor_u64(&cursor, &e.expires_ms))
             return RC_INVALID;
+        const proto_cursor_t there = cursor;
+        if (n > known && proto_cursor_u64(&cursor, &e.moved_ms))
+            known++;
+        else
+            cursor = there; /* none, or nothing that we know */
     }
     if (!skip_tail(&cursor, n - known))
         return RC_INVALID;
@@ -70,13 +75,15 @@ proto_envelope_encode(const proto_envelope_t *envelope, svc_buf_t *out)
 {
     const size_t before = out->n;
     const bool is_request = envelope->kind == PROTO_REQUEST;
+    const bool has_moved = envelope->moved_ms != 0;
     msgpack_packer pk;
     int bad;
 
     if (is_request && (!is_op(envelope->op) || envelope->trace.n != PROTO_TRACE_BYTES))
         return RC_INVALID;
     msgpack_packer_init(&pk, out, write_buf);
-    bad = msgpack_pack_array(&pk, is_request ? REQUEST_ELEMENTS : REPLY_ELEMENTS);
+    bad = msgpack_pack_array(&pk, is_request ? REQUEST_ELEMENTS + (has_moved ? 1 : 0)
+                                             : REPLY_ELEMENTS);
     bad |= msgpack_pack_uint64(&pk, envelope->version);
     bad |= msgpack_pack_uint64(&pk, envelope->kind);
     bad |= msgpack_pack_uint64(&pk, envelope->id);
@@ -84,6 +91,8 @@ proto_envelope_encode(const proto_envelope_t *envelope, svc_buf_t *out)
         bad |= msgpack_pack_str_with_body(&pk, envelope->op.p, envelope->op.n);
         bad |= msgpack_pack_bin_with_body(&pk, envelope->trace.p, envelope->trace.n);
         bad |= msgpack_pack_uint64(&pk, envelope->expires_ms);
+        if (has_moved)
+            bad |= msgpack_pack_uint64(&pk, envelope->moved_ms);
     }
     if (bad == 0)
         return RC_OK;

@@ -234,6 +234,8 @@ svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
         .trace = request->trace,
         .expires_ms = svc_unix_ms() + request->timeout_ms,
     };
+    if (keep) /* not done by a replica that thaws when another one has done it, and more has happened since */
+        envelope.moved_ms = svc_unix_ms() + svc_peer_times(self)->down;
     fill_trace(calls, &envelope, fresh);
     const svc_rc rc = encode(calls, &envelope, request->req_schema, request->req,
                              &body_at);

@@ -47,6 +47,30 @@ a_request_comes_back_as_it_was(void **state)
 }
 
 static void
+a_request_that_may_move_says_until_when_it_is_good_here(void **state)
+{
+    proto_envelope_t in = request, out;
+    svc_str body;
+    svc_buf_t buf;
+
+    (void)state;
+    in.moved_ms = 1731851720000;
+    svc_buf_init(&buf, PROTO_ENVELOPE_MAX_BYTES);
+    assert_int_equal(proto_envelope_encode(&in, &buf), RC_OK);
+    assert_int_equal((unsigned char)buf.p[0], 0x97);
+    assert_int_equal(proto_envelope_decode(svc_buf_str(&buf), &out, &body), RC_OK);
+    assert_int_equal(out.expires_ms, in.expires_ms);
+    assert_int_equal(out.moved_ms, in.moved_ms);
+    assert_int_equal(body.n, 0);
+    svc_buf_clear(&buf);
+    assert_int_equal(proto_envelope_encode(&request, &buf), RC_OK);
+    assert_int_equal((unsigned char)buf.p[0], 0x96);
+    assert_int_equal(proto_envelope_decode(svc_buf_str(&buf), &out, &body), RC_OK);
+    assert_int_equal(out.moved_ms, 0);
+    svc_buf_fini(&buf);
+}
+
+static void
 a_reply_has_three_elements_and_comes_back(void **state)
 {
     static const proto_kind kinds[] = {PROTO_PARTIAL, PROTO_FINAL, PROTO_ERROR};
@@ -262,6 +286,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_comes_back_as_it_was),
+        cmocka_unit_test(a_request_that_may_move_says_until_when_it_is_good_here),
         cmocka_unit_test(a_reply_has_three_elements_and_comes_back),
         cmocka_unit_test(envelopes_and_tokens_cut_anywhere_are_refused),
         cmocka_unit_test(elements_appended_by_a_newer_writer_are_skipped),

@@ -25,7 +25,7 @@ typedef struct {
     bool refuses;                  /* likewise, with an error */
     unsigned calls;                /* that came */
     uint64_t last_call;            /* id of the last one */
-    uint64_t expires_ms;           /* likewise */
+    uint64_t expires_ms, moved_ms; /* likewise */
     char trace[PROTO_TRACE_BYTES]; /* likewise */
     size_t body_n;                 /* bytes of its body */
     zmq_msg_t route;               /* likewise, where its answer goes */
@@ -100,6 +100,7 @@ replica_serve(replica_t *self, zmq_msg_t *route, const proto_envelope_t *request
     self->calls++;
     self->last_call = request->id;
     self->expires_ms = request->expires_ms;
+    self->moved_ms = request->moved_ms;
     self->body_n = body.n;
     assert_int_equal(request->trace.n, sizeof(self->trace));
     memcpy(self->trace, request->trace.p, sizeof(self->trace));

@@ -37,6 +37,8 @@ a_call_to_one_that_dies_is_answered_by_another(void **state)
     assert_int_equal(bench.replier, second + 1);
     assert_memory_equal(from->trace, to->trace, PROTO_TRACE_BYTES);
     assert_int_equal(from->expires_ms, to->expires_ms);
+    assert_true(from->moved_ms != 0 && from->moved_ms < from->expires_ms);
+    assert_int_equal(to->moved_ms, 0); /* it goes no further */
     assert_int_equal(from->body_n, to->body_n);
     assert_true(to->body_n > 0);
     assert_int_equal(fixture_count(&bench.fixture, SVC_M_CALLS_FAILED_OVER), 1);

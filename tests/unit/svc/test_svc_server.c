@@ -154,6 +154,31 @@ drops_what_has_expired(void **state)
 }
 
 static void
+does_not_do_what_another_replica_may_have_done_meanwhile(void **state)
+{
+    (void)state;
+    bench_t bench;
+    proto_envelope_t head = envelope_of(2, OP_SVC_PING);
+    open_bench(&bench, "gateway");
+    head.moved_ms = svc_unix_ms() - 1;
+    send_raw(&bench, &head, SVC_LIT("\x80"), false);
+    fixture_run_until(&bench.fixture, has_reply, &bench);
+    assert_int_equal(bench.head.id, 2);
+    assert_int_equal(bench.head.kind, PROTO_ERROR);
+    assert_int_equal(bench.served, 0);
+    assert_int_equal(fixture_count(&bench.fixture, SVC_M_EXPIRED), 1);
+    head = envelope_of(3, OP_SVC_PING);
+    head.moved_ms = svc_unix_ms() + 60000;
+    bench.head.id = 0;
+    send_raw(&bench, &head, SVC_LIT("\x80"), false);
+    for (int i = 0; i < 500 && bench.head.id != 3; i++)
+        fixture_run_for(&bench.fixture, 20);
+    assert_int_equal(bench.head.id, 3);
+    assert_int_equal(bench.head.kind, PROTO_FINAL);
+    close_bench(&bench);
+}
+
+static void
 serves_on_after_any_garbage(void **state)
 {
     (void)state;
@@ -250,6 +275,7 @@ main(void)
         cmocka_unit_test(answers_an_unknown_operation_with_invalid),
         cmocka_unit_test(answers_missing_surplus_and_undecodable_bodies_with_invalid),
         cmocka_unit_test(drops_what_has_expired),
+        cmocka_unit_test(does_not_do_what_another_replica_may_have_done_meanwhile),
         cmocka_unit_test(serves_on_after_any_garbage),
         cmocka_unit_test(gives_text_and_retry_after_of_an_error),
         cmocka_unit_test(a_request_with_id_0_is_served_and_not_answered),
