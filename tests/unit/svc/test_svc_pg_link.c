@@ -177,7 +177,7 @@ waits_for_a_server_that_is_starting(void **state)
 static void
 disconnect(test_t *self)
 {
-    struct pollfd fd = {.fd = PQsocket(self->pg->conn), .events = POLLIN};
+    struct pollfd fd = {.fd = PQsocket(self->pg->conn), .events = POLLRDHUP};
 
     pg_fixture_disconnect_all(&self->db);
     assert_int_equal(poll(&fd, 1, 20000), 1);
