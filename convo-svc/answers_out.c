@@ -127,11 +127,11 @@ static svc_rc
 want_stop(void *arg)
 {
     live_t *live = arg;
-    conversation_req_t job = {answer_user(live->answer),
-                              answer_conversation(live->answer)};
+    watch_req_t job = {answer_user(live->answer), answer_conversation(live->answer),
+                       answer_stream(live->answer)};
 
     return submit(live, svc_pool_submit, live->table->writer, WRITE_STOP,
-                  &conversation_req_schema, &job, on_wanted_stop);
+                  &watch_req_schema, &job, on_wanted_stop);
 }
 
 static svc_rc

@@ -6,7 +6,7 @@
  *   WRITE_CREATE     create_req            create_rep        READ_LIST       list_req      list_job
  *   WRITE_DELETE     conversation_req      its id            READ_HEAD       history_req   head_job
  *   WRITE_ASK        ask_req               answer_row        READ_HISTORY    history_req   history_job
- *   WRITE_STOP       conversation_req      answer_row        READ_TEXT       read_req      read_rep
+ *   WRITE_STOP       watch_req             answer_row        READ_TEXT       read_req      read_rep
  *   WRITE_STEP       answer_step           -                 READ_STATUS     watch_req     answer_row
  *   WRITE_RESTART    restart_job           -                 READ_PROMPT     prompt_job    generate_req
  *   WRITE_RETRY      retry_req             answer_row        READ_LIST_HEAD  list_req      list_head_job

@@ -20,7 +20,7 @@ const svc_op_t convo_ops[] = {
     {OP_CONVO_WATCH,   &watch_req_schema,        &status_rep_schema,  convo_on_watch, SVC_GATEWAY | SVC_TOOL, 10000},
     {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema,    convo_on_read,  SVC_GATEWAY | SVC_TOOL, 10000},
     {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema,       convo_on_tail,  SVC_GATEWAY | SVC_TOOL, 1000},
-    {OP_CONVO_STOP,    &conversation_req_schema, &status_rep_schema,  convo_on_stop,  SVC_GATEWAY | SVC_TOOL, 10000},
+    {OP_CONVO_STOP,    &watch_req_schema,        &status_rep_schema,  convo_on_stop,  SVC_GATEWAY | SVC_TOOL, 10000},
     {OP_CONVO_RETRY,   &retry_req_schema,        &status_rep_schema,  convo_on_retry, SVC_GATEWAY | SVC_TOOL, 10000},
     {OP_CONVO_UNWATCH, &unwatch_req_schema,      &empty_schema,       convo_on_unwatch, SVC_GATEWAY | SVC_TOOL, 1000},
     {OP_CONVO_ACTIVE,  &active_req_schema,       &active_rep_schema,  convo_on_active, SVC_GATEWAY | SVC_TOOL, 10000},

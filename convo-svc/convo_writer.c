@@ -456,7 +456,7 @@ copy_stream(void *arg, const answer_row_t *row)
 static svc_rc
 on_stop(writer_t *self, const void *arg, svc_buf_t *out)
 {
-    const conversation_req_t *req = arg;
+    const watch_req_t *req = arg;
     convo_store_t *store = self->store;
     owned_t own;
     char stream[PROTO_STREAM_BYTES];
@@ -467,6 +467,9 @@ on_stop(writer_t *self, const void *arg, svc_buf_t *out)
     if (rc == RC_OK && own.answering) {
         rc = store->api->answer_at(store, req->conversation, own.last_message,
                                    copy_stream, stream);
+        if (rc == RC_OK && req->stream.n > 0 &&
+            !svc_str_eq(req->stream, (svc_str){stream, sizeof(stream)}))
+            return RC_SUPERSEDED; /* it has ended: what runs now was asked since */
         if (rc == RC_OK)
             rc = store->api->answer_stop(store, (svc_str){stream, sizeof(stream)});
     }
@@ -508,7 +511,7 @@ static const write_kind_t kinds[] = {
     [WRITE_CREATE]  = {&create_req_schema,       on_create},
     [WRITE_DELETE]  = {&conversation_req_schema, on_delete},
     [WRITE_ASK]     = {&ask_req_schema,          on_ask},
-    [WRITE_STOP]    = {&conversation_req_schema, on_stop},
+    [WRITE_STOP]    = {&watch_req_schema,        on_stop},
     [WRITE_STEP]    = {&answer_step_schema,      on_step},
     [WRITE_RESTART] = {&restart_job_schema,      on_restart},
     [WRITE_RETRY]   = {&retry_req_schema,        on_retry},
@@ -523,6 +526,7 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
     union {
         create_req_t create;
         conversation_req_t conversation;
+        watch_req_t stop;
         ask_req_t ask;
         answer_step_t step;
         restart_job_t restart;

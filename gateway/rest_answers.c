@@ -75,9 +75,11 @@ rest_active(request_t *self)
 /* --- stop --------------------------------------------------------------------------------- */
 
 typedef struct {
-    request_t *request;   /* whose */
-    uint64_t deadline_ms; /* loop time: an answer is due */
-    uint64_t timer;       /* asks again; 0: none */
+    request_t *request;              /* whose */
+    uint64_t deadline_ms;            /* loop time: an answer is due */
+    uint64_t timer;                  /* asks again; 0: none */
+    char stream[PROTO_STREAM_BYTES]; /* of the answer, once it was told */
+    bool knows_stream;               /* it was */
 } stop_t;
 
 static void
@@ -139,6 +141,9 @@ on_stop(request_t *request, const void *rep)
     const svc_peers_t *convo = request_reactor(request)->peers[REACTOR_CONVO];
     uint64_t now = svc_loop_now_ms(request_reactor(request)->ctx.loop);
 
+    memcpy(self->stream, status->stream.p,
+           PROTO_STREAM_BYTES); /* this one, whatever is asked meanwhile */
+    self->knows_stream = true;
     if (answer_state_is_terminal(status->state) ||
         now + STOP_AGAIN_MS >= self->deadline_ms)
         answer_status(request, status);
@@ -163,12 +168,15 @@ on_no_owner(request_t *request, svc_rc rc)
 static void
 ask_stop(request_t *request, uint64_t instance)
 {
-    conversation_req_t req = {request_user(request), request_id(request)};
+    const stop_t *self = request_data(request);
+    watch_req_t req = {request_user(request),
+                       request_id(request),
+                       {self->stream, self->knows_stream ? PROTO_STREAM_BYTES : 0}};
 
     request_call(request,
                  &(request_call_t){.peer = REACTOR_CONVO,
                                    .op = OP_CONVO_STOP,
-                                   .req_schema = &conversation_req_schema,
+                                   .req_schema = &watch_req_schema,
                                    .req = &req,
                                    .rep_schema = &status_rep_schema,
                                    .on_reply = on_stop,

@@ -31,7 +31,7 @@ static const operation_t all_operations[] = {
     {OP_CONVO_WATCH,   &watch_req_schema,        &status_rep_schema},
     {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema},
     {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema},
-    {OP_CONVO_STOP,    &conversation_req_schema, &status_rep_schema},
+    {OP_CONVO_STOP,    &watch_req_schema,        &status_rep_schema},
     {OP_CONVO_RETRY,   &retry_req_schema,        &status_rep_schema},
     {OP_CONVO_ACTIVE,  &active_req_schema,       &active_rep_schema},
     {OP_CONVO_UNWATCH, &unwatch_req_schema,      NULL},

@@ -84,6 +84,30 @@ another_users_conversation_does_not_exist(void **state)
 }
 
 static void
+a_stop_of_an_answer_leaves_the_next_one_alone(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "");
+    char room[PROTO_STREAM_BYTES];
+    watch_req_t first = {USER, id, stream_of(room, 1)};
+    answer_row_t row;
+
+    assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
+    assert_int_equal(run(self, self->writer, WRITE_STOP, &watch_req_schema, &first,
+                         &answer_row_schema, &row),
+                     RC_OK);
+    assert_true(row.stop_wanted);
+    assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
+    assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "", ANSWER_STOPPED), RC_OK);
+    assert_int_equal(ask(self, USER, id, 2, "and?", &row), RC_OK);
+    assert_int_equal(
+        run(self, self->writer, WRITE_STOP, &watch_req_schema, &first, NULL, NULL),
+        RC_SUPERSEDED);
+    assert_int_equal(ask(self, USER, id, 2, "and?", &row), RC_OK);
+    assert_false(row.stop_wanted);
+}
+
+static void
 stops_once_and_tells_the_latest_answer_ever_after(void **state)
 {
     test_t *self = *state;
@@ -322,6 +346,7 @@ main(void)
         TEST(asks_once_and_joins_the_second_time),
         TEST(refuses_a_question_while_the_previous_one_is_answered),
         TEST(another_users_conversation_does_not_exist),
+        TEST(a_stop_of_an_answer_leaves_the_next_one_alone),
         TEST(stops_once_and_tells_the_latest_answer_ever_after),
         TEST(deletes_everything_and_a_step_after_it_is_stale),
         TEST(refuses_a_question_whose_prompt_would_be_too_big_without_a_trace),
