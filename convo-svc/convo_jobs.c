@@ -137,6 +137,25 @@ const proto_schema_t prompt_job_schema = {
     "prompt_job", prompt_job_fields, SVC_COUNT(prompt_job_fields), sizeof(prompt_job_t)};
 // clang-format on
 
+svc_fault_point
+convo_fault_before(uint32_t kind, svc_str payload, proto_arena_t *arena)
+{
+    answer_step_t step;
+
+    switch (kind) {
+    case WRITE_DELETE: return FAULT_DELETE_BEFORE_COMMIT;
+    case WRITE_ASK: return FAULT_ASK_BEFORE_COMMIT;
+    case WRITE_STOP: return FAULT_STOP_BEFORE_COMMIT;
+    case WRITE_RETRY: return FAULT_RETRY_BEFORE_COMMIT;
+    case WRITE_STEP:
+        return proto_decode(&answer_step_schema, payload, arena, &step) == RC_OK &&
+                       answer_state_is_terminal(step.next_state)
+                   ? FAULT_END_BEFORE_COMMIT
+                   : FAULT_JOURNAL_BEFORE_COMMIT;
+    default: return FAULT_POINTS;
+    }
+}
+
 uint64_t
 convo_fence(uint64_t attempt)
 {

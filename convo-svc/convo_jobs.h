@@ -105,6 +105,10 @@ typedef struct {
     bool plain_paths;     /* no ready prompts, a savepoint for each job */
 } convo_workers_t;
 
+/* The place before the commit of a writer's job, where a test may have the process die; the next one is that behind it.
+ * FAULT_POINTS: there is none. `arena` is for decoding. */
+svc_fault_point convo_fault_before(uint32_t kind, svc_str payload, proto_arena_t *arena);
+
 /* The fence of a generation: its attempt in bits 48..52, random bits below. */
 uint64_t convo_fence(uint64_t attempt);
 

@@ -560,27 +560,13 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
 static void
 pass_faults(const writer_t *self, svc_job_t *const *jobs, size_t n, bool is_committed)
 {
-    static const svc_fault_point before[] = {
-        [WRITE_DELETE] = FAULT_DELETE_BEFORE_COMMIT,
-        [WRITE_ASK] = FAULT_ASK_BEFORE_COMMIT,
-        [WRITE_STOP] = FAULT_STOP_BEFORE_COMMIT,
-        [WRITE_STEP] = FAULT_JOURNAL_BEFORE_COMMIT,
-        [WRITE_RETRY] = FAULT_RETRY_BEFORE_COMMIT,
-    };
-
     for (size_t i = 0; i < n; i++) {
-        uint32_t kind = svc_job_kind(jobs[i]);
-        int point = kind < SVC_COUNT(before) ? (int)before[kind] : 0;
-        answer_step_t step;
+        svc_fault_point point = convo_fault_before(svc_job_kind(jobs[i]),
+                                                   svc_job_payload(jobs[i]), self->arena);
 
-        if (self->rc[i] != RC_OK || point == 0)
-            continue;
-        if (kind == WRITE_STEP &&
-            proto_decode(&answer_step_schema, svc_job_payload(jobs[i]), self->arena,
-                         &step) == RC_OK &&
-            answer_state_is_terminal(step.next_state))
-            point = FAULT_END_BEFORE_COMMIT;
-        svc_fault_at(self->workers->fault, (svc_fault_point)(point + is_committed));
+        if (self->rc[i] == RC_OK && point != FAULT_POINTS)
+            svc_fault_at(self->workers->fault,
+                         (svc_fault_point)((int)point + is_committed));
     }
 }
 
