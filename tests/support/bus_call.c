@@ -53,7 +53,8 @@ str_from_json(const proto_field_t *field, json_object *value)
     char *bytes = svc_alloc(n + 1);
     if (!svc_unhex((svc_str){text.p + 4, text.n - 4}, bytes, n))
         fail("not hex digits: ", text.p);
-    json_object_set_string_len(value, bytes, (int)n); /* which owns it, as all other texts */
+    json_object_set_string_len(value, bytes,
+                               (int)n); /* which owns it, as all other texts */
     free(bytes);
     return (svc_str){json_object_get_string(value), n};
 }
