@@ -379,6 +379,7 @@ answers_see(answers_t *self, const answer_row_t *row, uint64_t look)
     if (live == NULL || answer_term(live->answer) < row->term)
         return false;
     live->seen = look;
+    live->is_doubted = false;
     if (row->stop_wanted)
         answers_stop(self, live->answer);
     return true;
@@ -388,8 +389,17 @@ void
 answers_doubt_unseen(answers_t *self, uint64_t look)
 {
     for (live_t *live = self->first; live != NULL; live = live->next)
-        if (live->born < look && live->seen != look && !answer_is_writing(live->answer))
-            answer_doubt(live->answer);
+        if (live->born < look && live->seen != look) {
+            live->is_doubted = true;
+            if (!answer_is_writing(live->answer))
+                answer_doubt(live->answer);
+        }
+}
+
+bool
+answers_is_doubted(answers_t *self, const answer_t *answer)
+{
+    return find_stream(self, answer_stream(answer))->is_doubted;
 }
 
 /* --- llm-svc ---------------------------------------------------------------------------------- */

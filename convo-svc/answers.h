@@ -77,6 +77,10 @@ bool answers_see(answers_t *self, const answer_row_t *row, uint64_t look);
 /* That look has seen all of ours: those that were here before it began and that it has not seen are doubted. */
 void answers_doubt_unseen(answers_t *self, uint64_t look);
 
+/* True when the last whole look did not find it among ours, and its row has not been read since: nothing may be told of it
+ * from memory, somebody else may have gone on, or ended it and begun the next one. */
+bool answers_is_doubted(answers_t *self, const answer_t *answer);
+
 /* svc_peer_event_fn of the llm-svc; arg is the table. */
 void answers_on_llm(void *arg, svc_peer_event event, uint64_t instance);
 

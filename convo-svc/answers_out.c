@@ -34,6 +34,8 @@ on_step(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     (void)result;
     if (live == NULL)
         return;
+    if (rc == RC_OK) /* nobody else's term stands there */
+        live->is_doubted = false;
     answer_on_step(live->answer, rc);
     answers_sweep(table, live);
 }
@@ -78,6 +80,8 @@ on_look(void *arg, uint64_t tag, svc_rc rc, svc_str result)
         rc = proto_decode(&answer_row_schema, result, table->arena, &row);
     if (rc == RC_SUPERSEDED) /* of ours there is no row any more: why is for watchers */
         rc = RC_NOT_FOUND;
+    if (rc == RC_OK) /* somebody else's is over now */
+        live->is_doubted = false;
     answer_on_row(live->answer, rc, &row);
     answers_sweep(table, live);
 }

@@ -28,7 +28,8 @@ typedef struct live {
     bool has_begun; /* its first call or search is made once */
     char trace[PROTO_TRACE_BYTES]; /* of the question, for the calls to llm-svc */
     uint64_t born;                 /* looks that had begun when it was added */
-    uint64_t seen; /* number of the last look that has seen it among ours */
+    uint64_t seen;   /* number of the last look that has seen it among ours */
+    bool is_doubted; /* the last whole look has not: its row is to be read */
     bool
         has_trace; /* the question was asked of this process, and its caller was still there */
 } live_t;

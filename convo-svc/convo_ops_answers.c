@@ -205,7 +205,8 @@ convo_on_watch(void *arg, svc_call_t *call, const void *arg_req, void *rep)
         answer = answers_by_stream(self->answers, req->stream);
     else
         answer = answers_by_conversation(self->answers, req->conversation);
-    if (answer == NULL || !convo_holds_answers(self))
+    if (answer == NULL || !convo_holds_answers(self) ||
+        answers_is_doubted(self->answers, answer))
         return convo_pass_on(self, self->reader, READ_STATUS, call, on_first_status);
     if (answer_user(answer) != req->user ||
         answer_conversation(answer) != req->conversation)

@@ -274,6 +274,26 @@ a_row_that_is_gone_ends_its_answer_as_deleted(void **state)
     assert_int_equal(answers_count(self->answers), 0);
 }
 
+static void
+what_a_look_has_not_found_among_ours_is_doubted_until_its_row_says_more(void **state)
+{
+    test_t *self = *state;
+    char room[PROTO_STREAM_BYTES];
+    answer_row_t row = {.stream = stream_of(room, 1), .term = 1};
+    uint64_t look;
+
+    (void)begin_answer(self, 1);
+    played_say(&self->reader, RC_UNAVAILABLE); /* the database goes away just then */
+    look = answers_begin_look(self->answers);
+    assert_false(answers_is_doubted(self->answers, by_stream(self, 1)));
+    answers_doubt_unseen(self->answers, look);
+    assert_true(answers_is_doubted(self->answers, by_stream(self, 1)));
+    look = answers_begin_look(self->answers);
+    assert_true(answers_see(self->answers, &row, look));
+    answers_doubt_unseen(self->answers, look);
+    assert_false(answers_is_doubted(self->answers, by_stream(self, 1)));
+}
+
 /* --- llm-svc ---------------------------------------------------------------------------------- */
 
 static void
@@ -472,6 +492,7 @@ main(void)
         TEST(no_step_is_queued_while_the_writer_waits_for_the_database),
         TEST(a_row_that_has_moved_on_is_given_up_and_its_watchers_told_so),
         TEST(a_row_that_is_gone_ends_its_answer_as_deleted),
+        TEST(what_a_look_has_not_found_among_ours_is_doubted_until_its_row_says_more),
         TEST(a_prompt_that_cannot_be_made_ends_the_answer_with_its_reason),
         TEST(a_prompt_that_came_with_the_question_goes_out_without_a_reader),
         TEST(a_prompt_of_a_row_that_has_moved_on_is_given_up),
