@@ -376,10 +376,11 @@ fake_tail(void *self, svc_call_t *call, const void *req, void *rep)
 static inline svc_rc
 fake_stop(void *self, svc_call_t *call, const void *req, void *rep)
 {
-    const conversation_req_t *stop = req;
+    const watch_req_t *stop = req;
 
-    fake_note(self, FAKE_STOP, "%d: %llu", (int)stop->user,
-              (unsigned long long)stop->conversation);
+    fake_note(self, FAKE_STOP, "%d: %llu%s", (int)stop->user,
+              (unsigned long long)stop->conversation,
+              stop->stream.n > 0 ? " this one" : "");
     *(status_rep_t *)rep = fake_status(self);
     return fake_serve(self, FAKE_STOP, call, req, rep);
 }
@@ -472,7 +473,7 @@ static const svc_op_t fake_convo_ops[] = {
     {OP_CONVO_READ,    &read_req_schema,         &read_rep_schema,    fake_read,    SVC_ANYONE, 20000},
     {OP_CONVO_TAIL,    &tail_req_schema,         &empty_schema,       fake_tail,    SVC_ANYONE, 20000},
     {OP_CONVO_RETRY,   &retry_req_schema,        &status_rep_schema,  fake_retry,   SVC_ANYONE, 20000},
-    {OP_CONVO_STOP,    &conversation_req_schema, &status_rep_schema,  fake_stop,    SVC_ANYONE, 20000},
+    {OP_CONVO_STOP,    &watch_req_schema,        &status_rep_schema,  fake_stop,    SVC_ANYONE, 20000},
     {OP_CONVO_ACTIVE,  &active_req_schema,       &active_rep_schema,  fake_active,  SVC_ANYONE, 20000},
     {OP_CONVO_UNWATCH, &unwatch_req_schema,      &empty_schema,       fake_unwatch, SVC_ANYONE, 20000},
     {0},

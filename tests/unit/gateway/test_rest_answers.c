@@ -142,6 +142,8 @@ a_stop_waits_for_the_owner(void **state)
     world->fakes.scripts[FAKE_STOP].handler = on_second_stop;
     expect(world, "POST", STOP, NULL, 200, "\"state\":\"stopped\"");
     assert_int_equal(world->fakes.scripts[FAKE_STOP].n, 2);
+    /* not whatever is asked meanwhile */
+    assert_non_null(strstr(world->fakes.scripts[FAKE_STOP].asked, " this one"));
 }
 
 static void
