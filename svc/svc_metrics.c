@@ -61,7 +61,6 @@ static const struct {
     [SVC_M_TAKEOVERS]                = {"takeovers",                 "answers taken over from a process that was gone"},
     [SVC_M_STEPS_FENCED]             = {"steps_fenced",              "steps of answers refused since another process owns them by now"},
     [SVC_M_LEASES_LOST]              = {"leases_lost",               "times that this process found its lease run out"},
-    [SVC_M_STORE_RECONNECTS]         = {"store_reconnects",          "connections to the database made anew"},
     [SVC_M_KEYS_REPLAYED]            = {"keys_replayed",             "requests answered with what their idempotency key had begun before"},
     [SVC_M_ANSWERS_RETRIED]          = {"answers_retried",           "last questions answered anew"},
     [SVC_M_ANSWERS_ALONE]            = {"answers_alone",             "answers stopped since nobody watched them any more"},
