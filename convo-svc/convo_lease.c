@@ -421,12 +421,6 @@ convo_lease_holds(const convo_lease_t *self)
            svc_loop_now_ms(self->ctx->loop) < self->held_ms + self->times->lease;
 }
 
-bool
-convo_lease_is_dropped(const convo_lease_t *self)
-{
-    return self->is_dropped;
-}
-
 convo_lease_t *
 convo_lease_new(svc_ctx_t *ctx, answers_t *answers, const convo_workers_t *workers,
                 const convo_lease_times_t *times, char **error)

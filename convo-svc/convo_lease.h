@@ -37,10 +37,8 @@ void convo_lease_destroy(convo_lease_t **self_p);
 /* Gives the lease back and takes nothing over any more: others take what is ours, and our looks notice. */
 void convo_lease_drop(convo_lease_t *self);
 
-/* True while nobody else can own what is ours: what we remember of our answers is what the database says of them. */
+/* True while nobody else can take what is ours: what we remember of our answers is what the database says of them, but for
+ * those that the last look has not found among ours (answers_is_doubted). */
 bool convo_lease_holds(const convo_lease_t *self);
-
-/* True when it was given back. */
-bool convo_lease_is_dropped(const convo_lease_t *self);
 
 #endif
