@@ -64,6 +64,7 @@ static const char *const results[RC_COUNT][TEXT_LANGUAGES] = {
     [RC_HEADERS_TOO_BIG]       = {"The request headers are too large", "请求头过大"},
     [RC_THROTTLED]             = {"Too many wrong passwords, try again later", "密码错误次数过多，请稍后再试"},
     [RC_UNAVAILABLE]           = {"The service is not available right now, try again", "服务暂时不可用，请重试"},
+    [RC_MOVED]                 = {"The service is not available right now, try again", "服务暂时不可用，请重试"},
     [RC_BUSY]                  = {"The service is busy, try again", "服务繁忙，请重试"},
     [RC_TIMEOUT]               = {"The service did not answer in time, try again", "服务响应超时，请重试"},
     [RC_UPSTREAM]              = {"The model provider failed", "模型服务商出错"},

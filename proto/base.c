@@ -43,6 +43,7 @@ static const svc_rc_info_t rc_table[RC_COUNT] = {
     [RC_HEADERS_TOO_BIG]       = {"headers_too_big",        431, false},
     [RC_THROTTLED]             = {"throttled",              429, true},
     [RC_UNAVAILABLE]           = {"unavailable",            503, true},
+    [RC_MOVED]                 = {"moved",                  503, true},
     [RC_BUSY]                  = {"busy",                   503, true},
     [RC_TIMEOUT]               = {"timeout",                504, true},
     [RC_UPSTREAM]              = {"upstream_error",         502, true},

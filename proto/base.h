@@ -77,6 +77,7 @@ typedef enum {
     RC_HEADERS_TOO_BIG,
     RC_THROTTLED,   /* too many wrong passwords */
     RC_UNAVAILABLE, /* a service is away */
+    RC_MOVED,       /* on the bus only: another replica may have been asked meanwhile */
     RC_BUSY,        /* a bounded queue is full */
     RC_TIMEOUT,     /* our own deadline passed */
     RC_UPSTREAM,    /* provider: refused or broke ("upstream_error") */

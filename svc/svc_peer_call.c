@@ -383,6 +383,13 @@ on_error_reply(svc_peer_calls_t *self, peer_call_t *call, svc_str body)
         rc = RC_INTERNAL;
         error = (error_rep_t){.code = svc_str_c(svc_rc_info(rc)->wire)};
     }
+    if (rc ==
+        RC_MOVED) { /* by one that has thawed before it counted as down: nobody else was asked yet */
+        if (call->is_kept && self->again != NULL && self->again(self->arg, call))
+            return;
+        fail_call(self, call, RC_UNAVAILABLE);
+        return;
+    }
     end_call(self, call, rc, &error);
 }
 

@@ -44,7 +44,7 @@ bool svc_peers_is_draining(const svc_peers_t *self, uint64_t instance);
 uint64_t svc_peers_pick(svc_peers_t *self);
 
 /* Sends a request to request->instance, or (0) to the one that svc_peers_pick would give.
- * If that goes down before its first reply, the request is sent to another one, once, when its
+ * If that goes down before its first reply, or stood still and thaws too late for it, the request is sent to another one, once, when its
  * operation is safe to ask again (proto_op_is_idempotent), and fails with RC_UNAVAILABLE else, as
  * one for an instance does. Errors and *id_out as of svc_peer_call; RC_UNAVAILABLE also when the
  * instance is not up. */

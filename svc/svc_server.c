@@ -224,10 +224,10 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str message, bool is_who
         return;
     }
     /* It waited here while we stood still: another replica has been asked, and what has happened since may be undone by
-     * doing it now. If its caller has not given us up, it asks again. */
+     * doing it now. If its caller has not given us up yet, it asks again. */
     if (envelope.moved_ms != 0 && envelope.moved_ms <= svc_unix_ms()) {
         svc_metrics_add(self->ctx->metrics, SVC_M_EXPIRED, 1);
-        svc_call_finish(call, RC_UNAVAILABLE, NULL);
+        svc_call_finish(call, RC_MOVED, NULL);
         return;
     }
     dispatch(self, call, &envelope, body);

@@ -22,7 +22,7 @@ typedef struct {
     bool is_silent;                /* answers nothing */
     bool is_draining;              /* says so */
     bool answers;                  /* calls at once, with their id as user */
-    bool refuses;                  /* likewise, with an error */
+    const char *refuses;           /* likewise, with this error */
     unsigned calls;                /* that came */
     uint64_t last_call;            /* id of the last one */
     uint64_t expires_ms, moved_ms; /* likewise */
@@ -76,7 +76,7 @@ replica_answer(replica_t *self, proto_kind kind)
 static inline void
 replica_refuse(replica_t *self)
 {
-    const error_rep_t error = {.code = SVC_LIT("busy")};
+    const error_rep_t error = {.code = svc_str_c(self->refuses)};
     replica_send(self, &self->route, self->last_call, PROTO_ERROR, &error_rep_schema,
                  &error);
 }
@@ -107,7 +107,7 @@ replica_serve(replica_t *self, zmq_msg_t *route, const proto_envelope_t *request
     zmq_msg_copy(&self->route, route);
     if (self->answers)
         replica_answer(self, PROTO_FINAL);
-    else if (self->refuses)
+    else if (self->refuses != NULL)
         replica_refuse(self);
 }
 

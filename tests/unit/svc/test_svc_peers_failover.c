@@ -146,11 +146,47 @@ an_error_is_an_answer_and_nobody_else_is_asked(void **state)
     (void)state;
     peers_bench_t bench;
     open_replicas(&bench, 2);
-    bench.replicas[0].refuses = bench.replicas[1].refuses = true;
+    bench.replicas[0].refuses = bench.replicas[1].refuses = "busy";
     assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
     await_replies(&bench, 1);
     assert_int_equal(bench.rc, RC_BUSY);
     assert_int_equal(bench.replicas[0].calls + bench.replicas[1].calls, 1);
+    close_bench(&bench);
+}
+
+static void
+a_call_that_one_gets_to_too_late_is_answered_by_another(void **state)
+{
+    (void)state;
+    peers_bench_t bench;
+    uint64_t id = 0;
+    open_replicas(&bench, 2);
+    assert_int_equal(call_op(&bench, TO_OTHER, 0, &id), RC_OK);
+    await_calls(&bench, 1);
+    replica_t *late = &bench.replicas[busiest(&bench)];
+    late->answers = bench.replicas[1 - busiest(&bench)].answers = true;
+    late->refuses = "moved";
+    replica_refuse(late);
+    await_replies(&bench, 1);
+    assert_int_equal(bench.kind, PROTO_FINAL);
+    assert_int_equal(bench.value, id);
+    assert_int_equal(fixture_count(&bench.fixture, SVC_M_CALLS_FAILED_OVER), 1);
+    assert_string_equal(bench.events, "");
+    close_bench(&bench);
+}
+
+static void
+two_that_get_to_it_too_late_fail_it(void **state)
+{
+    (void)state;
+    peers_bench_t bench;
+    open_replicas(&bench, 2);
+    bench.replicas[0].refuses = bench.replicas[1].refuses = "moved";
+    assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
+    await_replies(&bench, 1);
+    assert_int_equal(bench.kind, PROTO_ERROR);
+    assert_int_equal(bench.rc, RC_UNAVAILABLE); /* callers know no other word for it */
+    assert_int_equal(bench.replicas[0].calls + bench.replicas[1].calls, 2);
     close_bench(&bench);
 }
 
@@ -271,6 +307,8 @@ main(void)
         cmocka_unit_test(a_call_is_sent_again_once_only),
         cmocka_unit_test(a_call_that_has_had_a_part_is_not_sent_again),
         cmocka_unit_test(an_error_is_an_answer_and_nobody_else_is_asked),
+        cmocka_unit_test(a_call_that_one_gets_to_too_late_is_answered_by_another),
+        cmocka_unit_test(two_that_get_to_it_too_late_fail_it),
         cmocka_unit_test(without_another_one_it_fails_at_once),
         cmocka_unit_test(many_calls_move_together_and_none_is_lost),
         cmocka_unit_test(a_call_that_was_forgotten_is_not_sent_again),
