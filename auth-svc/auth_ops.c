@@ -11,6 +11,7 @@
 #include "token.h"
 
 #include "proto/utf8.h"
+#include "svc/svc_pg.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_time.h"
 
@@ -373,11 +374,13 @@ open_signers_with(auth_t *self, const void *secret, size_t n)
 }
 
 /* With a database for many, a secret of each replica's own would make the others' tokens worthless. */
-static bool
-has_secret_for_many(const svc_config_t *config, char **error)
+bool
+auth_check_config(const svc_config_t *config, char **error)
 {
-    if (config->storage_driver == SVC_STORAGE_SQLITE || config->jwt_secret[0] != '\0')
+    if (config->storage_driver == SVC_STORAGE_SQLITE)
         return true;
+    if (config->jwt_secret[0] != '\0')
+        return svc_pg_check_url(config->storage_postgresql_url, error);
     *error = svc_str_dup(SVC_LIT("jwt.secret must be configured with storage.driver: "
                                  "postgresql, the same for every auth-svc"));
     return false;
@@ -451,7 +454,7 @@ auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
     self->shared.driver = driver;
     self->shared.metrics = ctx->metrics;
     self->shared.cost = config->auth_bcrypt_cost;
-    if (has_secret_for_many(config, error) &&
+    if (auth_check_config(config, error) &&
         (self->shared.store = driver->open(ctx, &self->shared.stopping, error)) != NULL &&
         open_signers(self, error) && open_shared_throttle(self, error) &&
         (self->bcrypt = open_bcrypt_pool(self, count_threads(config), error)) != NULL &&

@@ -15,6 +15,9 @@ typedef struct auth auth_t;
 /* The table of operations; handlers want an auth_t as self. */
 extern const svc_op_t auth_ops[];
 
+/* Is there what auth-svc needs? False with *error (free() it): one line that says what is missing. */
+bool auth_check_config(const svc_config_t *config, char **error) SVC_MUST_CHECK;
+
 /* Opens the store through `driver`, starts the workers, binds bus.auth.bind. Keeps ctx and driver. NULL with *error (free() it): one line that says why. */
 auth_t *auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error);
 

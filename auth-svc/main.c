@@ -42,6 +42,7 @@ main(int argc, char **argv)
     const svc_service_t service = {
         .name = "auth-svc",
         .summary = "users, passwords and tokens",
+        .check_config = auth_check_config,
         .start = start,
         .announce = announce,
         .drain = drain,

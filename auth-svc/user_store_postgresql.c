@@ -111,11 +111,6 @@ open_store(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
     svc_pg_t *pg;
     bool good;
 
-    if (ctx->config->storage_postgresql_url[0] == '\0') {
-        *error = svc_str_dup(SVC_LIT("storage.postgresql.url must be configured with "
-                                     "storage.driver: postgresql"));
-        return NULL;
-    }
     self = svc_alloc(sizeof(*self));
     self->ctx = ctx;
     self->stop = stop;

@@ -9,12 +9,26 @@
 #include "convo_writer.h"
 
 #include "svc/svc_db_lock.h"
+#include "svc/svc_pg.h"
 
 #include <stdlib.h>
 
 #define DRAIN_LOOK_MS 20
 #define LISTS_SHARE   4 /* one part of the cache is for lists, the others for histories */
 #define SEAL_KEY_FILE "seal.key"
+
+/* A key that each replica makes for itself would leave what the others have sealed to nobody. */
+bool
+convo_check_config(const svc_config_t *config, char **error)
+{
+    if (config->storage_driver == SVC_STORAGE_SQLITE)
+        return true;
+    if (config->convo_seal_key[0] != '\0')
+        return svc_pg_check_url(config->storage_postgresql_url, error);
+    *error = svc_str_dup(SVC_LIT("convo.seal_key must be configured with storage.driver: "
+                                 "postgresql, the same for every convo-svc"));
+    return false;
+}
 
 /* --- parts ------------------------------------------------------------------------------------ */
 
@@ -41,11 +55,6 @@ load_seal_key(convo_t *self, char **error)
         if (rc != RC_OK)
             *error = svc_str_dup(
                 SVC_LIT("convo.seal_key is not 32 bytes of hex or base64"));
-    } else if (self->ctx->config->storage_driver == SVC_STORAGE_POSTGRESQL) {
-        rc = RC_INVALID;
-        *error = svc_str_dup(
-            SVC_LIT("storage.driver: postgresql needs convo.seal_key, the"
-                    " same in every convo-svc"));
     } else {
         path = svc_secret_path_beside(self->db_path, SEAL_KEY_FILE);
         rc = svc_secret_load_or_make(path, key, error);
@@ -212,7 +221,7 @@ convo_new(svc_ctx_t *ctx, char **error)
     self->arena = proto_arena_new();
     self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
     self->lock_fd = -1;
-    if (!lock_database(self, error) || !load_seal_key(self, error) ||
+    if (!convo_check_config(config, error) || !lock_database(self, error) || !load_seal_key(self, error) ||
         !start_workers(self, error) || !open_cache(self, error) || !recover(self, error))
         goto fail;
     if (svc_server_new(ctx, config->bus_convo.bind, convo_ops, self, &self->server,

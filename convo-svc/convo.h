@@ -60,6 +60,9 @@ typedef struct convo {
     uint64_t drain_timer; /* looks whether all is done; 0: none */
 } convo_t;
 
+/* Is there what convo-svc needs? False with *error (free() it): one line that says what is missing. */
+bool convo_check_config(const svc_config_t *config, char **error) SVC_MUST_CHECK;
+
 /* Builds the service on ctx->loop: locks and opens the database, takes up unfinished answers, binds, connects.
  * NULL with *error (free() it): one line that says why. */
 convo_t *convo_new(svc_ctx_t *ctx, char **error);

@@ -42,6 +42,7 @@ main(int argc, char **argv)
         .summary =
             "owns conversations, journals their answers, knows what became of them",
         .is_batch = true,
+        .check_config = convo_check_config,
         .start = start,
         .announce = announce,
         .drain = drain,

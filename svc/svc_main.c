@@ -106,15 +106,21 @@ print_help(const process_t *self)
     svc_config_print_help(stdout);
 }
 
-static void
-print_checked_config(const process_t *self)
+static int
+check_config(const process_t *self)
 {
+    char *error = NULL;
+
+    if (self->service->check_config != NULL &&
+        !self->service->check_config(self->config, &error))
+        return refuse(self, &error);
     if (self->service->print_config != NULL)
         self->service->print_config(self->config);
     else
         puts("config ok");
     for (size_t i = 0; i < self->config->warnings.n; i++)
         printf("warning: %s\n", self->config->warnings.items[i]);
+    return EXIT_SUCCESS;
 }
 
 /* --- signals ----------------------------------------------------------------------------- */
@@ -316,7 +322,7 @@ svc_main(const svc_service_t *service, int argc, char **argv)
     process_t self = {.service = service, .signals = -1};
     task what = read_options(&self, argc, argv);
     char *error = NULL;
-    int code = EXIT_SUCCESS;
+    int code;
 
     switch (what) {
     case BAD_USAGE: return print_usage_error(&self);
@@ -329,10 +335,7 @@ svc_main(const svc_service_t *service, int argc, char **argv)
     self.config = svc_config_load(self.config_path, &error);
     if (self.config == NULL)
         return refuse(&self, &error);
-    if (what == CHECK_CONFIG)
-        print_checked_config(&self);
-    else
-        code = run(&self);
+    code = what == CHECK_CONFIG ? check_config(&self) : run(&self);
     free_all(&self);
     return code;
 }

@@ -14,6 +14,10 @@ typedef struct {
     bool
         is_batch; /* its threads handle many small events, and more at once when none interrupts another */
 
+    /* What this service needs of the configuration, beyond what any of them does: false with *error (free() it) set, one line that
+     * says what is missing. Called before --check-config says ok; start() refuses for the same reasons. May be NULL. */
+    bool (*check_config)(const svc_config_t *config, char **error);
+
     /* --check-config only: prints what else is worth saying ("config ok" is printed by svc_main when NULL). May be NULL. */
     void (*print_config)(const svc_config_t *config);
 

@@ -23,18 +23,29 @@
 #define DECIDE_MS    100 /* between two looks at what became of a transaction */
 #define BINARY       1
 
+bool
+svc_pg_check_url(const char *url, char **error)
+{
+    PQconninfoOption *options = url[0] == '\0' ? NULL : PQconninfoParse(url, NULL);
+
+    if (options != NULL)
+        PQconninfoFree(options);
+    else if (url[0] == '\0')
+        *error = svc_str_dup(SVC_LIT("storage.postgresql.url must be configured with "
+                                     "storage.driver: postgresql"));
+    else /* libpq would say why, and print the URL with its password */
+        *error = svc_str_dup(SVC_LIT("storage.postgresql.url is no URL of PostgreSQL"
+                                     " (postgresql://user:password@host:port/database)"));
+    return options != NULL;
+}
+
 svc_pg_t *
 svc_pg_new(const svc_pg_config_t *config, char **error)
 {
     svc_pg_t *self;
-    PQconninfoOption *options = PQconninfoParse(config->url, NULL);
 
-    if (options == NULL) { /* libpq would say why, and print the URL with its password */
-        *error = svc_str_dup(SVC_LIT("storage.postgresql.url is no URL of PostgreSQL"
-                                     " (postgresql://user:password@host:port/database)"));
+    if (!svc_pg_check_url(config->url, error))
         return NULL;
-    }
-    PQconninfoFree(options);
     self = svc_alloc(sizeof(*self));
     self->url = svc_str_dup(svc_str_c(config->url));
     snprintf(self->name, sizeof(self->name), "%s", config->name);

@@ -271,6 +271,35 @@ story('with PostgreSQL, secrets that all replicas share must be configured, and 
     await refusedWith({ storage }, 'auth-svc', 'jwt.secret', 'postgresql');
     await refusedWith({ storage }, 'convo-svc', 'convo.seal_key', 'postgresql');
     await refusedWith({ storage: { driver: 'postgresql' }, jwt: { secret: 'a secret of the stories, 32 bytes long' } }, 'auth-svc', 'storage.postgresql.url');
+    await refusedWith({ storage: { driver: 'postgresql' }, convo: { seal_key: 'ab'.repeat(32) } }, 'convo-svc', 'storage.postgresql.url');
+});
+
+story('--check-config refuses what the start of that service would, in the same words', async () => {
+    const url = 'postgresql://llmb:geheim@127.0.0.1:1/none';
+    const good = { storage: { driver: 'postgresql', postgresql: { url } }, jwt: { secret: 'a secret of the stories, 32 bytes long' }, convo: { seal_key: 'ab'.repeat(32) } };
+    const cases = [
+        [{ ...good, jwt: {} }, 'auth-svc', 'jwt.secret'], [{ ...good, convo: {} }, 'convo-svc', 'convo.seal_key'],
+        [{ ...good, storage: { driver: 'postgresql' } }, 'auth-svc', 'storage.postgresql.url'], [{ ...good, storage: { driver: 'postgresql' } }, 'convo-svc', 'storage.postgresql.url'],
+        [{ ...good, storage: { driver: 'postgresql', postgresql: { url: 'postgresql://u:geheim@[h' } } }, 'auth-svc', 'storage.postgresql.url'],
+        [{ ...good, storage: { driver: 'postgresql', postgresql: { url: 'postgresql://u:geheim@[h' } } }, 'convo-svc', 'storage.postgresql.url'],
+    ];
+    for (const [config, refuses, says] of cases) {
+        const stack = await prepared({ config });
+        for (const name of SERVICES) {
+            const checked = await run(name, ['--check-config', '--config', stack.configFile], { cwd: stack.dir });
+            if (name !== refuses && !(says === 'storage.postgresql.url' && name !== 'gateway' && name !== 'llm-svc')) {
+                assert.equal(checked.code, 0, `${name}: ${checked.stderr}`);
+                continue;
+            }
+            refused(checked, says);
+            assert.ok(!checked.stderr.includes('geheim'));
+            if (name === refuses)
+                assert.equal((await run(name, ['--config', stack.configFile], { cwd: stack.dir })).stderr, checked.stderr);
+        }
+    }
+    const stack = await prepared({ config: good });
+    for (const name of SERVICES)
+        assert.equal((await run(name, ['--check-config', '--config', stack.configFile], { cwd: stack.dir })).code, 0);
 });
 
 story('log.format json: every line is an object, requests carry trace, operation, status and time', async () => {

@@ -493,10 +493,42 @@ what_keeps_it_from_starting_is_told(void **state)
     close_bench(&bench);
 }
 
+static void
+replicas_need_a_secret_and_a_database_of_all(void **state)
+{
+    static const struct {
+        const char *secret, *url, *says; /* NULL: it is good */
+    } rows[] = {
+        {"", "postgresql://db/llmb", "jwt.secret must be configured"},
+        {"a secret of replicas", "", "storage.postgresql.url must be configured"},
+        {"a secret of replicas", "postgresql://[h", "storage.postgresql.url is no URL"},
+        {"a secret of replicas", "postgresql://db/llmb", NULL},
+    };
+    svc_config_t config = {.storage_driver = SVC_STORAGE_SQLITE};
+    char secret[64], url[64], *error = NULL;
+
+    (void)state;
+    config.jwt_secret = secret;
+    config.storage_postgresql_url = url;
+    secret[0] = url[0] = '\0';
+    assert_true(auth_check_config(&config, &error));
+    config.storage_driver = SVC_STORAGE_POSTGRESQL;
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        snprintf(secret, sizeof(secret), "%s", rows[i].secret);
+        snprintf(url, sizeof(url), "%s", rows[i].url);
+        assert_int_equal(auth_check_config(&config, &error), rows[i].says == NULL);
+        if (rows[i].says != NULL)
+            assert_non_null(strstr(error, rows[i].says));
+        free(error);
+        error = NULL;
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(replicas_need_a_secret_and_a_database_of_all),
         cmocka_unit_test(registered_users_log_in_and_are_recognised),
         cmocka_unit_test(users_and_tokens_survive_a_restart),
         cmocka_unit_test(wrong_names_and_passwords_get_the_same_answer),

@@ -158,6 +158,34 @@ a_wrong_seal_key_is_refused_at_start(void **state)
     service_start_convo(&self->service);
 }
 
+static void
+replicas_need_a_seal_key_and_a_database_of_all(void **state)
+{
+    char key[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    char none[] = "", url[] = "postgresql://db/llmb", bad_url[] = "postgresql://[h";
+    svc_config_t config = {.storage_driver = SVC_STORAGE_SQLITE,
+                           .convo_seal_key = none,
+                           .storage_postgresql_url = none};
+    char *error = NULL;
+
+    (void)state;
+    assert_true(convo_check_config(&config, &error));
+    config.storage_driver = SVC_STORAGE_POSTGRESQL;
+    assert_false(convo_check_config(&config, &error));
+    assert_non_null(strstr(error, "convo.seal_key must be configured"));
+    free(error);
+    config.convo_seal_key = key;
+    assert_false(convo_check_config(&config, &error));
+    assert_non_null(strstr(error, "storage.postgresql.url must be configured"));
+    free(error);
+    config.storage_postgresql_url = bad_url;
+    assert_false(convo_check_config(&config, &error));
+    assert_non_null(strstr(error, "storage.postgresql.url is no URL"));
+    free(error);
+    config.storage_postgresql_url = url;
+    assert_true(convo_check_config(&config, &error));
+}
+
 static bool
 is_draining(void *arg)
 {
@@ -195,6 +223,7 @@ main(void)
         TEST(an_answer_that_nobody_knows_after_a_restart_ends_truthfully),
         TEST(a_second_process_and_a_port_in_use_are_refused_with_one_line),
         TEST(a_wrong_seal_key_is_refused_at_start),
+        cmocka_unit_test(replicas_need_a_seal_key_and_a_database_of_all),
         TEST(a_drain_takes_no_questions_waits_for_answers_and_ends),
     };
 

@@ -55,6 +55,21 @@ fail_to_start(svc_ctx_t *ctx, char **error)
     return NULL;
 }
 
+static bool
+find_nothing_wrong(const svc_config_t *config, char **error)
+{
+    (void)error;
+    return config->jwt_secret[0] != '\0';
+}
+
+static bool
+miss_something(const svc_config_t *config, char **error)
+{
+    (void)config;
+    *error = svc_str_dup(SVC_LIT("some.key must be configured"));
+    return false;
+}
+
 static void
 announce(void *service)
 {
@@ -88,8 +103,16 @@ static const svc_service_t good = {.name = "test-svc",
                                    .announce = announce,
                                    .drain = drain,
                                    .stop = stop};
-static const svc_service_t unlucky = {
-    .name = "test-svc", .summary = "a test", .start = fail_to_start, .stop = stop};
+static const svc_service_t unlucky = {.name = "test-svc",
+                                      .summary = "a test",
+                                      .check_config = find_nothing_wrong,
+                                      .start = fail_to_start,
+                                      .stop = stop};
+static const svc_service_t picky = {.name = "test-svc",
+                                    .summary = "a test",
+                                    .check_config = miss_something,
+                                    .start = fail_to_start,
+                                    .stop = stop};
 static const svc_service_t stubborn = {.name = "test-svc",
                                        .summary = "a test",
                                        .start = start,
@@ -317,6 +340,18 @@ options_that_only_print_do_so(void **state)
     assert_true(strncmp(child.text, "| key |", 7) == 0);
 }
 
+static void
+a_configuration_that_the_service_would_refuse_is_not_ok(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("jwt: {secret: sixteen-bytes-xx}");
+    launch(&child, &picky, "--config", config_path, "--check-config");
+    assert_int_equal(finish(&child), 1);
+    assert_string_equal(child.text, "test-svc: some.key must be configured\n");
+}
+
 /* Whoever runs the tests may have variables of ours set: they are not for these tests. */
 static void
 clear_environment(void)
@@ -361,6 +396,7 @@ main(void)
         cmocka_unit_test(a_second_signal_ends_it_at_once),
         cmocka_unit_test(what_keeps_it_from_starting_is_one_line),
         cmocka_unit_test(options_that_only_print_do_so),
+        cmocka_unit_test(a_configuration_that_the_service_would_refuse_is_not_ok),
     };
 
     return cmocka_run_group_tests(tests, make_config, remove_config);
