@@ -41,7 +41,8 @@ svc_pg_t *svc_pg_new(const svc_pg_config_t *config, char **error);
 /* Ends the connection (and what was not committed), frees everything, sets *self_p to NULL. NULL-safe. */
 void svc_pg_destroy(svc_pg_t **self_p);
 
-/* Connects, trying again for up to `wait_ms` (0: once). False with *error (free() it): why not. */
+/* Connects, trying again for up to `wait_ms` (0: once); says in the log at once what it waits for. What no waiting cures (a wrong
+ * password, no such database, a server too old) ends it at once. False with *error (free() it): why not. */
 bool svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error) SVC_MUST_CHECK;
 
 /* Is it connected, as far as anybody has noticed? */

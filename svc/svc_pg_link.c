@@ -19,6 +19,7 @@
 #define CONNECT_MS   3000 /* one try */
 #define RETRY_MS     200  /* between two */
 #define LOG_EVERY_MS 1000
+#define CODE_CHARS   5   /* of a SQLSTATE */
 #define SLICE_MS     100 /* a stop is noticed within this time */
 #define OLDEST \
     130000 /* server version that is tried; older ones are no longer looked after */
@@ -239,35 +240,67 @@ connect_once(svc_pg_t *self)
     self->conn = PQconnectStartParams(keys, values, 1);
     SVC_ASSERT(self->conn != NULL);
     (void)PQsetNoticeReceiver(self->conn, swallow_notice, NULL);
+    (void)PQsetErrorVerbosity(self->conn, PQERRORS_VERBOSE);
     if (!shake_hands(self) || PQsetnonblocking(self->conn, 1) != 0)
         return false;
     return PQserverVersion(self->conn) >= OLDEST &&
            pg_link_script(self, session, CONNECT_MS) == RC_OK;
 }
 
-/* Says why there is no connection, in one line: libpq's messages may have several. */
+/* Finds the server's code in "<severity>:  <code>: <sentence>", as libpq's messages are with PQERRORS_VERBOSE: it has no other
+ * way to tell why there is no connection. NULL: the server has not said anything. */
+static const char *
+find_code(const char *message)
+{
+    static const char letters[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+    for (const char *at = strstr(message, ":  "); at != NULL; at = strstr(at + 1, ":  "))
+        if (strspn(at + 3, letters) == CODE_CHARS &&
+            strncmp(at + 3 + CODE_CHARS, ": ", 2) == 0)
+            return at + 3;
+    return NULL;
+}
+
+/* Gives the line that tells why there is no connection: libpq's messages have several, one or more for each address that
+ * was tried. What a server has said counts more than that nobody was there. */
 static char *
 explain(const svc_pg_t *self)
 {
-    const char *why = self->conn == NULL ? "" : PQerrorMessage(self->conn);
-    char *out = NULL;
+    const char *message = self->conn == NULL ? "" : PQerrorMessage(self->conn);
+    const char *code = find_code(message), *line = message;
 
     if (self->conn != NULL && PQstatus(self->conn) == CONNECTION_OK &&
         PQserverVersion(self->conn) < OLDEST)
-        why = "it is older than version 13";
-    else if (*why == '\0')
-        why = "it does not answer";
-    if (asprintf(&out, "cannot connect to PostgreSQL: %s", why) < 0)
-        return NULL;
-    out[strcspn(out, "\n")] = '\0';
-    return out;
+        return svc_str_dup(SVC_LIT("it is older than version 13"));
+    if (*message == '\0')
+        return svc_str_dup(SVC_LIT("it does not answer"));
+    while (code != NULL && memchr(line, '\n', (size_t)(code - line)) != NULL)
+        line = strchr(line, '\n') + 1;
+    return svc_str_dup((svc_str){line, strcspn(line, "\n")});
 }
 
-/* Tries once; *error (may be NULL) as svc_pg_connect. */
+/* Will no waiting help? A wrong password, a database that is not there and a server that is too old are there to stay. A role
+ * may still be made, and who may connect from where be changed: both are 28000, which is waited for, as is a server that
+ * starts or stops (57P03) and all that is not the server's word. */
 static bool
-try_connect(svc_pg_t *self, char **error)
+is_hopeless(const svc_pg_t *self)
 {
-    char *why = NULL;
+    const char *code;
+
+    if (self->conn == NULL)
+        return false;
+    if (PQstatus(self->conn) == CONNECTION_OK)
+        return PQserverVersion(self->conn) < OLDEST;
+    code = find_code(PQerrorMessage(self->conn));
+    return PQconnectionNeedsPassword(self->conn) != 0 ||
+           (code != NULL && (strncmp(code, "28P01", CODE_CHARS) == 0 ||
+                             strncmp(code, "3D000", CODE_CHARS) == 0));
+}
+
+/* Tries once. *why_p: why there is no connection, free() it; *hopeless: and there will be none. */
+static bool
+try_connect(svc_pg_t *self, char **why_p, bool *hopeless)
+{
     bool ok, was_away = self->away != NULL && atomic_exchange(self->away, true);
 
     ok = connect_once(self);
@@ -281,35 +314,44 @@ try_connect(svc_pg_t *self, char **error)
         self->retry_ms = 0;
         return true;
     }
-    why = explain(self);
-    if (error != NULL)
-        *error = why;
-    else {
-        log_failure(self, why == NULL ? "no memory" : why, "");
-        free(why);
-    }
+    *why_p = explain(self);
+    *hopeless = is_hopeless(self);
     PQfinish(self->conn);
     self->conn = NULL;
     self->retry_ms = svc_mono_ms() + RETRY_MS;
     return false;
 }
 
+/* Says once what is waited for, and again when it has become something else. Takes `why`. */
+static void
+tell_wait(const svc_pg_t *self, char *why, char **told_p)
+{
+    if (*told_p == NULL || strcmp(*told_p, why) != 0)
+        svc_log_warn(self->log, "waiting for PostgreSQL: %s", why);
+    free(*told_p);
+    *told_p = why;
+}
+
 bool
 svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error)
 {
     uint64_t end = svc_mono_ms() + wait_ms;
+    char *why = NULL, *told = NULL;
+    bool hopeless = false, is_up = self->conn != NULL;
 
-    if (self->conn != NULL)
-        return true;
-    for (;;) {
-        if (try_connect(self, error))
-            return true;
-        if (svc_mono_ms() + RETRY_MS >= end || pg_link_is_stopped(self))
-            return false;
-        free(*error);
-        *error = NULL;
+    while (!is_up && !(is_up = try_connect(self, &why, &hopeless))) {
+        if (hopeless || svc_mono_ms() + RETRY_MS >= end || pg_link_is_stopped(self)) {
+            SVC_ASSERT(asprintf(error, "cannot connect to PostgreSQL: %s", why) >= 0);
+            free(why);
+            break;
+        }
+        tell_wait(self, why, &told);
         pg_link_pause(self, RETRY_MS);
     }
+    if (is_up && told != NULL)
+        svc_log_info(self->log, "connected to PostgreSQL");
+    free(told);
+    return is_up;
 }
 
 /* Has the server something to say to a connection on which nothing is due? It only says why it ends it. */
@@ -327,6 +369,9 @@ was_closed(const svc_pg_t *self)
 svc_rc
 pg_link_up(svc_pg_t *self)
 {
+    char *why = NULL;
+    bool hopeless;
+
     if (self->conn != NULL && was_closed(self)) {
         svc_log_warn(self->log, "database: the server has closed the connection");
         pg_link_lose(self);
@@ -335,5 +380,9 @@ pg_link_up(svc_pg_t *self)
         return RC_OK;
     if (svc_mono_ms() < self->retry_ms)
         return RC_UNAVAILABLE;
-    return try_connect(self, NULL) ? RC_OK : RC_UNAVAILABLE;
+    if (try_connect(self, &why, &hopeless))
+        return RC_OK;
+    log_failure(self, "cannot connect to PostgreSQL", why);
+    free(why);
+    return RC_UNAVAILABLE;
 }

@@ -6,6 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { BIN_DIR, CLEAN_ENV, prepare, SERVICES, start } from '../support/stack.mjs';
+import { havePostgres, startPostgres } from '../support/postgres.mjs';
 import { story } from '../support/story.mjs';
 import { until, within } from '../support/deadline.mjs';
 import { expectError } from '../support/expect.mjs';
@@ -301,6 +302,35 @@ story('--check-config refuses what the start of that service would, in the same 
     for (const name of SERVICES)
         assert.equal((await run(name, ['--check-config', '--config', stack.configFile], { cwd: stack.dir })).code, 0);
 });
+
+story('a PostgreSQL that is not there yet is waited for aloud, and a wrong password is not waited for', async () => {
+    const postgres = await startPostgres();
+    try {
+        for (const name of ['auth-svc', 'convo-svc']) {
+            const wrong = await prepared({ postgres, config: { storage: { postgresql: { url: postgres.url.replace(/:[^:@]+@/, ':geheim@') } } } });
+            const got = await run(name, ['--config', wrong.configFile], { cwd: wrong.dir });
+            refused(got, 'cannot connect to PostgreSQL', '28P01', 'password');
+            assert.ok(!got.stderr.includes('geheim'));
+        }
+        await postgres.stop();
+        const s = await prepared({ postgres });
+        const starting = ['auth-svc', 'convo-svc'];
+        for (const name of starting)
+            s.start(name);
+        const all = (words) => until(10_000, () => starting.every((name) => s.logs(name).includes(words)), words);
+        await all('waiting for PostgreSQL: connection to server at ');
+        await postgres.start();
+        await all('connected to PostgreSQL');
+        for (const name of SERVICES.filter((n) => !starting.includes(n)))
+            s.start(name);
+        await s.ready();
+        const user = await s.user();
+        assert.equal((await user.ask(await user.create('echo'), 'late, but here')).full, 'late, but here');
+        await s.stopAll();
+    } finally {
+        await postgres.remove();
+    }
+}, { skip: !havePostgres });
 
 story('log.format json: every line is an object, requests carry trace, operation, status and time', async () => {
     const s = await start({ config: { log: { format: 'json', level: 'debug' } } });

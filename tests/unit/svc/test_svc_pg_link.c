@@ -132,23 +132,178 @@ a_server_that_is_not_there_is_told_in_one_line(void **state)
     svc_pg_destroy(&pg);
 }
 
+/* Tries to connect, for `wait_ms` at most, and gives what was said: the log's lines, then the error's. */
 static void
-a_wrong_password_is_told(void **state)
+connect_and_listen(const char *url, uint32_t wait_ms, char *said, size_t max)
+{
+    FILE *file = tmpfile();
+    svc_log_t *log = svc_log_new(fileno(file), "test", SVC_LOG_TEXT, SVC_LOG_INFO);
+    const svc_pg_config_t config = {.url = url, .name = "test", .log = log};
+    char *error = NULL;
+    svc_pg_t *pg = svc_pg_new(&config, &error);
+    size_t n;
+
+    assert_non_null(pg);
+    assert_false(svc_pg_connect(pg, wait_ms, &error));
+    assert_null(strchr(error, '\n'));
+    rewind(file);
+    n = fread(said, 1, max - 1, file);
+    snprintf(said + n, max - n, "%s\n", error);
+    free(error);
+    svc_pg_destroy(&pg);
+    svc_log_destroy(&log);
+    (void)fclose(file);
+}
+
+/* How often `word` stands in `text`. */
+static int
+count(const char *text, const char *word)
+{
+    int n = 0;
+
+    while ((text = strstr(text, word)) != NULL) {
+        text++;
+        n++;
+    }
+    return n;
+}
+
+/* A server that refuses everybody, each with the next of some reasons. */
+typedef struct {
+    const char *const *reasons; /* five characters of code, then a sentence; NULL: the end */
+    int listener, port;
+    pthread_t thread;
+} refuser_t;
+
+static void *
+refuse(void *arg)
+{
+    refuser_t *self = arg;
+
+    for (const char *const *reason = self->reasons; *reason != NULL; reason++) {
+        unsigned char out[300] = "E", start[1000];
+        int client = accept(self->listener, NULL, NULL);
+        int n = snprintf((char *)out + 5, sizeof(out) - 5, "SFATAL%cVFATAL%cC%.5s%cM%s%c",
+                         0, 0, *reason, 0, *reason + 5, 0) +
+                1; /* and the NUL that ends the fields */
+
+        assert_true(client >= 0 && recv(client, start, sizeof(start), 0) > 0);
+        out[3] = (unsigned char)((n + 4) >> 8);
+        out[4] = (unsigned char)(n + 4);
+        assert_int_equal(send(client, out, (size_t)n + 5, MSG_NOSIGNAL), n + 5);
+        (void)shutdown(client, SHUT_WR);
+        while (recv(client, start, sizeof(start), 0) > 0)
+            ;
+        (void)close(client);
+    }
+    return NULL;
+}
+
+static void
+refuser_open(refuser_t *self, const char *const *reasons, char url[PG_URL_BYTES])
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(at);
+
+    self->reasons = reasons;
+    self->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(self->listener, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(self->listener, 16), 0);
+    assert_int_equal(getsockname(self->listener, (struct sockaddr *)&at, &n), 0);
+    snprintf(url, PG_URL_BYTES, "postgresql://u:geheim@127.0.0.1:%d/db?sslmode=disable",
+             ntohs(at.sin_port));
+    assert_int_equal(pthread_create(&self->thread, NULL, refuse, self), 0);
+}
+
+static void
+refuser_close(refuser_t *self)
+{
+    assert_int_equal(pthread_join(self->thread, NULL), 0);
+    (void)close(self->listener);
+}
+
+static void
+what_is_waited_for_is_told_at_once_and_when_it_changes(void **state)
+{
+    static const char *const reasons[] = {"57P03the database system is starting up",
+                                          "57P03the database system is starting up",
+                                          "57P03the database system is starting up",
+                                          "28000role \"u\" does not exist",
+                                          "28000role \"u\" does not exist",
+                                          "28P01password authentication failed",
+                                          NULL};
+    char url[PG_URL_BYTES], said[4000];
+    refuser_t server;
+
+    (void)state;
+    refuser_open(&server, reasons, url);
+    connect_and_listen(url, 60000, said, sizeof(said));
+    refuser_close(&server);
+    assert_int_equal(count(said, "waiting for PostgreSQL: "), 2);
+    assert_int_equal(count(said, "57P03: the database system is starting up\n"), 1);
+    assert_int_equal(count(said, "28000: role"), 1);
+    assert_int_equal(count(said, "cannot connect to PostgreSQL: "), 1);
+    assert_int_equal(count(said, "28P01: password authentication failed\n"), 1);
+    assert_int_equal(count(said, "\n"), 3);
+    assert_null(strstr(said, "geheim"));
+}
+
+static void
+what_no_waiting_cures_is_not_waited_for(void **state)
+{
+    static const char *const reasons[][2] = {{"28P01password authentication failed", NULL},
+                                             {"3D000database \"db\" does not exist", NULL}};
+    char url[PG_URL_BYTES], said[4000];
+    refuser_t server;
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(reasons); i++) {
+        refuser_open(&server, reasons[i], url);
+        connect_and_listen(url, 60000, said, sizeof(said));
+        refuser_close(&server);
+        assert_int_equal(count(said, "\n"), 1);
+        assert_non_null(strstr(said, reasons[i][0] + 5));
+    }
+}
+
+static void
+a_server_that_is_not_there_is_waited_for_aloud(void **state)
+{
+    char said[4000];
+
+    (void)state;
+    connect_and_listen("postgresql://user:geheim@127.0.0.1:1/db", 700, said,
+                       sizeof(said));
+    assert_int_equal(count(said, "waiting for PostgreSQL: "), 1);
+    assert_int_equal(count(said, "Connection refused"), 2);
+    assert_int_equal(count(said, "\n"), 2);
+    assert_null(strstr(said, "geheim"));
+}
+
+static void
+a_wrong_password_is_told_and_a_missing_one_and_a_database_that_is_not_there(void **state)
 {
     test_t *self = *state;
-    char url[PG_URL_BYTES], *error = NULL;
-    svc_pg_t *pg;
+    char url[PG_URL_BYTES], said[4000];
 
     if (self->pg == NULL)
         skip();
     snprintf(url, sizeof(url), "postgresql://llmb:geheim@127.0.0.1:%d/postgres",
              self->db.port);
-    pg = pg_fixture_connection(&self->db, url, ST_COUNT, NULL, NULL);
-    assert_false(svc_pg_connect(pg, 0, &error));
-    assert_non_null(strstr(error, "password"));
-    assert_null(strstr(error, "geheim"));
-    free(error);
-    svc_pg_destroy(&pg);
+    connect_and_listen(url, 60000, said, sizeof(said));
+    assert_non_null(strstr(said, "password"));
+    assert_null(strstr(said, "geheim"));
+    assert_null(strstr(said, "waiting"));
+    snprintf(url, sizeof(url), "postgresql://llmb@127.0.0.1:%d/postgres", self->db.port);
+    connect_and_listen(url, 60000, said, sizeof(said));
+    assert_non_null(strstr(said, "password"));
+    assert_null(strstr(said, "waiting"));
+    pg_fixture_url_by(&self->db, self->db.port, url);
+    memcpy(strstr(url, "?options") - 1, "X", 1); /* the last letter of its name */
+    connect_and_listen(url, 60000, said, sizeof(said));
+    assert_non_null(strstr(said, "does not exist"));
+    assert_null(strstr(said, "waiting"));
 }
 
 static void
@@ -425,7 +580,10 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_url_that_is_none_is_refused_without_printing_it),
         cmocka_unit_test(a_server_that_is_not_there_is_told_in_one_line),
-        TEST(a_wrong_password_is_told),
+        cmocka_unit_test(what_is_waited_for_is_told_at_once_and_when_it_changes),
+        cmocka_unit_test(what_no_waiting_cures_is_not_waited_for),
+        cmocka_unit_test(a_server_that_is_not_there_is_waited_for_aloud),
+        TEST(a_wrong_password_is_told_and_a_missing_one_and_a_database_that_is_not_there),
         TEST(waits_for_a_server_that_is_starting),
         TEST(a_connection_that_was_closed_while_idle_costs_nobody_anything),
         TEST(a_transaction_is_lost_with_its_connection_and_the_next_one_works),
