@@ -54,6 +54,32 @@ request_header(const request_t *self, const char *name)
     return svc_str_c(MHD_lookup_connection_value(self->mhd, MHD_HEADER_KIND, name));
 }
 
+typedef struct {
+    const char *name; /* of a header */
+    int n;            /* how often it was seen */
+} header_count_t;
+
+static enum MHD_Result
+count_header(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    header_count_t *count = arg;
+
+    (void)kind;
+    (void)value;
+    if (strcasecmp(key, count->name) == 0)
+        count->n++;
+    return MHD_YES;
+}
+
+bool
+request_repeats_header(const request_t *self, const char *name)
+{
+    header_count_t count = {name, 0};
+
+    MHD_get_connection_values(self->mhd, MHD_HEADER_KIND, count_header, &count);
+    return count.n > 1;
+}
+
 svc_str
 request_query(const request_t *self, const char *name)
 {

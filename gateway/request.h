@@ -33,6 +33,9 @@ svc_str request_body(const request_t *self);
 /* A header's value, empty without it; as long as the request. */
 svc_str request_header(const request_t *self, const char *name);
 
+/* Does this header stand in it more than once? */
+bool request_repeats_header(const request_t *self, const char *name);
+
 /* A value of its query ("?name=value"), unescaped; empty without it; as long as the request. */
 svc_str request_query(const request_t *self, const char *name);
 

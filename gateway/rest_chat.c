@@ -15,6 +15,10 @@ rest_read_key(request_t *self, idem_purpose purpose, uint8_t bytes[IDEM_KEY_BYTE
     *key = (svc_str){NULL, 0};
     if (text.p == NULL)
         return true;
+    if (request_repeats_header(self, "Idempotency-Key")) {
+        request_refuse_input(self, RC_INVALID, TEXT_TWO_KEYS, NULL);
+        return false;
+    }
     if (!idem_key_make(text, purpose, bytes)) {
         request_refuse_input(self, RC_INVALID, TEXT_BAD_KEY, NULL);
         return false;

@@ -33,6 +33,7 @@ typedef enum {
     TEXT_NO_HOST,         /* 400 */
     TEXT_BAD_STREAM_ID,   /* 400: Last-Event-ID or ?after= is no id of this stream */
     TEXT_BAD_KEY,         /* 400: Idempotency-Key */
+    TEXT_TWO_KEYS,        /* 400: more than one of them */
     TEXT_BAD_CHOICE,      /* 400: on_disconnect */
     TEXT_BAD_TICKET,      /* 401 */
     TEXT_STORED_ANYWAY,   /* error event: we lost sight of the answer, it goes on */

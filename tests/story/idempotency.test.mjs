@@ -91,6 +91,11 @@ story('a key has 1 to 255 visible ASCII characters', async () => {
         expectError(await user.call('POST', '/api/conversations/create', { title: 't', model: 'fake' }, keyed(bad)), 400, { code: 'invalid' });
         expectError(await user.retry(id, keyed(bad)), 400, { code: 'invalid' });
     }
+    for (const two of [['a', 'b'], ['same', 'same']]) {
+        expectError(await user.chat(id, 'q', keyed(two)), 400, { code: 'invalid' });
+        expectError(await user.call('POST', '/api/conversations/create', { title: 't', model: 'fake' }, keyed(two)), 400, { code: 'invalid' });
+        expectError(await user.retry(id, keyed(two)), 400, { code: 'invalid' });
+    }
     assert.equal((await user.messages(id)).length, 0);
     expectAnswer(await user.ask(id, 'q', keyed('~'.repeat(255))), answerFor('q'), { messageId: 2 });
 });

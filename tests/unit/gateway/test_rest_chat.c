@@ -94,6 +94,10 @@ a_key_that_is_none_is_refused(void **state)
     memcpy(header + n + IDEM_KEY_TEXT_MAX + 1, "\r\n", 3);
     expect_with(world, "POST", CHAT, header, QUESTION, 400, "Idempotency-Key must");
     expect_with(world, "POST", RETRY, header, NULL, 400, "Idempotency-Key must");
+    expect_with(world, "POST", CHAT, "Idempotency-Key: a\r\nidempotency-key: a\r\n",
+                QUESTION, 400, "only one Idempotency-Key");
+    expect_with(world, "POST", CHAT, CHINESE "Idempotency-Key: a\r\nIdempotency-Key:\r\n",
+                QUESTION, 400, "只能有一个");
     assert_int_equal(
         world->fakes.scripts[FAKE_ASK].n + world->fakes.scripts[FAKE_RETRY].n, 0);
 }
