@@ -71,14 +71,27 @@ allow(route_match_t *out, const char *method)
              strcmp(method, "GET") == 0 ? "HEAD, " : "");
 }
 
+/* Is there a row for these very words? Then none of its segments is an id. */
+static bool
+is_literal(svc_str path)
+{
+    svc_str id;
+
+    for (size_t i = 0; i < SVC_COUNT(routes); i++)
+        if (!routes[i].takes_id && fits(routes[i].path, path, &id))
+            return true;
+    return false;
+}
+
 void
 routes_match(const char *method, svc_str path, route_match_t *out)
 {
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
+    bool literal = is_literal(path);
 
     *out = (route_match_t){.route = NULL};
     for (size_t i = 0; i < SVC_COUNT(routes); i++) {
-        if (!fits(routes[i].path, path, &out->id))
+        if ((literal && routes[i].takes_id) || !fits(routes[i].path, path, &out->id))
             continue;
         out->path_known = true;
         if (strcmp(routes[i].method, wanted) == 0) {

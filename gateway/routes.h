@@ -1,8 +1,8 @@
 /* routes.h - which handler serves which method and path: one table.
  *
  * Knows nothing of connections, so the fuzzer and the tests call it directly. A
- * pattern's segment ":id" matches any one segment; a trailing slash is
- * accepted. Whether the id is an integer is checked by the handler's own step,
+ * pattern's segment ":id" matches any one segment, unless another row has the very
+ * words of the path; a trailing slash is accepted. Whether the id is an integer is checked by the handler's own step,
  * after the token. Reentrant. */
 #ifndef GATEWAY_ROUTES_H
 #define GATEWAY_ROUTES_H

@@ -20,7 +20,8 @@ after(async () => {
 
 const ROUTES = [
     ['/api/users/register', 'POST'], ['/api/users/login', 'POST'], ['/api/conversations/create', 'POST'], ['/api/conversations/history/1', 'GET'],
-    ['/api/conversations/list', 'GET'], ['/api/conversations/del/1', 'POST'], ['/api/chat/1', 'POST'], ['/healthz', 'GET'], ['/readyz', 'GET'],
+    ['/api/conversations/list', 'GET'], ['/api/conversations/del/1', 'POST'], ['/api/chat/1', 'POST'], ['/api/chat/1/retry', 'POST'], ['/api/chat/1/stop', 'POST'],
+    ['/api/chat/1/ticket', 'POST'], ['/api/chat/1/stream', 'GET'], ['/api/chat/active', 'GET'], ['/api/chat/active/', 'GET'], ['/healthz', 'GET'], ['/readyz', 'GET'],
 ];
 
 story('a wrong method is 405 with Allow on every route', async () => {

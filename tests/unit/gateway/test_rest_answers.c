@@ -33,7 +33,7 @@ answers_in_flight_are_listed(void **state)
            "\"length\":0,\"asked_time\":1731851738}]");
     assert_string_equal(world->fakes.scripts[FAKE_ACTIVE].asked, "11");
     expect(world, "GET", "/api/chat/active/", NULL, 200, "[{");
-    expect(world, "POST", "/api/chat/active", QUESTION, 400, "must be an integer");
+    expect(world, "POST", "/api/chat/active", QUESTION, 405, "Allow: GET, HEAD, OPTIONS");
 }
 
 static svc_rc

@@ -65,8 +65,13 @@ a_wrong_method_is_told_the_right_ones(void **state)
     assert_string_equal(match.allow, "POST, OPTIONS");
     routes_match("PUT", SVC_LIT("/api/chat/7/stream"), &match);
     assert_string_equal(match.allow, "GET, HEAD, OPTIONS");
-    routes_match("PUT", SVC_LIT("/api/chat/active"), &match); /* or a conversation */
-    assert_string_equal(match.allow, "POST, GET, HEAD, OPTIONS");
+    for (int slash = 0; slash < 2; slash++) {
+        routes_match("POST", svc_str_c(slash ? "/api/chat/active/" : "/api/chat/active"),
+                     &match);
+        assert_null(match.route);
+        assert_true(match.path_known);
+        assert_string_equal(match.allow, "GET, HEAD, OPTIONS");
+    }
 }
 
 static void
@@ -78,7 +83,8 @@ a_word_in_the_place_of_an_id_is_no_id(void **state)
     routes_match("GET", SVC_LIT("/api/chat/active"), &match);
     assert_non_null(match.route);
     assert_false(match.route->takes_id);
-    routes_match("POST", SVC_LIT("/api/chat/active"), &match);
+    assert_int_equal(match.id.n, 0);
+    routes_match("POST", SVC_LIT("/api/chat/active/stop"), &match);
     assert_non_null(match.route); /* and 400 from there: "active" is no integer */
     assert_true(match.route->takes_id);
 }
