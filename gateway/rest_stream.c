@@ -43,7 +43,6 @@ static void
 on_status(request_t *request, const void *rep)
 {
     const status_rep_t *status = rep;
-    bool is_over = answer_state_is_terminal(status->state);
     svc_str brought = brought_id(request);
     stream_id_t from = {.mark = STREAM_ID_TEXT};
 
@@ -53,7 +52,7 @@ on_status(request_t *request, const void *rep)
         return; /* was read before */
     if (memcmp(from.stream, status->stream.p, sizeof from.stream) != 0)
         request_refuse(request, RC_SUPERSEDED, (svc_str){NULL, 0}, 0);
-    else if (is_over && from.mark == STREAM_ID_END && from.offset >= status->length)
+    else if (from.mark == STREAM_ID_END) /* only ever given with what ends the reading */
         request_answer_nothing(request);
     else if (status->state == ANSWER_COMPLETE && from.offset > status->length)
         request_refuse_input(request, RC_INVALID, TEXT_BAD_STREAM_ID, NULL);

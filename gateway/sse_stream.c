@@ -208,6 +208,14 @@ is_past_end(const sse_stream_t *self, const feed_status_t *status)
            self->offset > status->length;
 }
 
+/* Has the client brought an id that was never given, because it points into a character? Then nothing can be read on
+ * from it, and it must not come back with it either. */
+static bool
+is_no_place(const sse_stream_t *self)
+{
+    return self->refused == RC_INVALID;
+}
+
 /* What the error event says: of a client that is refused, a failed feed, an answer that
  * was interrupted, or one that is shorter than the client believes. */
 static svc_rc
@@ -242,7 +250,7 @@ add_error(const sse_stream_t *self, svc_buf_t *out, const feed_t *feed)
     const feed_status_t *status = feed_status(feed);
     svc_rc reason = error_reason(self, feed);
     bool is_past = self->refused == RC_OK && is_past_end(self, status);
-    bool is_end = reason == RC_DELETED ||
+    bool is_end = reason == RC_DELETED || is_no_place(self) ||
                   (self->refused == RC_OK && feed_failed(feed) == RC_OK);
     svc_buf_t text;
     svc_buf_init(&text, 2 * PROTO_ERROR_TEXT_MAX_BYTES);

@@ -171,6 +171,23 @@ story('nothing to read is 204, what is no id 400, another answer\'s 410, another
     expectError(await user.watch('x'), 400);
 });
 
+story('an id that points into a character ends the stream for good, while the answer is written and after', async () => {
+    const user = await s.user();
+    const { stream, answer, id } = await openAnswer(provider, user, 'fake:inside', 'é and more');
+    const inside = `${stream.headers['stream-id']}:1`;
+    for (const at of [s, other, s]) {
+        const got = await (await user.watch(id, { at, lastEventId: inside })).rest();
+        assert.deepEqual(got.kinds, ['error']);
+        assert.equal(got.error.code, 'invalid');
+        assert.equal(lastId(got.stream), `${inside}:e`);
+        assert.equal((await user.watch(id, { at, lastEventId: lastId(got.stream) })).status, 204);
+        if (at === other) {
+            await answer.finish();
+            expectAnswer(await stream.rest(), 'é and more', { messageId: 2 });
+        }
+    }
+});
+
 story('what the interrupted answer did not store is told', async () => {
     const user = await s.user();
     const id = await user.create('fake:cut');

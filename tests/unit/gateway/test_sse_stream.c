@@ -332,6 +332,22 @@ an_id_within_a_character_is_none(void **state)
     close_fixture(&self);
 }
 
+static void
+an_event_source_does_not_come_back_with_an_id_that_is_none(void **state)
+{
+    fixture_t self = reopen_fixture(SSE_FRAMING_EVENTS, ":1");
+
+    (void)state;
+    say(&self, "\xe4\xbd\xa0 and more");
+    assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_SENT);
+    svc_buf_clear(&self.out);
+    assert_int_equal(sse_stream_next(self.sse, self.feed, &self.out), SSE_SENT);
+    assert_int_equal(svc_buf_add(&self.out, "", 1), RC_OK);
+    assert_non_null(strstr(self.out.p, "id: " HEX ":1:e\nevent: error\n"));
+    assert_non_null(strstr(self.out.p, "\"code\":\"invalid\"}\n"));
+    close_fixture(&self);
+}
+
 /* --- refused in the middle -------------------------------------------------------------------- */
 
 static void
@@ -589,6 +605,7 @@ main(void)
         cmocka_unit_test(a_client_that_has_more_than_is_stored_is_told_how_much),
         cmocka_unit_test(past_the_end_of_any_answer_is_an_error),
         cmocka_unit_test(an_id_within_a_character_is_none),
+        cmocka_unit_test(an_event_source_does_not_come_back_with_an_id_that_is_none),
         cmocka_unit_test(a_client_that_may_not_read_on_can_resume_later),
         cmocka_unit_test(a_whole_text_is_not_refused_halfway),
         cmocka_unit_test(the_end_waits_for_text_that_is_missing),

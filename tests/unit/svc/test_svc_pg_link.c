@@ -2,6 +2,7 @@
  *
  * (The breaks happen in pg_proxy.h, between the two.) */
 #include "pg_proxy.h"
+#include "svc/svc_config.h"
 #include "svc/svc_pg_private.h"
 
 enum { ST_PUT, ST_HAS, ST_COUNT };
