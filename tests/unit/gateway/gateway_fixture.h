@@ -500,6 +500,14 @@ expect_with(world_t *world, const char *method, const char *path, const char *he
     answer_fini(&answer);
 }
 
+/* The word that a client is told of a service's result: that the call should move stays between the services, and when there is
+ * nobody to move to, nobody is there. */
+static inline const char *
+wire_word_of(svc_rc rc)
+{
+    return svc_rc_info(rc == RC_MOVED ? RC_UNAVAILABLE : rc)->wire;
+}
+
 static inline void
 expect(world_t *world, const char *method, const char *path, const char *body, int status,
        const char *part)

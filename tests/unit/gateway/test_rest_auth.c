@@ -149,7 +149,7 @@ every_result_of_auth_svc_has_its_status(void **state)
     char code[96];
 
     for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
-        snprintf(code, sizeof code, "\"code\":\"%s\"}", svc_rc_info(rc)->wire);
+        snprintf(code, sizeof code, "\"code\":\"%s\"}", wire_word_of(rc));
         world->fakes.scripts[FAKE_LOGIN].rc = rc;
         world->fakes.scripts[FAKE_REGISTER].rc = rc;
         expect(world, "POST", LOGIN, "{\"username\":\"a\",\"password\":\"b\"}",

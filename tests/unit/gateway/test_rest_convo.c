@@ -220,7 +220,7 @@ every_result_of_convo_svc_has_its_status(void **state)
         script_t *script = &world->fakes.scripts[rows[i].op];
         for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
             script->rc = rc;
-            snprintf(code, sizeof code, "\"code\":\"%s\"}", svc_rc_info(rc)->wire);
+            snprintf(code, sizeof code, "\"code\":\"%s\"}", wire_word_of(rc));
             expect(world, rows[i].method, rows[i].path, rows[i].body,
                    svc_rc_info(rc)->http, code);
         }

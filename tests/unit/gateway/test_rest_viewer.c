@@ -236,7 +236,7 @@ every_refusal_has_its_status(void **state)
 
     for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
         world->fakes.scripts[FAKE_ASK].rc = rc;
-        snprintf(code, sizeof code, "\"code\":\"%s\"}", svc_rc_info(rc)->wire);
+        snprintf(code, sizeof code, "\"code\":\"%s\"}", wire_word_of(rc));
         expect(world, "POST", CHAT, QUESTION, svc_rc_info(rc)->http, code);
     }
     world->fakes.scripts[FAKE_ASK].rc = RC_ANSWERING;
