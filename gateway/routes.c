@@ -30,12 +30,6 @@ static const route_t routes[] = {
 };
 // clang-format on
 
-const route_t *
-routes_row(size_t i)
-{
-    return i < SVC_COUNT(routes) ? &routes[i] : NULL;
-}
-
 /* True when `path` fits the pattern; *id gets its ":id" segment. */
 static bool
 fits(const char *pattern, svc_str path, svc_str *id)

@@ -33,7 +33,4 @@ typedef struct {
 /* Finds the route of a method and a path without its query. */
 void routes_match(const char *method, svc_str path, route_match_t *out);
 
-/* Row `i` of the table, NULL past its end. */
-const route_t *routes_row(size_t i);
-
 #endif

@@ -578,15 +578,3 @@ generation_length(const generation_t *self)
 {
     return total(self);
 }
-
-uint64_t
-generation_acked(const generation_t *self)
-{
-    return self->acked;
-}
-
-uint64_t
-generation_released(const generation_t *self)
-{
-    return self->released;
-}

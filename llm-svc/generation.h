@@ -116,7 +116,5 @@ uint64_t generation_fence(const generation_t *self);    /* which text */
 uint64_t generation_term(const generation_t *self);     /* the highest seen */
 uint64_t generation_call(const generation_t *self);     /* the kept call, 0: none */
 uint64_t generation_length(const generation_t *self);   /* bytes so far */
-uint64_t generation_acked(const generation_t *self);    /* bytes known to be committed */
-uint64_t generation_released(const generation_t *self); /* bytes that may be shown */
 
 #endif

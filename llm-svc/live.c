@@ -341,12 +341,6 @@ live_destroy(live_t **self_p)
     *self_p = NULL;
 }
 
-size_t
-live_count(const live_t *self)
-{
-    return self->streams.n;
-}
-
 /* --- operations -------------------------------------------------------------------- */
 
 /* The call that the generation had until now is not answered any more. */

@@ -66,7 +66,4 @@ void live_call_gone(live_t *self, uint64_t call);
  * interrupted; calls `drained` when none is left. */
 void live_drain(live_t *self, uint64_t grace_ms);
 
-/* How many there are. */
-size_t live_count(const live_t *self);
-
 #endif

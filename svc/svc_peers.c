@@ -164,16 +164,6 @@ svc_peers_has(const svc_peers_t *self, uint64_t instance)
     return ways_to(self, instance) > 0;
 }
 
-bool
-svc_peers_is_draining(const svc_peers_t *self, uint64_t instance)
-{
-    for (size_t i = 0; i < self->n; i++)
-        if (is_up_with(self->members[i], instance) &&
-            svc_peer_is_draining(self->members[i]->peer))
-            return true;
-    return false;
-}
-
 uint64_t
 svc_peers_pick(svc_peers_t *self)
 {

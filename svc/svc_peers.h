@@ -35,9 +35,6 @@ bool svc_peers_takes_work(const svc_peers_t *self);
 /* True while this instance is up. */
 bool svc_peers_has(const svc_peers_t *self, uint64_t instance);
 
-/* True when this instance is up and says that it is draining. */
-bool svc_peers_is_draining(const svc_peers_t *self, uint64_t instance);
-
 /* The instance for new work, 0 when none is up: one that answers its pings if possible, then one
  * that is not draining, and still among the addresses of its name, if possible, then the one with the
  * fewest calls; ties are drawn. */

@@ -77,12 +77,6 @@ svc_pg_destroy(svc_pg_t **self_p)
     *self_p = NULL;
 }
 
-bool
-svc_pg_is_up(const svc_pg_t *self)
-{
-    return self->conn != NULL;
-}
-
 uint64_t
 svc_pg_changes(const svc_pg_t *self)
 {
@@ -320,27 +314,13 @@ svc_pg_send(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *ar
 }
 
 svc_rc
-svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
+svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
             size_t n)
 {
     svc_rc rc = svc_pg_send(self, slot, sql, args, n);
 
-    if (rc == RC_OK) {
-        self->due[self->n_due - 1].kind = DUE_CONTROL;
-        self->changes++;
-    }
-    return rc;
-}
-
-svc_rc
-svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
-            size_t n)
-{
-    uint64_t before = self->changes;
-    svc_rc rc = svc_pg_post(self, slot, sql, args, n);
-
     if (rc == RC_OK)
-        self->changes = before;
+        self->due[self->n_due - 1].kind = DUE_CONTROL;
     return rc;
 }
 

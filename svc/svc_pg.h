@@ -1,7 +1,7 @@
 /* svc_pg.h - one connection to PostgreSQL, for one thread.
  *
  * Statements are prepared when first used and kept by slot; parameters and results are binary. All goes through libpq's
- * pipeline: what is posted travels with the next statement whose result somebody waits for, so a transaction costs as many
+ * pipeline: what is sent travels with the next statement whose result somebody waits for, so a transaction costs as many
  * round trips as it has questions. A lost connection is made anew by the next transaction or statement outside of one.
  *
  * Results: RC_UNAVAILABLE the connection or the server is away (nothing of the transaction counts), RC_CONFLICT a constraint
@@ -44,9 +44,6 @@ void svc_pg_destroy(svc_pg_t **self_p);
 /* Connects, trying again for up to `wait_ms` (0: once); says in the log at once what it waits for. What no waiting cures (a wrong
  * password, no such database, a server too old) ends it at once. False with *error (free() it): why not. */
 bool svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error) SVC_MUST_CHECK;
-
-/* Is it connected, as far as anybody has noticed? */
-bool svc_pg_is_up(const svc_pg_t *self);
 
 /* --- schema ----- */
 
@@ -125,11 +122,8 @@ svc_rc svc_pg_send(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_ar
 /* The next result that was asked for by svc_pg_send. RC_INTERNAL: none is due. */
 svc_rc svc_pg_receive(svc_pg_t *self, svc_pg_rows_t *out) SVC_MUST_CHECK;
 
-/* Sends a statement with what comes next; that it failed is told by the next result or the commit. Inside a transaction only. */
-svc_rc svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
-                   size_t n_args) SVC_MUST_CHECK;
-
-/* The same for a statement that only locks: svc_pg_changes does not count it. */
+/* Sends a statement that only locks with what comes next; that it failed is told by the next result or the commit, and
+ * svc_pg_changes does not count it. Inside a transaction only. */
 svc_rc svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
                    size_t n_args) SVC_MUST_CHECK;
 

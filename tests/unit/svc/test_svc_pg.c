@@ -55,12 +55,13 @@ put(test_t *self, uint64_t id, svc_str text)
     return rc;
 }
 
+/* Nobody waits for its result. */
 static svc_rc
 post(test_t *self, uint64_t id, svc_str text)
 {
     svc_pg_arg_t args[] = {PG_U64(id), PG_BYTES(text)};
 
-    return svc_pg_post(self->pg, ST_PUT, SQL_PUT, args, 2);
+    return svc_pg_lock(self->pg, ST_PUT, SQL_PUT, args, 2);
 }
 
 /* Has the row `id` the text? */

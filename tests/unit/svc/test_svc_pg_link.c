@@ -121,7 +121,7 @@ a_server_that_is_not_there_is_told_in_one_line(void **state)
 
     (void)state;
     assert_non_null(pg);
-    assert_false(svc_pg_is_up(pg));
+    assert_null(pg->conn);
     assert_false(svc_pg_connect(pg, 300, &error));
     assert_non_null(strstr(error, "cannot connect to PostgreSQL"));
     assert_null(strchr(error, '\n'));
@@ -432,7 +432,7 @@ a_network_that_swallows_everything_costs_a_statements_time(void **state)
     assert_int_equal(write_one(self->pg, 1), RC_OK);
     atomic_store(&self->proxy.mode, PROXY_FREEZE);
     assert_int_equal(write_one(self->pg, 2), RC_UNAVAILABLE);
-    assert_false(svc_pg_is_up(self->pg));
+    assert_null(self->pg->conn);
     atomic_store(&self->proxy.mode, PROXY_PASS);
     (void)write_in_the_end(self, 3);
     assert_false(is_there(self, 2));
