@@ -8,16 +8,16 @@
  * was set back, or somebody else's) count as a missing record. */
 #include "throttle_shared.h"
 
-#include "svc/svc_pool.h"
-#include "svc/svc_redis.h"
+#include "svc/svc_redis_pool.h"
 #include "svc/svc_table.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define QUEUE_MAX 1024
-#define NUMBERS   6 /* of the reply */
+#define QUEUE_MAX         1024
+#define NUMBERS           6 /* of the reply */
+#define MESSAGE_MAX_BYTES 256
 
 /* KEYS: the pair. ARGV: limit, window and longest pause in ms, right (1), then what the caller knows: failures,
  * pause in s, age of the first and of the latest failure and rest of the pause in ms. */
@@ -101,43 +101,9 @@ read_state(const message_t *message)
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
-typedef struct {
-    svc_ctx_t *ctx;       /* borrowed: what never changes */
-    svc_redis_t *redis;   /* owned */
-    proto_arena_t *arena; /* owned */
-    svc_buf_t out;        /* a result */
-} worker_t;
-
-static void
-close_worker(void *state)
-{
-    worker_t *self = state;
-
-    svc_redis_destroy(&self->redis);
-    proto_arena_destroy(&self->arena);
-    svc_buf_fini(&self->out);
-    free(self);
-}
-
-static void *
-open_worker(void *arg, char **error)
-{
-    worker_t *self = svc_alloc(sizeof(*self));
-
-    self->ctx = arg;
-    self->arena = proto_arena_new();
-    svc_buf_init(&self->out, 256);
-    self->redis = svc_redis_new(self->ctx, error);
-    if (self->redis != NULL)
-        return self;
-    close_worker(self);
-    return NULL;
-}
-
 static redisReply *
-run_script(worker_t *self, const message_t *message)
+run_script(const svc_config_t *config, svc_redis_t *redis, const message_t *message)
 {
-    const svc_config_t *config = self->ctx->config;
     const uint64_t argv_numbers[] = {
         config->auth_guess_limit,     (uint64_t)config->auth_guess_window_s * 1000,
         THROTTLE_PAUSE_MAX_S * 1000u, message->verdict,
@@ -156,7 +122,7 @@ run_script(worker_t *self, const message_t *message)
     }
     for (size_t i = 0; i < SVC_COUNT(argv); i++)
         lengths[i] = strlen(argv[i]);
-    return svc_redis_run(self->redis, (int)SVC_COUNT(argv), argv, lengths);
+    return svc_redis_run(redis, (int)SVC_COUNT(argv), argv, lengths);
 }
 
 /* Reads the script's six numbers; false: they are none, or none of ours. */
@@ -186,47 +152,34 @@ read_reply(const redisReply *reply, message_t *out)
 }
 
 static void
-work_on(worker_t *self, svc_job_t *job)
+run(svc_ctx_t *ctx, svc_redis_t *redis, svc_job_t *job, const void *told)
 {
-    message_t message;
-    redisReply *reply = NULL;
-    svc_rc rc = proto_decode(&message_schema, svc_job_payload(job), self->arena,
-                             &message);
+    message_t message = *(const message_t *)told;
+    redisReply *reply = run_script(ctx->config, redis, &message);
+    svc_rc rc = RC_UNAVAILABLE;
+    svc_buf_t out;
 
-    if (rc == RC_OK)
-        reply = run_script(self, &message);
-    if (reply == NULL) {
-        rc = RC_UNAVAILABLE;
-    } else if (!read_reply(reply, &message)) {
-        svc_redis_distrust(self->redis, "a throttle script's reply makes no sense");
-        rc = RC_UNAVAILABLE;
-    }
-    svc_buf_clear(&self->out);
-    if (rc == RC_OK)
-        rc = proto_encode(&message_schema, &message, &self->out);
-    svc_job_done(job, rc, svc_buf_str(&self->out));
+    svc_buf_init(&out, MESSAGE_MAX_BYTES);
+    if (reply != NULL && read_reply(reply, &message))
+        rc = proto_encode(&message_schema, &message, &out);
+    else if (reply != NULL)
+        svc_redis_distrust(redis, "a throttle script's reply makes no sense");
+    svc_job_done(job, rc, svc_buf_str(&out));
+    svc_buf_fini(&out);
     if (reply != NULL)
         freeReplyObject(reply);
-}
-
-static void
-work(void *state, svc_job_t *const *jobs, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        work_on(state, jobs[i]);
 }
 
 /* --- the front thread --------------------------------------------------------------------------- */
 
 struct throttle_shared {
-    svc_ctx_t *ctx;         /* borrowed */
-    throttle_shared_fn *fn; /* receives verdicts */
-    void *arg;              /* for fn */
-    svc_pool_t *pool;       /* owned: one thread */
-    proto_arena_t *arena;   /* owned */
-    svc_buf_t out;          /* an encoded job */
-    svc_table_t waiting;    /* owns waiting_t, by number */
-    uint64_t count;         /* attempts told so far */
+    svc_ctx_t *ctx;          /* borrowed */
+    throttle_shared_fn *fn;  /* receives verdicts */
+    void *arg;               /* for fn */
+    svc_redis_pool_t *redis; /* owned */
+    proto_arena_t *arena;    /* owned */
+    svc_table_t waiting;     /* owns waiting_t, by number */
+    uint64_t count;          /* attempts told so far */
 };
 
 /* An attempt whose verdict is waited for. */
@@ -290,11 +243,7 @@ throttle_shared_end(throttle_shared_t *self, const throttle_attempt_t *attempt,
     waiting->attempt = *attempt;
     svc_table_add(&self->waiting, &waiting->node, ++self->count);
     write_state(&message, known);
-    svc_buf_clear(&self->out);
-    rc = proto_encode(&message_schema, &message, &self->out);
-    if (rc == RC_OK)
-        rc = svc_pool_submit(self->pool, 0, svc_buf_str(&self->out), on_done, self,
-                             self->count);
+    rc = svc_redis_pool_submit(self->redis, 0, &message, on_done, self, self->count);
     if (rc == RC_OK)
         waiting->timer = svc_loop_after(self->ctx->loop, THROTTLE_SHARED_PATIENCE_MS,
                                         on_impatient, waiting);
@@ -307,14 +256,11 @@ throttle_shared_end(throttle_shared_t *self, const throttle_attempt_t *attempt,
 throttle_shared_t *
 throttle_shared_new(svc_ctx_t *ctx, throttle_shared_fn *fn, void *arg, char **error)
 {
-    static const svc_pool_config_t pool = {
-        .name = "redis",
-        .threads = 1,
+    static const svc_redis_pool_config_t config = {
+        .schema = &message_schema,
+        .message_max_bytes = MESSAGE_MAX_BYTES,
         .max_queued = QUEUE_MAX,
-        .max_batch = 1,
-        .open = open_worker,
-        .work = work,
-        .close = close_worker,
+        .run = run,
     };
     throttle_shared_t *self = svc_alloc(sizeof(*self));
 
@@ -322,9 +268,8 @@ throttle_shared_new(svc_ctx_t *ctx, throttle_shared_fn *fn, void *arg, char **er
     self->fn = fn;
     self->arg = arg;
     self->arena = proto_arena_new();
-    svc_buf_init(&self->out, 256);
-    self->pool = svc_pool_new(ctx, &pool, ctx, error);
-    if (self->pool == NULL)
+    self->redis = svc_redis_pool_new(ctx, &config, error);
+    if (self->redis == NULL)
         throttle_shared_destroy(&self);
     return self;
 }
@@ -339,14 +284,13 @@ throttle_shared_destroy(throttle_shared_t **self_p)
     if (self_p == NULL || *self_p == NULL)
         return;
     self = *self_p;
-    svc_pool_destroy(&self->pool);
+    svc_redis_pool_destroy(&self->redis);
     while ((waiting = (waiting_t *)svc_table_any(&self->waiting, &from)) != NULL) {
         (void)svc_table_remove(&self->waiting, waiting->node.key);
         svc_loop_cancel(self->ctx->loop, waiting->timer);
         free(waiting);
     }
     svc_table_fini(&self->waiting);
-    svc_buf_fini(&self->out);
     proto_arena_destroy(&self->arena);
     free(self);
     *self_p = NULL;

@@ -221,8 +221,9 @@ convo_new(svc_ctx_t *ctx, char **error)
     self->arena = proto_arena_new();
     self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
     self->lock_fd = -1;
-    if (!convo_check_config(config, error) || !lock_database(self, error) || !load_seal_key(self, error) ||
-        !start_workers(self, error) || !open_cache(self, error) || !recover(self, error))
+    if (!convo_check_config(config, error) || !lock_database(self, error) ||
+        !load_seal_key(self, error) || !start_workers(self, error) ||
+        !open_cache(self, error) || !recover(self, error))
         goto fail;
     if (svc_server_new(ctx, config->bus_convo.bind, convo_ops, self, &self->server,
                        error) != RC_OK)

@@ -1,12 +1,11 @@
 /* convo_cache_redis.c - the cache of histories in Redis.
  *
- * Key "llmb:convo:<conversation>", value "<version>\n<body>", with a time to live. hiredis blocks,
- * so it has a thread of its own; what svc_redis.h says of failures holds: a miss, soon at once. The
- * queue is short: what does not fit is a miss, or is not kept. */
+ * Key "llmb:convo:<conversation>", value "<version>\n<body>", with a time to live. What
+ * svc_redis.h says of failures holds: a miss, soon at once. The queue is short: what does not fit is a miss, or is
+ * not kept. */
 #include "convo_cache.h"
 
-#include "svc/svc_pool.h"
-#include "svc/svc_redis.h"
+#include "svc/svc_redis_pool.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,19 +35,11 @@ static const proto_schema_t cache_job_schema = {
     "cache_job", cache_job_fields, SVC_COUNT(cache_job_fields), sizeof(cache_job_t)};
 
 typedef struct {
-    convo_cache_t base; /* first: the seam */
-    svc_ctx_t *ctx;     /* borrowed; the thread reads config, log and metrics */
-    svc_pool_t *pool;   /* owned: one thread */
-    svc_buf_t out;      /* an encoded job */
+    convo_cache_t base;      /* first: the seam */
+    svc_redis_pool_t *redis; /* owned */
 } cache_redis_t;
 
 /* --- the thread ------------------------------------------------------------------------------- */
-
-typedef struct {
-    const cache_redis_t *cache; /* borrowed: what never changes */
-    svc_redis_t *redis;         /* owned */
-    proto_arena_t *arena;       /* owned */
-} redis_worker_t;
 
 bool
 convo_cache_redis_body(svc_str value, uint64_t version, svc_str *out)
@@ -64,9 +55,9 @@ convo_cache_redis_body(svc_str value, uint64_t version, svc_str *out)
 }
 
 static void
-run_get(redis_worker_t *self, svc_job_t *job, const cache_job_t *arg)
+run_get(svc_redis_t *redis, svc_job_t *job, const cache_job_t *arg)
 {
-    redisReply *reply = svc_redis_command(self->redis, "GET llmb:convo:%" PRIu64,
+    redisReply *reply = svc_redis_command(redis, "GET llmb:convo:%" PRIu64,
                                           arg->conversation);
     svc_str body = {NULL, 0};
 
@@ -83,65 +74,29 @@ run_get(redis_worker_t *self, svc_job_t *job, const cache_job_t *arg)
 }
 
 static void
-run_change(redis_worker_t *self, svc_job_t *job, const cache_job_t *arg)
+run_change(const svc_config_t *config, svc_redis_t *redis, svc_job_t *job,
+           const cache_job_t *arg)
 {
-    const svc_config_t *config = self->cache->ctx->config;
     redisReply *reply;
 
     if (svc_job_kind(job) == CACHE_FORGET)
-        reply = svc_redis_command(self->redis, "DEL llmb:convo:%" PRIu64,
-                                  arg->conversation);
+        reply = svc_redis_command(redis, "DEL llmb:convo:%" PRIu64, arg->conversation);
     else
-        reply = svc_redis_command(self->redis,
-                                  "SETEX llmb:convo:%" PRIu64 " %u %" PRIu64 "\n%b",
-                                  arg->conversation, config->redis_ttl_s, arg->version,
-                                  arg->body.p, arg->body.n);
+        reply = svc_redis_command(
+            redis, "SETEX llmb:convo:%" PRIu64 " %u %" PRIu64 "\n%b", arg->conversation,
+            config->redis_ttl_s, arg->version, arg->body.p, arg->body.n);
     svc_job_done(job, reply == NULL ? RC_UNAVAILABLE : RC_OK, (svc_str){NULL, 0});
     if (reply != NULL)
         freeReplyObject(reply);
 }
 
 static void
-work(void *state, svc_job_t *const *jobs, size_t n)
+run(svc_ctx_t *ctx, svc_redis_t *redis, svc_job_t *job, const void *message)
 {
-    redis_worker_t *self = state;
-
-    for (size_t i = 0; i < n; i++) {
-        cache_job_t arg;
-        svc_rc rc = proto_decode(&cache_job_schema, svc_job_payload(jobs[i]), self->arena,
-                                 &arg);
-
-        if (rc != RC_OK)
-            svc_job_done(jobs[i], rc, (svc_str){NULL, 0});
-        else if (svc_job_kind(jobs[i]) == CACHE_GET)
-            run_get(self, jobs[i], &arg);
-        else
-            run_change(self, jobs[i], &arg);
-    }
-}
-
-static void
-close_worker(void *state)
-{
-    redis_worker_t *self = state;
-
-    svc_redis_destroy(&self->redis);
-    proto_arena_destroy(&self->arena);
-    free(self);
-}
-
-static void *
-open_worker(void *arg, char **error)
-{
-    redis_worker_t *self = svc_alloc(sizeof(*self));
-
-    self->cache = arg;
-    self->arena = proto_arena_new();
-    self->redis = svc_redis_new(self->cache->ctx, error);
-    if (self->redis != NULL)
-        return self;
-    close_worker(self);
-    return NULL;
+    if (svc_job_kind(job) == CACHE_GET)
+        run_get(redis, job, message);
+    else
+        run_change(ctx->config, redis, job, message);
 }
 
 /* --- the loop's thread ------------------------------------------------------------------------ */
@@ -168,14 +123,8 @@ on_changed(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 static svc_rc
 submit(cache_redis_t *self, uint32_t kind, const cache_job_t *job, uint64_t tag)
 {
-    svc_rc rc;
-
-    svc_buf_clear(&self->out);
-    rc = proto_encode(&cache_job_schema, job, &self->out);
-    if (rc != RC_OK)
-        return rc;
-    return svc_pool_submit(self->pool, kind, svc_buf_str(&self->out),
-                           kind == CACHE_GET ? on_got : on_changed, self, tag);
+    return svc_redis_pool_submit(self->redis, kind, job,
+                                 kind == CACHE_GET ? on_got : on_changed, self, tag);
 }
 
 static void
@@ -211,8 +160,7 @@ destroy(convo_cache_t *base)
 {
     cache_redis_t *self = (cache_redis_t *)base;
 
-    svc_pool_destroy(&self->pool);
-    svc_buf_fini(&self->out);
+    svc_redis_pool_destroy(&self->redis);
     free(self);
 }
 
@@ -226,22 +174,17 @@ static const convo_cache_api_t redis_api = {
 convo_cache_t *
 convo_cache_redis_new(svc_ctx_t *ctx, convo_cache_fn *got, void *arg, char **error)
 {
-    static const svc_pool_config_t pool = {
-        .name = "redis",
-        .threads = 1,
+    static const svc_redis_pool_config_t config = {
+        .schema = &cache_job_schema,
+        .message_max_bytes = PROTO_JSON_PAGE_MAX_BYTES + 256,
         .max_queued = QUEUE_MAX,
-        .max_batch = 1,
-        .open = open_worker,
-        .work = work,
-        .close = close_worker,
+        .run = run,
     };
     cache_redis_t *self = svc_alloc(sizeof(*self));
 
     self->base = (convo_cache_t){&redis_api, got, arg, ctx->metrics};
-    self->ctx = ctx;
-    svc_buf_init(&self->out, PROTO_JSON_PAGE_MAX_BYTES + 256);
-    self->pool = svc_pool_new(ctx, &pool, self, error);
-    if (self->pool == NULL) {
+    self->redis = svc_redis_pool_new(ctx, &config, error);
+    if (self->redis == NULL) {
         destroy(&self->base);
         return NULL;
     }

@@ -112,9 +112,9 @@ bool generation_has_ended(const generation_t *self);
 
 svc_str generation_stream(
     const generation_t *self); /* PROTO_STREAM_BYTES; lives as long as self */
-uint64_t generation_fence(const generation_t *self);    /* which text */
-uint64_t generation_term(const generation_t *self);     /* the highest seen */
-uint64_t generation_call(const generation_t *self);     /* the kept call, 0: none */
-uint64_t generation_length(const generation_t *self);   /* bytes so far */
+uint64_t generation_fence(const generation_t *self);  /* which text */
+uint64_t generation_term(const generation_t *self);   /* the highest seen */
+uint64_t generation_call(const generation_t *self);   /* the kept call, 0: none */
+uint64_t generation_length(const generation_t *self); /* bytes so far */
 
 #endif

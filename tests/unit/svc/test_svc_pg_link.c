@@ -171,7 +171,8 @@ count(const char *text, const char *word)
 
 /* A server that refuses everybody, each with the next of some reasons. */
 typedef struct {
-    const char *const *reasons; /* five characters of code, then a sentence; NULL: the end */
+    const char *const
+        *reasons; /* five characters of code, then a sentence; NULL: the end */
     int listener, port;
     pthread_t thread;
 } refuser_t;
@@ -253,8 +254,9 @@ what_is_waited_for_is_told_at_once_and_when_it_changes(void **state)
 static void
 what_no_waiting_cures_is_not_waited_for(void **state)
 {
-    static const char *const reasons[][2] = {{"28P01password authentication failed", NULL},
-                                             {"3D000database \"db\" does not exist", NULL}};
+    static const char *const reasons[][2] = {
+        {"28P01password authentication failed", NULL},
+        {"3D000database \"db\" does not exist", NULL}};
     char url[PG_URL_BYTES], said[4000];
     refuser_t server;
 
