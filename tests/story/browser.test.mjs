@@ -103,3 +103,18 @@ story('an EventSource reads every byte once although its gateway is killed in mi
     assert.equal(got.opens, 2, 'the third time it was told that there is no more (204)');
     await (await opening).rest();
 }, { skip, deadline: 60_000 });
+
+story('an EventSource whose id points into a character ends for good', async (t) => {
+    const { s, front, page } = await scene(t);
+    const user = await s.user();
+    const id = await user.create('echo');
+    const { headers } = await user.ask(id, 'über alles');
+    const ticket = await user.call('POST', `/api/chat/${id}/ticket`);
+    const query = `ticket=${ticket.json.ticket}&after=${headers['stream-id']}:1`;
+    await page.evaluate((url) => globalThis.read(url), `http://127.0.0.1:${front.port}/api/chat/${id}/stream?${query}`);
+    await until(15_000, () => page.evaluate(() => globalThis.source.readyState === 2), 'the EventSource is closed for good');
+    const got = await page.evaluate(() => globalThis.got);
+    assert.deepEqual(got.events.map((data) => JSON.parse(data).code), ['invalid']);
+    assert.equal(got.text, '');
+    assert.equal(got.opens, 1, 'the second time it was told that there is no more (204)');
+}, { skip, deadline: 60_000 });
