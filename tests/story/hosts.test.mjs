@@ -169,6 +169,9 @@ story('a host name that changes its addresses is followed without a restart', as
         await until(5000, async () => (await user.ask(await user.create('echo'), 'x')).status === 200, 'only refused at the moment of the kill');
         assert.equal(await answering(), c.address);
     }
+    /* the name is looked up every 2 s: until then one that comes back is the service's */
+    const gone = `llm-svc is at tcp://${b.address}:${s.places.get('llm-svc').bus} no more`;
+    await until(15_000, () => s.logs('convo-svc').includes(gone), gone);
     await s.bring('llm-svc');
     for (let i = 0; i < 5; i++)
         assert.equal(await answering(), c.address, 'an address that is no longer of the name is not used');
