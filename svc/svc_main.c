@@ -2,8 +2,8 @@
  *
  * Signals are blocked before the first thread exists, so that every thread inherits the mask and
  * SIGTERM reaches the loop alone, as a readable signalfd. Until the service runs, everything that
- * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1; from then on the log
- * speaks. The ZeroMQ context is made here and outlives all that the service holds. */
+ * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1 (while a start waits, the
+ * log says what for); from then on the log speaks. The ZeroMQ context is made here and outlives all that the service holds. */
 #include "svc_main.h"
 #include "svc_resolver.h"
 #include "svc_secret.h"
