@@ -211,6 +211,10 @@ chaos-short: ## the same, in at most 5 minutes
 	@$(MAKE) $(PAR) all
 	@LLMB_BIN_DIR=$(OUT) SEED=$(or $(SEED),1) DURATION=$(or $(DURATION),100) CLIENTS=$(or $(CLIENTS),150) GAP=1200 $(CHAOS)
 
+.PHONY: images
+images: ## container images of the services (LLMB_VERSION= the tag, IMAGE_BUILD_ARGS= more for each docker build)
+	@LLMB_VERSION='$(LLMB_VERSION)' IMAGE_BUILD_ARGS='$(IMAGE_BUILD_ARGS)' scripts/build-images
+
 # --- house keeping ----------------------------------------------------------------------------------
 C_FILES := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.[ch])) \
              $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/bench/*.[ch] \
