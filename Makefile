@@ -188,6 +188,12 @@ model: ## every state that the stream protocol can get into, and what goes wrong
 	@$(MAKE) $(PAR) $(MODEL)
 	@$(MODEL)
 
+.PHONY: k8s-test
+k8s-test: ## the manifests of deploy/k8s, rendered and checked without a cluster
+	@scripts/install-deps k8s
+	@$(MAKE) $(PAR) all
+	@LLMB_BIN_DIR=$(OUT) tests/k8s/run
+
 .PHONY: bench bench-quick
 bench: ## speed, in five rounds beside a bare nginx: a table, and build/bench.json
 	@scripts/install-deps all
