@@ -430,7 +430,8 @@ open_shared_throttle(auth_t *self, char **error)
 {
     if (self->ctx->config->redis_address[0] == '\0')
         return true;
-    self->shared_throttle = throttle_shared_new(self->ctx, on_counted, self, error);
+    self->shared_throttle = throttle_shared_new(self->ctx, THROTTLE_SHARED_PATIENCE_MS,
+                                                on_counted, self, error);
     return self->shared_throttle != NULL;
 }
 

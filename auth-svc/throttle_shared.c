@@ -176,6 +176,7 @@ struct throttle_shared {
     svc_ctx_t *ctx;          /* borrowed */
     throttle_shared_fn *fn;  /* receives verdicts */
     void *arg;               /* for fn */
+    uint32_t patience_ms;    /* with a verdict */
     svc_redis_pool_t *redis; /* owned */
     proto_arena_t *arena;    /* owned */
     svc_table_t waiting;     /* owns waiting_t, by number */
@@ -245,8 +246,8 @@ throttle_shared_end(throttle_shared_t *self, const throttle_attempt_t *attempt,
     write_state(&message, known);
     rc = svc_redis_pool_submit(self->redis, 0, &message, on_done, self, self->count);
     if (rc == RC_OK)
-        waiting->timer = svc_loop_after(self->ctx->loop, THROTTLE_SHARED_PATIENCE_MS,
-                                        on_impatient, waiting);
+        waiting->timer = svc_loop_after(self->ctx->loop, self->patience_ms, on_impatient,
+                                        waiting);
     else
         tell(waiting, THROTTLE_SHARED_NONE, &(throttle_state_t){0});
 }
@@ -254,17 +255,20 @@ throttle_shared_end(throttle_shared_t *self, const throttle_attempt_t *attempt,
 /* --- life --------------------------------------------------------------------------------------- */
 
 throttle_shared_t *
-throttle_shared_new(svc_ctx_t *ctx, throttle_shared_fn *fn, void *arg, char **error)
+throttle_shared_new(svc_ctx_t *ctx, uint32_t patience_ms, throttle_shared_fn *fn,
+                    void *arg, char **error)
 {
-    static const svc_redis_pool_config_t config = {
+    const svc_redis_pool_config_t config = {
         .schema = &message_schema,
         .message_max_bytes = MESSAGE_MAX_BYTES,
+        .timeout_ms = patience_ms,
         .max_queued = QUEUE_MAX,
         .run = run,
     };
     throttle_shared_t *self = svc_alloc(sizeof(*self));
 
     self->ctx = ctx;
+    self->patience_ms = patience_ms;
     self->fn = fn;
     self->arg = arg;
     self->arena = proto_arena_new();

@@ -38,9 +38,10 @@ typedef void throttle_shared_fn(void *arg, const throttle_attempt_t *attempt,
                                 throttle_shared_verdict verdict,
                                 const throttle_state_t *state);
 
-/* Starts the thread that talks to the Redis of redis.*. Keeps ctx. NULL with *error (free() it): one line. */
-throttle_shared_t *throttle_shared_new(svc_ctx_t *ctx, throttle_shared_fn *fn, void *arg,
-                                       char **error);
+/* Starts the thread that talks to the Redis of redis.*; a verdict that takes longer than `patience_ms` (usually
+ * THROTTLE_SHARED_PATIENCE_MS) is NONE. Keeps ctx. NULL with *error (free() it): one line. */
+throttle_shared_t *throttle_shared_new(svc_ctx_t *ctx, uint32_t patience_ms,
+                                       throttle_shared_fn *fn, void *arg, char **error);
 
 /* Ends the thread; no verdicts are told any more. Sets *self_p to NULL. NULL-safe. */
 void throttle_shared_destroy(throttle_shared_t **self_p);

@@ -177,6 +177,7 @@ convo_cache_redis_new(svc_ctx_t *ctx, convo_cache_fn *got, void *arg, char **err
     static const svc_redis_pool_config_t config = {
         .schema = &cache_job_schema,
         .message_max_bytes = PROTO_JSON_PAGE_MAX_BYTES + 256,
+        .timeout_ms = SVC_REDIS_TIMEOUT_MS,
         .max_queued = QUEUE_MAX,
         .run = run,
     };

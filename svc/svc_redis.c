@@ -21,6 +21,7 @@ struct svc_redis {
     svc_ctx_t *ctx; /* borrowed */
     char *host;     /* owned */
     int port;
+    uint32_t timeout_ms; /* of connecting and of a command */
     redisContext *redis; /* owned, NULL while not connected */
     uint64_t closed_ms;  /* monotonic: the breaker is open until then */
     uint64_t break_ms;   /* how long it opens next time; 0: Redis was fine */
@@ -87,7 +88,8 @@ static bool
 connect_redis(svc_redis_t *self)
 {
     const svc_config_t *config = self->ctx->config;
-    struct timeval timeout = {.tv_usec = SVC_REDIS_TIMEOUT_MS * 1000};
+    struct timeval timeout = {.tv_sec = self->timeout_ms / 1000,
+                              .tv_usec = (self->timeout_ms % 1000) * 1000};
 
     if (self->redis != NULL)
         return true;
@@ -158,11 +160,12 @@ parse_address(svc_redis_t *self, const char *address)
 }
 
 svc_redis_t *
-svc_redis_new(svc_ctx_t *ctx, char **error)
+svc_redis_new(svc_ctx_t *ctx, uint32_t timeout_ms, char **error)
 {
     svc_redis_t *self = svc_alloc(sizeof(*self));
 
     self->ctx = ctx;
+    self->timeout_ms = timeout_ms;
     if (parse_address(self, ctx->config->redis_address))
         return self;
     if (asprintf(error, "redis.address: \"%s\" is not host:port",

@@ -17,9 +17,10 @@
 
 typedef struct svc_redis svc_redis_t;
 
-/* Gives a connection that is made when it is first used. Borrows ctx (config, log and metrics, from the worker's thread).
+/* Gives a connection that is made when it is first used; that, and each command, takes `timeout_ms` at most (usually
+ * SVC_REDIS_TIMEOUT_MS). Borrows ctx (config, log and metrics, from the worker's thread).
  * NULL with *error (free() it): redis.address is none; one line. */
-svc_redis_t *svc_redis_new(svc_ctx_t *ctx, char **error);
+svc_redis_t *svc_redis_new(svc_ctx_t *ctx, uint32_t timeout_ms, char **error);
 
 /* Closes it and sets *self_p to NULL. NULL-safe. */
 void svc_redis_destroy(svc_redis_t **self_p);

@@ -42,7 +42,7 @@ open_worker(void *arg, char **error)
     self->owner = arg;
     self->arena = proto_arena_new();
     self->message = svc_alloc(self->owner->config.schema->size);
-    self->redis = svc_redis_new(self->owner->ctx, error);
+    self->redis = svc_redis_new(self->owner->ctx, self->owner->config.timeout_ms, error);
     if (self->redis != NULL)
         return self;
     close_worker(self);

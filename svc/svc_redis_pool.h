@@ -16,6 +16,7 @@ typedef struct svc_redis_pool svc_redis_pool_t;
 typedef struct {
     const proto_schema_t *schema; /* of the jobs */
     size_t message_max_bytes;     /* of one, encoded */
+    uint32_t timeout_ms;          /* of one command: usually SVC_REDIS_TIMEOUT_MS */
     size_t max_queued;            /* jobs that wait; one more is RC_BUSY */
 
     /* Redis' thread: answers a job by svc_job_done(). `ctx` is for what never changes; `message` is a struct of the

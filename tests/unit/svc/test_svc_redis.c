@@ -22,7 +22,7 @@ setup(void **state)
     redis_init(&self->redis);
     self->config = redis_config(&self->redis, "");
     self->fixture.ctx.config = self->config;
-    self->connection = svc_redis_new(&self->fixture.ctx, &error);
+    self->connection = svc_redis_new(&self->fixture.ctx, SVC_REDIS_TIMEOUT_MS, &error);
     assert_non_null(self->connection);
     *state = self;
     return 0;
@@ -177,7 +177,7 @@ an_address_that_is_none_is_refused(void **state)
         char *error = NULL;
 
         (void)snprintf(room, sizeof(room), "%s", wrong[i]);
-        assert_null(svc_redis_new(&self->fixture.ctx, &error));
+        assert_null(svc_redis_new(&self->fixture.ctx, SVC_REDIS_TIMEOUT_MS, &error));
         assert_non_null(strstr(error, "redis.address"));
         assert_null(strchr(error, '\n'));
         free(error);
@@ -186,7 +186,8 @@ an_address_that_is_none_is_refused(void **state)
         svc_redis_t *connection;
 
         (void)snprintf(room, sizeof(room), "%s", right[i]);
-        connection = svc_redis_new(&self->fixture.ctx, &(char *){NULL});
+        connection = svc_redis_new(&self->fixture.ctx, SVC_REDIS_TIMEOUT_MS,
+                                   &(char *){NULL});
         assert_non_null(connection);
         svc_redis_destroy(&connection);
     }

@@ -55,6 +55,7 @@ run(svc_ctx_t *ctx, svc_redis_t *redis, svc_job_t *job, const void *message)
 
 static const svc_redis_pool_config_t pool_config = {.schema = &schema,
                                                     .message_max_bytes = MAX_BYTES,
+                                                    .timeout_ms = 10000,
                                                     .max_queued = QUEUE_MAX,
                                                     .run = run};
 
