@@ -467,11 +467,15 @@ on_stop(writer_t *self, const void *arg, svc_buf_t *out)
     if (rc == RC_OK && own.answering) {
         rc = store->api->answer_at(store, req->conversation, own.last_message,
                                    copy_stream, stream);
-        if (rc == RC_OK && req->stream.n > 0 &&
-            !svc_str_eq(req->stream, (svc_str){stream, sizeof(stream)}))
-            return RC_SUPERSEDED; /* it has ended: what runs now was asked since */
-        if (rc == RC_OK)
-            rc = store->api->answer_stop(store, (svc_str){stream, sizeof(stream)});
+        const svc_str latest = {stream, sizeof(stream)};
+        /* one that has ended is not this one: what runs now was asked since */
+        if (rc == RC_OK && (req->stream.n == 0 || svc_str_eq(req->stream, latest)))
+            rc = store->api->answer_stop(store, latest);
+    }
+    if (rc == RC_OK && req->stream.n > 0) {
+        wanted_t named = {req->user, req->conversation, .is_retry = true, .out = out};
+        rc = store->api->answer_get(store, req->stream, join_stream, &named);
+        return rc == RC_NOT_FOUND ? RC_SUPERSEDED : rc; /* a retry has taken its place */
     }
     if (rc == RC_OK)
         rc = store->api->answer_at(store, req->conversation, own.last_message,

@@ -80,6 +80,7 @@ typedef struct {
     uint64_t timer;                  /* asks again; 0: none */
     char stream[PROTO_STREAM_BYTES]; /* of the answer, once it was told */
     bool knows_stream;               /* it was */
+    bool asked_owner; /* the last call went to the one that has the answer */
 } stop_t;
 
 static void
@@ -154,34 +155,38 @@ on_stop(request_t *request, const void *rep)
         ask_again(self); /* somebody will take the answer over */
 }
 
-/* The owner has gone: the wish is committed, and there is another one soon. */
+/* The owner has gone, or has just lost the answer to another one: the wish is committed, and there is an owner soon. */
 static bool
 on_no_owner(request_t *request, svc_rc rc)
 {
-    bool may_come = rc == RC_UNAVAILABLE || rc == RC_TIMEOUT || rc == RC_BUSY;
+    stop_t *self = request_data(request);
+    bool is_late = svc_loop_now_ms(request_reactor(request)->ctx.loop) + STOP_AGAIN_MS >=
+                   self->deadline_ms;
+    bool is_away = rc == RC_UNAVAILABLE || rc == RC_TIMEOUT || rc == RC_BUSY;
+    bool may_come = (is_away && self->asked_owner) || (rc == RC_STALE && !is_late);
 
     if (may_come)
-        ask_again(request_data(request));
+        ask_again(self);
     return may_come;
 }
 
 static void
 ask_stop(request_t *request, uint64_t instance)
 {
-    const stop_t *self = request_data(request);
+    stop_t *self = request_data(request);
     watch_req_t req = {request_user(request),
                        request_id(request),
                        {self->stream, self->knows_stream ? PROTO_STREAM_BYTES : 0}};
 
-    request_call(request,
-                 &(request_call_t){.peer = REACTOR_CONVO,
-                                   .op = OP_CONVO_STOP,
-                                   .req_schema = &watch_req_schema,
-                                   .req = &req,
-                                   .rep_schema = &status_rep_schema,
-                                   .on_reply = on_stop,
-                                   .on_error = instance != 0 ? on_no_owner : NULL,
-                                   .instance = instance});
+    self->asked_owner = instance != 0;
+    request_call(request, &(request_call_t){.peer = REACTOR_CONVO,
+                                            .op = OP_CONVO_STOP,
+                                            .req_schema = &watch_req_schema,
+                                            .req = &req,
+                                            .rep_schema = &status_rep_schema,
+                                            .on_reply = on_stop,
+                                            .on_error = on_no_owner,
+                                            .instance = instance});
 }
 
 void

@@ -146,7 +146,9 @@ function gatherViewers(conversation) {
     const owners = new Map(all.filter((v) => v.role !== 'watcher' && v.stream).map((v) => [v.stream, v.turn]));
     const named = (text) => conversation.turns.find((t) => text.startsWith(`<${t.question.split(' ')[0]}#`));
     const out = new Map(conversation.turns.map((t) => [t, []]));
-    for (const viewer of all.filter((v) => !v.text.startsWith('<interjected')))
+    /* Of a watcher that got no text nobody knows whether it read the interjected one. */
+    const isLost = (v) => conversation.isMixed && v.role === 'watcher' && v.text === '' && !owners.has(v.stream);
+    for (const viewer of all.filter((v) => !v.text.startsWith('<interjected') && !isLost(v)))
         out.get(owners.get(viewer.stream) ?? named(viewer.text) ?? viewer.turn).push(viewer);
     return out;
 }

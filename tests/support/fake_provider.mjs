@@ -166,7 +166,8 @@ export class FakeProvider {
         });
         server.on('request', (req, res) => {
             this.handle(req, res).catch((e) => {
-                this.failure ??= e;
+                if (req.complete)   /* else its sender died in the middle of the request */
+                    this.failure ??= e;
                 res.destroy?.();
             });
         });

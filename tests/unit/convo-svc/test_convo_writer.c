@@ -100,6 +100,12 @@ a_stop_of_an_answer_leaves_the_next_one_alone(void **state)
     assert_int_equal(ask(self, USER, id, 1, "hello", &row), RC_OK);
     assert_int_equal(step(self, &row, ANSWER_WAITING, 0, "", ANSWER_STOPPED), RC_OK);
     assert_int_equal(ask(self, USER, id, 2, "and?", &row), RC_OK);
+    assert_int_equal(run(self, self->writer, WRITE_STOP, &watch_req_schema, &first,
+                         &answer_row_schema, &row),
+                     RC_OK);
+    assert_int_equal(row.state, ANSWER_STOPPED); /* how the first one ended */
+    assert_memory_equal(row.stream.p, first.stream.p, PROTO_STREAM_BYTES);
+    first.stream = stream_of(room, 3);
     assert_int_equal(
         run(self, self->writer, WRITE_STOP, &watch_req_schema, &first, NULL, NULL),
         RC_SUPERSEDED);
