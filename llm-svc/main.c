@@ -40,6 +40,7 @@ main(int argc, char **argv)
         .name = "llm-svc",
         .summary = "relays answers from language model providers as they are written",
         .is_batch = true,
+        .reads_provider_keys = true,
         .start = start,
         .announce = announce,
         .drain = drain,

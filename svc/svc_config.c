@@ -8,6 +8,8 @@
 #include "svc_config_file.h"
 #include "svc_secret.h"
 
+#include "proto/proto.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +24,9 @@
 #define ENV_FILE_MAX_BYTES 65536 /* of a file that a variable names */
 #define PUBLIC_JWT_SECRET \
     "S3cureK3y#2024!AIsafety" /* published, so anybody could forge tokens with it */
-#define JWT_SECRET_MIN  16
-#define JWT_SECRET_GOOD 32
+#define KEY_FILE_MAX_BYTES (PROTO_API_KEY_MAX_BYTES + 2) /* a key and its line's end */
+#define JWT_SECRET_MIN     16
+#define JWT_SECRET_GOOD    32
 
 extern char **environ;
 
@@ -126,6 +129,17 @@ read_bytes(const char *path, size_t max, svc_buf_t *out, char **why_p)
     return *why_p == NULL;
 }
 
+/* Takes the line's end off a file that holds one value. */
+static svc_str
+only_line(const svc_buf_t *bytes)
+{
+    svc_str text = svc_buf_str(bytes);
+
+    while (text.n > 0 && (text.p[text.n - 1] == '\n' || text.p[text.n - 1] == '\r'))
+        text.n--;
+    return text;
+}
+
 /* --- environment ------------------------------------------------------------------------- */
 
 /* Writes the variable that overrides a key: "server.port" becomes LLMB_SERVER_PORT. */
@@ -194,9 +208,7 @@ set_from_file(build_t *self, const config_key_t *key, const char *variable,
         free(why);
         return false;
     }
-    while (bytes.n > 0 && (bytes.p[bytes.n - 1] == '\n' || bytes.p[bytes.n - 1] == '\r'))
-        bytes.n--;
-    good = svc_config_set(key, self->config, svc_buf_str(&bytes), &why);
+    good = svc_config_set(key, self->config, only_line(&bytes), &why);
     if (!good)
         fail(self, "%s: expected %s in %s", variable, why, file);
     free(why);
@@ -290,7 +302,7 @@ static bool SVC_PRINTF(3, 4)
     return false;
 }
 
-/* Takes the key from the variable that api_key_env names. */
+/* Takes the key from the variable that api_key_env names, unless it stands in the file itself. */
 static bool
 read_api_key(build_t *self, config_provider_t *provider)
 {
@@ -304,7 +316,11 @@ read_api_key(build_t *self, config_provider_t *provider)
         if (!isalnum((unsigned char)*p) && *p != '_')
             return fail_provider(self, provider,
                                  "api_key_env: expected the name of a variable");
-    if (!self->use_env || name[0] == '\0' || provider->is.api_key[0] != '\0')
+    if (provider->is.api_key[0] != '\0') { /* it goes before all others */
+        provider->is.api_key_file[0] = '\0';
+        return true;
+    }
+    if (!self->use_env || name[0] == '\0')
         return true;
     value = getenv(name);
     if (value == NULL || svc_config_set(key, provider, svc_str_c(value), &wrong))
@@ -487,6 +503,63 @@ svc_config_load(const char *path, char **error)
     config = svc_config_parse(svc_buf_str(&bytes), path, true, error);
     svc_buf_fini(&bytes);
     return config;
+}
+
+/* Takes one provider's key from its file. False with *error. */
+static bool
+read_key_file(svc_provider_t *provider, char **error)
+{
+    const config_key_t *key = svc_config_find_key(svc_config_provider_keys,
+                                                  "providers[].api_key");
+    config_provider_t place = {.is = *provider};
+    svc_buf_t bytes;
+    char *why = NULL;
+    bool good = true;
+
+    if (provider->api_key_file[0] == '\0')
+        return true;
+    if (!read_bytes(provider->api_key_file, KEY_FILE_MAX_BYTES, &bytes, &why)) {
+        SVC_ASSERT(asprintf(error, "provider \"%s\": api_key_file: %s", provider->name,
+                            why) >= 0);
+        free(why);
+        return false;
+    }
+    if (only_line(&bytes).n > 0)
+        good = svc_config_set(key, &place, only_line(&bytes), &why);
+    provider->api_key = place.is.api_key;
+    if (!good)
+        SVC_ASSERT(asprintf(error, "provider \"%s\": api_key_file: expected %s in %s",
+                            provider->name, why, provider->api_key_file) >= 0);
+    free(why);
+    explicit_bzero(bytes.p, bytes.n);
+    svc_buf_fini(&bytes);
+    return good;
+}
+
+bool
+svc_config_read_key_files(svc_config_t *self, char **error)
+{
+    for (size_t i = 0; i < self->n_providers; i++)
+        if (!read_key_file(&self->providers[i], error))
+            return false;
+    return true;
+}
+
+const char *
+svc_config_admin(const svc_config_t *self, const char *service)
+{
+    const struct {
+        const char *service;
+        const char *address;
+    } rows[] = {{"gateway", self->admin_gateway},
+                {"auth-svc", self->admin_auth},
+                {"convo-svc", self->admin_convo},
+                {"llm-svc", self->admin_llm}};
+
+    for (size_t i = 0; i < SVC_COUNT(rows); i++)
+        if (strcmp(rows[i].service, service) == 0)
+            return rows[i].address;
+    return "";
 }
 
 void

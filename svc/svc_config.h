@@ -22,10 +22,12 @@ typedef struct {
 typedef struct {
     char *name;           /* for logs and errors */
     svc_strings_t models; /* glob patterns, first match wins over all providers */
-    char *base_url;     /* without the trailing slash; "/chat/completions" is appended */
-    char *api_key;      /* api_key, or what api_key_env names; "" : neither. A secret */
-    char *ca_file;      /* "" : the system's */
-    uint32_t connect_s; /* 5 */
+    char *base_url; /* without the trailing slash; "/chat/completions" is appended */
+    char *api_key;  /* api_key, or what api_key_env names; "" : neither. A secret */
+    char *
+        api_key_file; /* "" : none, or api_key goes before it; see svc_config_read_key_files */
+    char *ca_file;         /* "" : the system's */
+    uint32_t connect_s;    /* 5 */
     uint32_t first_byte_s; /* 120 */
     uint32_t idle_s;       /* 60 */
 } svc_provider_t;
@@ -72,6 +74,7 @@ typedef struct svc_config {
     svc_endpoint_t bus_auth, bus_convo, bus_llm, bus_tokens;
     char *bus_gateway_bind; /* "" : none */
     bool bus_insecure;
+    char *admin_gateway, *admin_auth, *admin_convo, *admin_llm; /* "" : none */
     svc_provider_t *providers; /* in the order of the file */
     size_t n_providers;
     int log_format;                /* svc_log_format */
@@ -88,6 +91,13 @@ svc_config_t *svc_config_load(const char *path, char **error);
 /* The same from bytes; `name` stands for the file in errors. `use_env`: false for tests and the fuzzer. */
 svc_config_t *svc_config_parse(svc_str yaml, const char *name, bool use_env,
                                char **error);
+
+/* Takes the keys of providers that have an api_key_file from there; an empty file leaves what api_key_env gave. For the one
+ * service that needs them, at its start: others run where these files are not. False with *error (free() it): one line. */
+bool svc_config_read_key_files(svc_config_t *self, char **error);
+
+/* The address of the admin port of a service ("convo-svc"), "" when it has none. Borrowed from the configuration. */
+const char *svc_config_admin(const svc_config_t *self, const char *service);
 
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void svc_config_destroy(svc_config_t **self_p);

@@ -78,9 +78,9 @@ distance(const char *a, const char *b)
 const char *
 svc_config_similar(const config_key_t *keys, const char *path)
 {
-    static const char *const sections[] = {"server", "gateway",   "sqlite", "redis",
-                                           "jwt",    "auth",      "convo",  "llm",
-                                           "bus",    "providers", "log",    "test"};
+    static const char *const sections[] = {
+        "server", "gateway", "storage", "sqlite", "redis",     "jwt", "auth",
+        "convo",  "llm",     "bus",     "admin",  "providers", "log", "test"};
     size_t best = strlen(path) < 6 ? 2 : 3; /* more changes than that is another word */
     const char *similar = NULL;
 

@@ -91,6 +91,11 @@ const config_key_t svc_config_keys[] = {
     {"bus.gateway.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7100", 0, TEXT_MAX, "", "where a gateway tells its counters; empty: nowhere", AT(bus_gateway_bind), NULL},
     {"bus.insecure", CONFIG_BOOL, "false", 0, 0, "", "allow a bus off loopback, which is not encrypted", AT(bus_insecure), NULL},
 
+    {"admin.gateway", CONFIG_ADDRESS, "127.0.0.1:7110", 0, TEXT_MAX, "", "host:port where a gateway answers /healthz and /readyz; empty: nowhere; no secrets are told, so it may be off loopback", AT(admin_gateway), NULL},
+    {"admin.auth", CONFIG_ADDRESS, "127.0.0.1:7111", 0, TEXT_MAX, "", "the same of auth-svc", AT(admin_auth), NULL},
+    {"admin.convo", CONFIG_ADDRESS, "127.0.0.1:7112", 0, TEXT_MAX, "", "the same of convo-svc", AT(admin_convo), NULL},
+    {"admin.llm", CONFIG_ADDRESS, "127.0.0.1:7113", 0, TEXT_MAX, "", "the same of llm-svc", AT(admin_llm), NULL},
+
     {"log.format", CONFIG_CHOICE, "text", 0, 0, "", "text, or json (one object a line)", AT(log_format), log_formats},
     {"log.level", CONFIG_CHOICE, "info", 0, 0, "", "debug, info, warn or error", AT(log_level), log_levels},
 
@@ -105,7 +110,8 @@ const config_key_t svc_config_provider_keys[] = {
     {"providers[].models", CONFIG_LIST, "", 1, SVC_CONFIG_LIST_MAX, "", "patterns of model names that go there (* and ?); the first match of all providers wins", OF_PROVIDER(is.models), NULL},
     {"providers[].base_url", CONFIG_URL, "", 1, TEXT_MAX, "", "where /chat/completions is appended", OF_PROVIDER(is.base_url), NULL},
     {"providers[].api_key_env", CONFIG_STRING, "", 0, 256, "", "environment variable with the key for conversations that bring none", OF_PROVIDER(api_key_env), NULL},
-    {"providers[].api_key", CONFIG_SECRET, "", 0, PROTO_API_KEY_MAX_BYTES, "", "that key itself; goes before api_key_env", OF_PROVIDER(is.api_key), NULL},
+    {"providers[].api_key", CONFIG_SECRET, "", 0, PROTO_API_KEY_MAX_BYTES, "", "that key itself; goes before the other two", OF_PROVIDER(is.api_key), NULL},
+    {"providers[].api_key_file", CONFIG_STRING, "", 0, TEXT_MAX, "", "file with that key, read by llm-svc at its start; goes before api_key_env unless it is empty", OF_PROVIDER(is.api_key_file), NULL},
     {"providers[].ca_file", CONFIG_STRING, "", 0, TEXT_MAX, "", "certificates to trust; empty: the system's", OF_PROVIDER(is.ca_file), NULL},
     {"providers[].connect_s", CONFIG_U32, "5", 1, HOUR_S, "s", "longest wait for a connection", OF_PROVIDER(is.connect_s), NULL},
     {"providers[].first_byte_s", CONFIG_U32, "120", 1, HOUR_S, "s", "longest wait for the first byte of an answer", OF_PROVIDER(is.first_byte_s), NULL},

@@ -44,7 +44,7 @@ typedef struct {
     size_t line;       /* in the file, 0: built in */
 } config_provider_t;
 
-#define CONFIG_KEYS_MAX 64 /* rows of svc_config_keys at most; checked at start */
+#define CONFIG_KEYS_MAX 96 /* rows of svc_config_keys at most; checked at start */
 
 /* Rows end with path NULL. */
 extern const config_key_t svc_config_keys[];

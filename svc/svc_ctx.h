@@ -8,6 +8,7 @@
 
 #include "svc/svc_config.h"
 #include "svc/svc_fault.h"
+#include "svc/svc_health.h"
 #include "svc/svc_log.h"
 #include "svc/svc_loop.h"
 #include "svc/svc_metrics.h"
@@ -23,6 +24,8 @@ typedef struct {
     svc_loop_t *loop;           /* of this thread */
 
     svc_fault_t *fault; /* any thread; NULL: nothing is to die */
+
+    svc_health_t *health; /* any thread; NULL: nobody asks how this process is */
 
     struct svc_resolver *resolver; /* of the process; NULL: endpoints must be numeric */
 

@@ -5,10 +5,12 @@
  * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1 (while a start waits, the
  * log says what for); from then on the log speaks. The ZeroMQ context is made here and outlives all that the service holds. */
 #include "svc_main.h"
+#include "svc_admin.h"
 #include "svc_resolver.h"
 #include "svc_secret.h"
 #include "svc_time.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
@@ -26,16 +28,28 @@
 #endif
 
 #define DEFAULT_CONFIG "./config.yaml"
+#define PROBE_GOOD     200 /* HTTP status */
 #define ZMQ_SOCKETS_MAX \
     16384 /* the default of 1023 would bound connections, not memory */
 
-typedef enum { RUN, CHECK_CONFIG, CONFIG_TABLE, HELP, VERSION, BAD_USAGE } task;
+typedef enum {
+    RUN,
+    CHECK_CONFIG,
+    CONFIG_TABLE,
+    HELP,
+    VERSION,
+    PROBE_LIVE,
+    PROBE_READY,
+    BAD_USAGE
+} task;
 
 typedef struct {
     const svc_service_t *service; /* what main() described */
     const char *config_path;      /* borrowed from argv */
     svc_config_t *config;         /* owned */
     svc_ctx_t ctx;                /* its pointers are owned here, but for config */
+    svc_admin_t *admin;           /* owned; NULL: none is wanted */
+    svc_beat_t beat;              /* of the main loop */
     int signals;                  /* signalfd, -1: none */
     void *state;                  /* what service->start gave */
     bool draining;                /* the first signal has come */
@@ -61,6 +75,7 @@ read_options(process_t *self, int argc, char **argv)
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"check-config", no_argument, NULL, 'k'},
                                             {"config-table", no_argument, NULL, 't'},
+                                            {"probe", required_argument, NULL, 'p'},
                                             {"version", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
@@ -75,6 +90,13 @@ read_options(process_t *self, int argc, char **argv)
         case 'c': self->config_path = optarg; break;
         case 'k': what = CHECK_CONFIG; break;
         case 't': what = CONFIG_TABLE; break;
+        case 'p':
+            what = strcmp(optarg, "live") == 0    ? PROBE_LIVE
+                   : strcmp(optarg, "ready") == 0 ? PROBE_READY
+                                                  : BAD_USAGE;
+            if (what == BAD_USAGE)
+                return what;
+            break;
         case 'v': what = VERSION; break;
         case 'h': what = HELP; break;
         default: return BAD_USAGE;
@@ -96,9 +118,12 @@ print_help(const process_t *self)
 {
     printf(
         "%s - %s\n\n"
-        "usage: %s [--config FILE] [--check-config]\n\n"
+        "usage: %s [--config FILE] [--check-config | --probe live | --probe ready]\n\n"
         "  --config FILE    read this configuration (default %s)\n"
         "  --check-config   check the configuration and exit\n"
+        "  --probe WHAT     ask the one that runs with this configuration whether it is "
+        "live, or ready:\n"
+        "                   print what it says, exit with 0 or 1\n"
         "  --config-table   print the configuration keys as a Markdown table and exit\n"
         "  --version        print the version and exit\n"
         "  --help           print this help and exit\n\n",
@@ -121,6 +146,69 @@ check_config(const process_t *self)
     for (size_t i = 0; i < self->config->warnings.n; i++)
         printf("warning: %s\n", self->config->warnings.items[i]);
     return EXIT_SUCCESS;
+}
+
+/* --- the admin port ---------------------------------------------------------------------- */
+
+/* The last part of the service's key: "admin.auth" is auth-svc's. */
+static svc_str
+admin_key(const process_t *self)
+{
+    svc_str name = svc_str_c(self->service->name);
+    const char *suffix = strstr(name.p, "-svc");
+
+    if (suffix != NULL)
+        name.n = (size_t)(suffix - name.p);
+    return name;
+}
+
+/* Listens where the configuration says, if anywhere: also while the service starts, which may take its time. */
+static bool
+open_admin(process_t *self, char **error)
+{
+    const char *address = svc_config_admin(self->config, self->service->name);
+    const svc_str key = admin_key(self);
+    char *why = NULL;
+    char upper[16];
+    size_t n = 0;
+
+    if (address[0] == '\0')
+        return true;
+    self->admin = svc_admin_new(address, self->ctx.health, self->ctx.log, &why);
+    if (self->admin != NULL)
+        return true;
+    for (; n < key.n && n < sizeof(upper); n++)
+        upper[n] = (char)toupper((unsigned char)key.p[n]);
+    SVC_ASSERT(asprintf(error,
+                        "the admin port: %s; admin.%.*s (LLMB_ADMIN_%.*s in the "
+                        "environment) sets another one, or none",
+                        why, (int)key.n, key.p, (int)n, upper) >= 0);
+    free(why);
+    return false;
+}
+
+/* Asks the process that runs with this configuration; gives the exit code. */
+static int
+probe(const process_t *self, const char *path)
+{
+    const char *address = svc_config_admin(self->config, self->service->name);
+    const svc_str key = admin_key(self);
+    char *error = NULL;
+    svc_buf_t body;
+    int status = 0;
+
+    svc_buf_init(&body, SVC_HEALTH_MAX_BYTES);
+    if (address[0] != '\0')
+        status = svc_admin_probe(address, path, &body, &error);
+    else
+        SVC_ASSERT(asprintf(&error, "admin.%.*s is empty: there is nobody to ask",
+                            (int)key.n, key.p) >= 0);
+    if (status != 0)
+        printf("%.*s\n", (int)body.n, body.p);
+    svc_buf_fini(&body);
+    if (status == 0)
+        return refuse(self, &error);
+    return status == PROBE_GOOD ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* --- signals ----------------------------------------------------------------------------- */
@@ -168,6 +256,7 @@ begin_drain(process_t *self, int signal_number)
     uint64_t drain_ms = self->config->server_drain_s * 1000ull;
     uint64_t ms = lame_duck_ms(self, signal_number);
 
+    svc_health_set_draining(self->ctx.health);
     self->draining = true;
     self->end_ms = svc_loop_now_ms(self->ctx.loop) + drain_ms;
     svc_log_info(self->ctx.log, "got SIG%s, finishing what is there",
@@ -266,6 +355,7 @@ make_context(process_t *self, char **error)
     ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
                            (svc_log_level)self->config->log_level);
     ctx->metrics = svc_metrics_new();
+    ctx->health = svc_health_new(SVC_HEALTH_STUCK_MS);
     ctx->loop = svc_loop_new();
     ctx->resolver = svc_resolver_new(ctx->log, NULL, NULL, SVC_RESOLVER_EVERY_MS);
     return true;
@@ -274,8 +364,10 @@ make_context(process_t *self, char **error)
 static void
 free_all(process_t *self)
 {
+    svc_admin_destroy(&self->admin);
     svc_resolver_destroy(&self->ctx.resolver);
     svc_loop_destroy(&self->ctx.loop);
+    svc_health_destroy(&self->ctx.health);
     svc_metrics_destroy(&self->ctx.metrics);
     svc_fault_destroy(&self->ctx.fault);
     svc_log_destroy(&self->ctx.log);
@@ -285,6 +377,18 @@ free_all(process_t *self)
     if (self->signals >= 0)
         close(self->signals);
     svc_config_destroy(&self->config);
+}
+
+/* Runs the loop to its end. */
+static void
+serve(process_t *self)
+{
+    svc_loop_add_fd(self->ctx.loop, self->signals, ZMQ_POLLIN, on_signal, self);
+    svc_health_watch(self->ctx.health, &self->beat, self->ctx.loop, "main");
+    svc_health_set_started(self->ctx.health);
+    svc_loop_run(self->ctx.loop);
+    svc_health_unwatch(&self->beat);
+    svc_loop_remove_fd(self->ctx.loop, self->signals);
 }
 
 static int
@@ -298,6 +402,9 @@ run(process_t *self)
     if (self->service->is_batch)
         prefer_batches();
     umask(0077); /* databases and secrets are nobody else's to read */
+    if (!open_admin(self, &error) || (self->service->reads_provider_keys &&
+                                      !svc_config_read_key_files(self->config, &error)))
+        return refuse(self, &error);
     self->state = self->service->start(&self->ctx, &error);
     if (self->state == NULL)
         return refuse(self, &error);
@@ -308,9 +415,10 @@ run(process_t *self)
                      self->config->test_die_at);
     svc_log_info(self->ctx.log, "started: version %s, instance %016llx, process %ld",
                  SVC_VERSION, (unsigned long long)self->ctx.instance, (long)getpid());
-    svc_loop_add_fd(self->ctx.loop, self->signals, ZMQ_POLLIN, on_signal, self);
-    svc_loop_run(self->ctx.loop);
-    svc_loop_remove_fd(self->ctx.loop, self->signals);
+    if (self->admin != NULL)
+        svc_log_info(self->ctx.log, "tells how it is on http://%s/healthz and /readyz",
+                     svc_config_admin(self->config, self->service->name));
+    serve(self);
     self->service->stop(self->state);
     svc_log_info(self->ctx.log, "stopped");
     return EXIT_SUCCESS;
@@ -330,12 +438,19 @@ svc_main(const svc_service_t *service, int argc, char **argv)
     case CONFIG_TABLE: svc_config_print_table(stdout); return EXIT_SUCCESS;
     case VERSION: printf("%s %s\n", service->name, SVC_VERSION); return EXIT_SUCCESS;
     case CHECK_CONFIG:
+    case PROBE_LIVE:
+    case PROBE_READY:
     case RUN: break;
     }
     self.config = svc_config_load(self.config_path, &error);
     if (self.config == NULL)
         return refuse(&self, &error);
-    code = what == CHECK_CONFIG ? check_config(&self) : run(&self);
+    if (what == CHECK_CONFIG)
+        code = check_config(&self);
+    else if (what == RUN)
+        code = run(&self);
+    else
+        code = probe(&self, what == PROBE_LIVE ? "/healthz" : "/readyz");
     free_all(&self);
     return code;
 }

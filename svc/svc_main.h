@@ -1,8 +1,8 @@
 /* svc_main.h - what the main() of every service does: options, configuration, signals, life and death.
  *
  * main.c describes its service in a svc_service_t and returns svc_main(). Options: --config FILE,
- * --check-config, --version, --help (and --config-table: the README's table). Exit codes: 0 ended
- * as asked, 1 could not start (one clear line on stderr). */
+ * --check-config, --probe live|ready, --version, --help (and --config-table: the README's table). Exit codes: 0 ended
+ * as asked, 1 could not start (one clear line on stderr), or is not what was asked by --probe. */
 #ifndef SVC_SVC_MAIN_H
 #define SVC_SVC_MAIN_H
 
@@ -17,6 +17,8 @@ typedef struct {
     /* What this service needs of the configuration, beyond what any of them does: false with *error (free() it) set, one line that
      * says what is missing. Called before --check-config says ok; start() refuses for the same reasons. May be NULL. */
     bool (*check_config)(const svc_config_t *config, char **error);
+
+    bool reads_provider_keys; /* it needs the keys that stand in files: api_key_file */
 
     /* --check-config only: prints what else is worth saying ("config ok" is printed by svc_main when NULL). May be NULL. */
     void (*print_config)(const svc_config_t *config);

@@ -9,6 +9,8 @@
  * gateway-2 and so on; each has a configuration of its own (config.yaml for the first ones,
  * gateway-2.yaml), which differs in what it binds and names all of them in `connect`.
  *
+ * No process of a story has an admin port, unless `admin: true` gives each one of its own: s.admin('convo-svc').
+ *
  * The binaries come from LLMB_BIN_DIR, else build/release of this checkout.
  */
 import fs from 'node:fs';
@@ -103,6 +105,14 @@ export class Stack extends Client {
             this.clients.set(name, client);
         }
         return this.clients.get(name);
+    }
+
+    /** A client of one process's admin port, of a stack with `admin: true`. */
+    admin(name) {
+        const { admin, address } = this.places.get(name);
+        const client = new Client(admin);
+        client.host = address;
+        return client;
     }
 
     /** The names of all replicas of one service. */
@@ -304,9 +314,9 @@ export class Stack extends Client {
 /* Which keys of `bus` a service binds; llm-svc has a second one, tokens. */
 const BUS = { gateway: 'gateway', 'auth-svc': 'auth', 'convo-svc': 'convo', 'llm-svc': 'llm' };
 
-/** Where every replica lives: {address, bus}, a gateway's http, a llm-svc's tokens (ports), prefix (what runs it
- *  there). Replicas on hosts of their own have the same ports. */
-async function placesOf(replicas, hosts, httpPort) {
+/** Where every replica lives: {address, bus}, a gateway's http, a llm-svc's tokens, admin where one is wanted (ports),
+ *  prefix (what runs it there). Replicas on hosts of their own have the same ports. */
+async function placesOf(replicas, hosts, httpPort, withAdmin) {
     const places = new Map();
     for (const service of SERVICES) {
         for (let i = 1; i <= (replicas[service] ?? 1); i++) {
@@ -318,6 +328,8 @@ async function placesOf(replicas, hosts, httpPort) {
                 place.http = i === 1 && httpPort !== 0 ? httpPort : second;
             if (service === 'llm-svc')
                 place.tokens = second;
+            if (withAdmin)
+                [place.admin] = await freePorts(1);
             places.set(name, place);
         }
     }
@@ -332,6 +344,8 @@ function portsOf(places) {
 
 const endpoint = (place, key = 'bus') => `tcp://${place.address}:${place[key]}`;
 
+const adminAddress = (place) => (place.admin ? `${place.address}:${place.admin}` : '');
+
 /** What one replica has for itself. The first of each service have it in config.yaml already. */
 function ownConfig(name, place) {
     const service = serviceOf(name);
@@ -342,6 +356,7 @@ function ownConfig(name, place) {
         own.server = { port: `${place.address}:${place.http}` };
     if (place.tokens)
         own.bus.tokens = { bind: endpoint(place, 'tokens') };
+    own.admin = { [BUS[service]]: adminAddress(place) };
     return own;
 }
 
@@ -357,6 +372,7 @@ function defaultConfig(dir, places, providers) {
         gateway: { workers: 2 },
         sqlite: { path: path.join(dir, 'llm_backend.db') },
         auth: { bcrypt_cost: 4 },
+        admin: Object.fromEntries(SERVICES.map((service) => [BUS[service], adminAddress(places.get(service))])),
         bus: {
             gateway: { bind: endpoint(gateway) }, auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'),
             llm: bus('llm-svc', 'bus'), tokens: bus('llm-svc', 'tokens'),
@@ -388,10 +404,10 @@ export function providerEntry(provider, over = {}) {
 /** Writes the configuration of a new stack without starting anything. */
 export async function prepare({
     config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = null, replicas = {}, postgres = null, redis = null,
-    own = {}, hosts = {},
+    own = {}, hosts = {}, admin = false,
 } = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
-    const places = await placesOf(replicas, hosts, httpPort);
+    const places = await placesOf(replicas, hosts, httpPort, admin);
     const entries = providers ?? (provider ? [providerEntry(provider)] : []);
     let base = defaultConfig(dir, places, entries);
     if (postgres)
@@ -408,7 +424,7 @@ export async function prepare({
 /** Starts a new system and waits until it is ready. Options: config (overrides by section),
  *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden),
  *  replicas (how many of a service), postgres and redis (a Postgres, a Redis), own (overrides of single replicas),
- *  hosts (the Host of hosts.mjs on which a replica runs). */
+ *  hosts (the Host of hosts.mjs on which a replica runs), admin (true: every process has an admin port). */
 export async function start(options = {}) {
     const stack = await prepare(options);
     try {
