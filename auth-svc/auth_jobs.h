@@ -19,6 +19,7 @@ typedef enum {
     AUTH_JOB_CHECK, /* bcrypt pool: auth_check_t -> auth_verdict_t */
     AUTH_JOB_HASH, /* bcrypt pool: auth_check_t -> auth_user_t, which is the payload of AUTH_JOB_ADD */
     AUTH_JOB_ADD, /* writer pool: auth_user_t -> register_rep_t */
+    AUTH_JOB_LOOK, /* bcrypt pool: nothing -> nothing; RC_UNAVAILABLE: the database is away */
 } auth_job;
 
 /* A name and a password. */

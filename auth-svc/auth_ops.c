@@ -28,6 +28,7 @@
 #define BCRYPT_PATIENCE_MS   300 /* six times what a hash of the cost below takes */
 #define BCRYPT_PATIENCE_COST 10
 #define DRAIN_LOOK_MS        50
+#define NEED_LOOK_MS         2000 /* whether the database answers */
 #define DRAIN_QUIET_LOOKS \
     6 /* so many times in a row nobody waits: the gateway has had its answers */
 
@@ -42,6 +43,9 @@ struct auth {
     throttle_t *throttle;               /* owned */
     throttle_shared_t *shared_throttle; /* owned; NULL: no Redis is configured */
     uint64_t drain_timer;               /* 0: not draining */
+    uint64_t look_timer;  /* looks at the database; 0: that is a file of ours */
+    bool is_looking;      /* and waits for its answer */
+    svc_need_t database;  /* a PostgreSQL; added while look_timer is set */
     unsigned quiet_looks; /* while draining: how often in a row nobody waited */
     char ticket[TICKET_TEXT_BYTES + 1]; /* of the reply that is being encoded */
 };
@@ -435,6 +439,51 @@ open_shared_throttle(auth_t *self, char **error)
     return self->shared_throttle != NULL;
 }
 
+/* --- what it needs ----------------------------------------------------------------------- */
+
+static void
+on_looked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    auth_t *self = arg;
+
+    (void)tag;
+    (void)result;
+    self->is_looking = false;
+    svc_need_set(&self->database, rc != RC_UNAVAILABLE);
+}
+
+/* Nobody may log in for hours: so it is asked. A pool that is busy says enough by itself. */
+static void
+look_at_database(void *arg, short events)
+{
+    auth_t *self = arg;
+
+    (void)events;
+    if (!self->is_looking)
+        self->is_looking = svc_pool_submit(self->bcrypt, AUTH_JOB_LOOK,
+                                           (svc_str){NULL, 0}, on_looked, self,
+                                           0) == RC_OK;
+}
+
+static void
+add_needs(auth_t *self)
+{
+    if (self->ctx->config->storage_driver == SVC_STORAGE_SQLITE)
+        return;
+    svc_health_add_need(self->ctx->health, &self->database, "postgresql", false, 0);
+    self->look_timer = svc_loop_every(self->ctx->loop, NEED_LOOK_MS, look_at_database,
+                                      self);
+}
+
+static void
+remove_needs(auth_t *self)
+{
+    if (self->look_timer == 0)
+        return;
+    svc_loop_cancel(self->ctx->loop, self->look_timer);
+    svc_health_remove_need(self->ctx->health, &self->database);
+}
+
 static size_t
 count_threads(const svc_config_t *config)
 {
@@ -463,8 +512,10 @@ auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error)
              self, auth_writer_pool(config->auth_bcrypt_queue + AUTH_WRITER_BATCH),
              error)) != NULL &&
         svc_server_new(ctx, config->bus_auth.bind, auth_ops, self, &self->server,
-                       error) == RC_OK)
+                       error) == RC_OK) {
+        add_needs(self);
         return self;
+    }
     auth_destroy(&self);
     return NULL;
 }
@@ -479,6 +530,7 @@ auth_destroy(auth_t **self_p)
     self = *self_p;
     atomic_store(&self->shared.stopping, true);
     svc_loop_cancel(self->ctx->loop, self->drain_timer);
+    remove_needs(self);
     svc_server_destroy(&self->server);
     svc_pool_destroy(&self->bcrypt);
     svc_pool_destroy(&self->writer);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define DRAIN_LOOK_MS 20
+#define NEED_LOOK_MS  1000 /* whether database and llm-svc are there */
 #define LISTS_SHARE   4 /* one part of the cache is for lists, the others for histories */
 #define SEAL_KEY_FILE "seal.key"
 
@@ -209,6 +210,37 @@ admits(const void *arg)
     return convo_holds_answers(arg);
 }
 
+/* --- what it needs ---------------------------------------------------------------------------- */
+
+/* The lease is renewed each second: who holds it has a database that answers. */
+static void
+look_at_needs(void *arg, short events)
+{
+    convo_t *self = arg;
+
+    (void)events;
+    svc_need_set(&self->database, convo_holds_answers(self));
+    svc_need_set(&self->any_llm, svc_peers_is_up(self->llm));
+}
+
+static void
+add_needs(convo_t *self)
+{
+    svc_health_add_need(self->ctx->health, &self->database, "postgresql", false, 0);
+    svc_health_add_need(self->ctx->health, &self->any_llm, "llm-svc", true, 1);
+    self->need_timer = svc_loop_every(self->ctx->loop, NEED_LOOK_MS, look_at_needs, self);
+}
+
+static void
+remove_needs(convo_t *self)
+{
+    if (self->need_timer == 0)
+        return;
+    svc_loop_cancel(self->ctx->loop, self->need_timer);
+    svc_health_remove_need(self->ctx->health, &self->database);
+    svc_health_remove_need(self->ctx->health, &self->any_llm);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 convo_t *
@@ -237,6 +269,7 @@ convo_new(svc_ctx_t *ctx, char **error)
         goto fail;
     answers_set_admission(self->answers, admits, self);
     answers_begin_all(self->answers);
+    add_needs(self);
     return self;
 fail:
     convo_destroy(&self);
@@ -294,6 +327,7 @@ convo_destroy(convo_t **self_p)
         return;
     atomic_store(&self->stop, true);
     svc_loop_cancel(self->ctx->loop, self->drain_timer);
+    remove_needs(self);
     convo_drop_held(self);
     convo_lease_destroy(&self->lease);
     answers_destroy(&self->answers);

@@ -58,6 +58,9 @@ typedef struct convo {
         handover_ms;   /* monotonic: the hand-over ends then, unless an answer is taken */
     size_t handover_n; /* answers that were left when that was set */
     uint64_t drain_timer; /* looks whether all is done; 0: none */
+    svc_need_t database;  /* a PostgreSQL; with SQLite nobody misses it */
+    svc_need_t any_llm;   /* optional: histories are read without */
+    uint64_t need_timer;  /* looks whether they are there; 0: none */
 } convo_t;
 
 /* Is there what convo-svc needs? False with *error (free() it): one line that says what is missing. */

@@ -113,8 +113,10 @@ start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
     };
 
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
-        atomic_init(&self->readiness.missing[peer], (unsigned)n);
+        svc_health_add_need(self->ctx->health, &self->readiness.needs[peer],
+                            reactor_peer_names[peer], false, (unsigned)n);
     for (self->n = 0; self->n < n; self->n++) {
+        setup.number = self->n + 1;
         self->reactors[self->n] = reactor_start(&setup, fds[self->n], error);
         if (self->reactors[self->n] != NULL)
             continue;
@@ -196,6 +198,8 @@ gateway_stop(void *service)
 
     for (size_t i = 0; i < self->n; i++)
         reactor_stop(&self->reactors[i]);
+    for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
+        svc_health_remove_need(self->ctx->health, &self->readiness.needs[peer]);
     svc_loop_cancel(self->ctx->loop, self->streams_timer);
     svc_server_destroy(&self->server);
     svc_loop_remove_fd(self->ctx->loop, self->drained_fd);

@@ -53,6 +53,7 @@ struct reactor_thread {
     size_t flood;          /* most connections seen since the last ebb */
     uint64_t mhd_due_ms;   /* loop time when it wants to run for its time-outs */
     bool is_ready[REACTOR_PEERS];       /* counted in setup.readiness */
+    svc_beat_t beat;                    /* of its loop */
     peer_place_t places[REACTOR_PEERS]; /* for events */
 };
 
@@ -67,9 +68,9 @@ set_ready(reactor_thread_t *self, reactor_peer peer, bool is_ready)
         return;
     self->is_ready[peer] = is_ready;
     if (is_ready)
-        atomic_fetch_sub(&self->setup.readiness->missing[peer], 1);
+        svc_need_gain(&self->setup.readiness->needs[peer]);
     else
-        atomic_fetch_add(&self->setup.readiness->missing[peer], 1);
+        svc_need_lose(&self->setup.readiness->needs[peer]);
 }
 
 static void
@@ -366,6 +367,7 @@ static bool
 build(reactor_thread_t *self)
 {
     reactor_t *reactor = &self->reactor;
+    char name[24];
 
     reactor->ctx = *self->setup.ctx;
     reactor->ctx.loop = svc_loop_new();
@@ -384,6 +386,8 @@ build(reactor_thread_t *self)
     svc_loop_add_fd(reactor->ctx.loop, self->drain_fd, ZMQ_POLLIN, on_drain, self);
     svc_loop_on_turn(reactor->ctx.loop, on_turn, self);
     svc_loop_every(reactor->ctx.loop, EBB_MS, on_ebb, self);
+    snprintf(name, sizeof name, "reactor %zu", self->setup.number);
+    svc_health_watch(reactor->ctx.health, &self->beat, reactor->ctx.loop, name);
     return true;
 }
 
@@ -413,6 +417,7 @@ tear_down(reactor_thread_t *self)
 {
     reactor_t *reactor = &self->reactor;
 
+    svc_health_unwatch(&self->beat);
     if (reactor->conns != NULL)
         conns_stop_accepting(reactor->conns);
     if (reactor->mhd != NULL) {

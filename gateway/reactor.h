@@ -20,7 +20,7 @@ typedef enum { REACTOR_AUTH, REACTOR_CONVO, REACTOR_LLM, REACTOR_PEERS } reactor
 
 /* How many reactors miss which service: written by all of them, read for /readyz. */
 typedef struct {
-    atomic_uint missing[REACTOR_PEERS]; /* reactors that cannot use it */
+    svc_need_t needs[REACTOR_PEERS]; /* missed by the reactors that cannot use it */
 } readiness_t;
 
 /* Folder names of the services, in the order of reactor_peer. */
@@ -60,6 +60,7 @@ typedef struct {
     const svc_ctx_t *ctx;        /* of the process; each reactor gets a loop of its own */
     const client_trust_t *trust; /* outlives them */
     conn_limit_t *limit;         /* outlives them */
+    size_t number;               /* of this one, from 1 on */
     readiness_t *
         readiness; /* outlives them; all reactors are counted as missing all before the first starts */
     uint32_t max_connections; /* of one reactor */

@@ -24,7 +24,7 @@ rest_readyz(request_t *self)
     ok = svc_buf_add_str(&json, SVC_LIT("{\"status\":\"unavailable\",\"missing\":[")) ==
          RC_OK;
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS && ok; peer++) {
-        if (atomic_load(&reactor->readiness->missing[peer]) == 0)
+        if (!svc_need_is_missing(&reactor->readiness->needs[peer]))
             continue;
         ok = svc_buf_printf(&json, "%s\"%s\"", comma, reactor_peer_names[peer]) == RC_OK;
         comma = ",";

@@ -302,6 +302,22 @@ static bool SVC_PRINTF(3, 4)
     return false;
 }
 
+/* As every key of ours can be: NAME_FILE in the environment names the file when NAME itself is not there. */
+static void
+take_key_file(config_provider_t *provider, const char *name)
+{
+    char *variable = NULL;
+    const char *file;
+
+    SVC_ASSERT(asprintf(&variable, "%s_FILE", name) >= 0);
+    file = getenv(variable);
+    free(variable);
+    if (file == NULL || provider->is.api_key_file[0] != '\0')
+        return;
+    free(provider->is.api_key_file);
+    provider->is.api_key_file = svc_str_dup(svc_str_c(file));
+}
+
 /* Takes the key from the variable that api_key_env names, unless it stands in the file itself. */
 static bool
 read_api_key(build_t *self, config_provider_t *provider)
@@ -323,7 +339,11 @@ read_api_key(build_t *self, config_provider_t *provider)
     if (!self->use_env || name[0] == '\0')
         return true;
     value = getenv(name);
-    if (value == NULL || svc_config_set(key, provider, svc_str_c(value), &wrong))
+    if (value == NULL || value[0] == '\0') {
+        take_key_file(provider, name);
+        return true;
+    }
+    if (svc_config_set(key, provider, svc_str_c(value), &wrong))
         return true;
     fail_provider(self, provider, "%s in the environment: expected %s", name, wrong);
     free(wrong);

@@ -48,7 +48,7 @@ world_is_ready(void *arg)
     world_t *world = arg;
 
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
-        if (atomic_load(&world->readiness.missing[peer]) > 0)
+        if (atomic_load(&world->readiness.needs[peer].missing) > 0)
             return false;
     return true;
 }
@@ -87,7 +87,7 @@ world_init(world_t *world)
     world->fakes.bus.ctx.log = svc_log_new(world->log_fd, "gateway", SVC_LOG_TEXT,
                                            SVC_LOG_INFO);
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
-        atomic_init(&world->readiness.missing[peer], 1);
+        atomic_init(&world->readiness.needs[peer].missing, 1);
 }
 
 /* Stops the reactor, if there is one, and closes everything. */

@@ -62,7 +62,7 @@ without_any_service_it_starts_and_says_so(void **state)
     expect(world, "GET", "/readyz", NULL, 503, "auth-svc");
     expect(world, "GET", LIST, NULL, 503, "\"code\":\"unavailable\"");
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
-        assert_int_equal(atomic_load(&world->readiness.missing[peer]), 1);
+        assert_int_equal(atomic_load(&world->readiness.needs[peer].missing), 1);
     for (size_t i = 0; i < FAKE_SERVICES; i++)
         fakes_start(&world->fakes, i);
     fixture_run_until(&world->fakes.bus, world_is_ready, world);
@@ -82,7 +82,7 @@ is_missing(void *arg)
 {
     const missing_t *wish = arg;
 
-    return atomic_load(&wish->world->readiness.missing[wish->peer]) == wish->n;
+    return atomic_load(&wish->world->readiness.needs[wish->peer].missing) == wish->n;
 }
 
 static void
@@ -103,7 +103,7 @@ reactors_are_counted_one_by_one(void **state)
     int fd = -1;
 
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
-        atomic_store(&world->readiness.missing[peer], 2);
+        atomic_store(&world->readiness.needs[peer].missing, 2);
     assert_true(world_starts(world, &error));
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
         await_missing(world, peer, 1);
@@ -114,8 +114,8 @@ reactors_are_counted_one_by_one(void **state)
         await_missing(world, peer, 0);
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
     await_missing(world, REACTOR_CONVO, 2);
-    assert_int_equal(atomic_load(&world->readiness.missing[REACTOR_AUTH]), 0);
-    assert_int_equal(atomic_load(&world->readiness.missing[REACTOR_LLM]), 0);
+    assert_int_equal(atomic_load(&world->readiness.needs[REACTOR_AUTH].missing), 0);
+    assert_int_equal(atomic_load(&world->readiness.needs[REACTOR_LLM].missing), 0);
     fakes_start(&world->fakes, FAKE_CONVO);
     await_missing(world, REACTOR_CONVO, 0);
     reactor_stop(&second);
@@ -134,7 +134,7 @@ an_llm_svc_that_comes_back_is_asked_for_its_models_again(void **state)
     world->fakes.scripts[FAKE_MODELS].rc = RC_LATER;
     fakes_start(&world->fakes, FAKE_LLM);
     fakes_await(&world->fakes, FAKE_MODELS, asked + 1);
-    assert_int_equal(atomic_load(&world->readiness.missing[REACTOR_LLM]), 1);
+    assert_int_equal(atomic_load(&world->readiness.needs[REACTOR_LLM].missing), 1);
     model_pattern_t pattern = {SVC_LIT("new")};
     models_rep_t models = {{&pattern, 1}};
     svc_call_finish(fakes_kept(&world->fakes, FAKE_LLM, FAKE_MODELS), RC_OK, &models);

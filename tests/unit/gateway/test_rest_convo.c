@@ -141,8 +141,8 @@ only_models_are_missing(void *arg)
 {
     world_t *world = arg;
 
-    return atomic_load(&world->readiness.missing[REACTOR_AUTH]) == 0 &&
-           atomic_load(&world->readiness.missing[REACTOR_CONVO]) == 0;
+    return atomic_load(&world->readiness.needs[REACTOR_AUTH].missing) == 0 &&
+           atomic_load(&world->readiness.needs[REACTOR_CONVO].missing) == 0;
 }
 
 static void

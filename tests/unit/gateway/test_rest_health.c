@@ -82,9 +82,9 @@ another_reactor_that_misses_one_counts_too(void **state)
 {
     world_t *world = *state;
 
-    atomic_fetch_add(&world->readiness.missing[REACTOR_CONVO], 1);
+    atomic_fetch_add(&world->readiness.needs[REACTOR_CONVO].missing, 1);
     await_readyz(world, 503, "{\"status\":\"unavailable\",\"missing\":[\"convo-svc\"]}");
-    atomic_fetch_sub(&world->readiness.missing[REACTOR_CONVO], 1);
+    atomic_fetch_sub(&world->readiness.needs[REACTOR_CONVO].missing, 1);
     await_readyz(world, 200, "{\"status\":\"ok\"}");
 }
 

@@ -584,6 +584,84 @@ a_providers_key_comes_from_its_variable(void **state)
     unsetenv("TEST_KEY");
 }
 
+/* Writes a file of its own for a key; unlink() and free() its name. */
+static char *
+key_file(const char *text)
+{
+    char *path = svc_str_dup(SVC_LIT("/tmp/llmb-test-key-XXXXXX"));
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+    return path;
+}
+
+/* The key of the first provider once its file was read; `file` in the configuration, or in the environment. */
+static void
+assert_file_key(const char *own, const char *file, const char *in_env, const char *wanted)
+{
+    char yaml[512], *error = NULL;
+    svc_config_t *config;
+
+    snprintf(
+        yaml, sizeof(yaml),
+        "providers: [{name: a, models: [b], base_url: 'http://h', api_key_env: TEST_KEY,"
+        " api_key: '%s', api_key_file: '%s'}]",
+        own, file);
+    if (in_env != NULL)
+        setenv("TEST_KEY_FILE", in_env, 1);
+    config = parse_env(yaml);
+    unsetenv("TEST_KEY_FILE");
+    assert_non_null(config);
+    assert_true(svc_config_read_key_files(config, &error));
+    assert_string_equal(config->providers[0].api_key, wanted);
+    svc_config_destroy(&config);
+}
+
+static void
+a_providers_key_comes_from_its_file(void **state)
+{
+    char *full = key_file("sk-file\n"), *empty = key_file("\n"), *error = NULL;
+    svc_config_t *config;
+
+    (void)state;
+    assert_file_key("", full, NULL, "sk-file");
+    assert_file_key("own", full, NULL, "own");
+    assert_file_key("", "", full, "sk-file");
+    assert_file_key("", "", empty, "");
+    setenv("TEST_KEY", "sk-env", 1);
+    assert_file_key("", full, NULL, "sk-file");
+    assert_file_key("", empty, NULL, "sk-env");
+    assert_file_key("", "", full,
+                    "sk-env"); /* the variable itself goes before its file */
+    unsetenv("TEST_KEY");
+    config = parse("providers: [{name: a, models: [b], base_url: 'http://h',"
+                   " api_key_file: /nonexistent/key}]");
+    assert_false(svc_config_read_key_files(config, &error));
+    assert_non_null(strstr(error, "provider \"a\": api_key_file: /nonexistent/key"));
+    free(error);
+    svc_config_destroy(&config);
+    unlink(full);
+    unlink(empty);
+    free(full);
+    free(empty);
+}
+
+static void
+each_service_has_an_admin_port_of_its_own(void **state)
+{
+    svc_config_t *config = good("admin: {convo: '', llm: '0.0.0.0:7113'}");
+
+    (void)state;
+    assert_string_equal(svc_config_admin(config, "gateway"), "127.0.0.1:7110");
+    assert_string_equal(svc_config_admin(config, "auth-svc"), "127.0.0.1:7111");
+    assert_string_equal(svc_config_admin(config, "convo-svc"), "");
+    assert_string_equal(svc_config_admin(config, "llm-svc"), "0.0.0.0:7113");
+    assert_string_equal(svc_config_admin(config, "another"), "");
+    svc_config_destroy(&config);
+}
+
 static void
 a_file_that_cannot_be_read_is_one_line(void **state)
 {
@@ -654,6 +732,8 @@ main(void)
         cmocka_unit_test(the_environment_overrides_the_file),
         cmocka_unit_test(unknown_and_bad_variables_are_refused),
         cmocka_unit_test(a_variable_may_name_a_file),
+        cmocka_unit_test(a_providers_key_comes_from_its_file),
+        cmocka_unit_test(each_service_has_an_admin_port_of_its_own),
         cmocka_unit_test(a_providers_key_comes_from_its_variable),
         cmocka_unit_test(a_file_that_cannot_be_read_is_one_line),
         cmocka_unit_test(users_live_beside_the_conversations),

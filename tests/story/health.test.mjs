@@ -1,0 +1,150 @@
+/* health.test.mjs - the admin ports: alive, ready, what is missing, and what --probe makes of it. */
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import net from 'node:net';
+import path from 'node:path';
+import { spawn } from 'node:child_process';
+import { BIN_DIR, CLEAN_ENV, prepare, SERVICES, serviceOf, start } from '../support/stack.mjs';
+import { story } from '../support/story.mjs';
+import { havePostgres, startPostgres } from '../support/postgres.mjs';
+import { until, within } from '../support/deadline.mjs';
+
+let s;
+before(async () => {
+    s = await start({ admin: true, config: { server: { drain_s: 10, lame_duck_s: 5 } } });
+});
+after(() => s?.stopAll());
+
+/** What a path of an admin port says: {status, json}. */
+async function ask(stack, name, where) {
+    const { status, json } = await stack.admin(name).api('GET', where);
+    return { status, json };
+}
+
+/** Runs `<service> --probe what` on a process's configuration: {code, out}. */
+async function probe(stack, name, what) {
+    const child = spawn(path.join(BIN_DIR, serviceOf(name)), ['--config', stack.configOf(name), '--probe', what],
+        { env: CLEAN_ENV, stdio: ['ignore', 'pipe', 'pipe'] });
+    let out = '';
+    child.stdout.on('data', (d) => { out += d; });
+    child.stderr.on('data', (d) => { out += d; });
+    const code = await within(20_000, new Promise((resolve) => child.once('close', resolve)), `--probe ${what} ends`);
+    return { code, out };
+}
+
+async function becomes(stack, name, wanted, ms = 20_000) {
+    let last;
+    await until(ms, async () => {
+        last = await ask(stack, name, '/readyz').catch((e) => ({ status: e.code }));
+        return JSON.stringify(last) === JSON.stringify(wanted);
+    }, () => `${name} says ${JSON.stringify(wanted)}, not ${JSON.stringify(last)}`);
+}
+
+const OK = { status: 200, json: { status: 'ok' } };
+const missing = (...names) => ({ status: 503, json: { status: 'unavailable', missing: names } });
+
+story('every service says that it is alive and ready, and --probe agrees', async () => {
+    for (const name of SERVICES) {
+        assert.deepEqual(await ask(s, name, '/healthz'), OK, name);
+        await becomes(s, name, OK);
+        for (const what of ['live', 'ready'])
+            assert.deepEqual(await probe(s, name, what), { code: 0, out: '{"status":"ok"}\n' }, `${name} ${what}`);
+    }
+    assert.equal((await s.admin('convo-svc').api('POST', '/healthz')).status, 405);
+    assert.equal((await s.admin('convo-svc').api('GET', '/api/conversations/list')).status, 404);
+});
+
+story('what is missing is named, and found again', async () => {
+    await s.kill('convo-svc');
+    await becomes(s, 'gateway', missing('convo-svc'));
+    const { code, out } = await probe(s, 'gateway', 'ready');
+    assert.deepEqual([code, JSON.parse(out)], [1, missing('convo-svc').json]);
+    assert.equal((await probe(s, 'gateway', 'live')).code, 0, 'restarting it would help nobody');
+    await s.kill('llm-svc');
+    await becomes(s, 'gateway', missing('convo-svc', 'llm-svc'));
+    s.start('convo-svc');
+    await becomes(s, 'gateway', missing('llm-svc'));
+    await becomes(s, 'convo-svc', { status: 200, json: { status: 'ok', degraded: ['llm-svc'] } });
+    s.start('llm-svc');
+    await becomes(s, 'gateway', OK);
+    await becomes(s, 'convo-svc', OK);
+});
+
+story('a process that is frozen or gone answers no probe', async () => {
+    s.freeze('llm-svc');
+    try {
+        const { code, out } = await probe(s, 'llm-svc', 'live');
+        assert.equal(code, 1);
+        assert.match(out, /does not answer/);
+    } finally {
+        s.thaw('llm-svc');
+    }
+    await until(20_000, async () => (await probe(s, 'llm-svc', 'live')).code === 0, 'it is alive again');
+});
+
+story('SIGTERM: not ready from then on, and still serving', async () => {
+    const user = await s.user();
+    const gone = s.drain('gateway');
+    await becomes(s, 'gateway', { status: 503, json: { status: 'draining' } }, 4000);
+    assert.deepEqual(await ask(s, 'gateway', '/healthz'), OK);
+    assert.equal((await user.list()).status, 200);
+    await gone;
+    assert.equal((await probe(s, 'gateway', 'live')).code, 1);
+    s.start('gateway');
+    await becomes(s, 'gateway', OK);
+});
+
+story('rubbish and a crowd at the admin port harm nobody', async () => {
+    const { admin: port, address } = s.places.get('auth-svc');
+    const sockets = [];
+    const open = () => new Promise((resolve) => {
+        const socket = net.connect(port, address, () => resolve(socket));
+        socket.on('error', () => resolve(socket));
+        sockets.push(socket);
+    });
+    try {
+        for (const bytes of ['\0\0\0\0', 'GET\r\n\r\n', `GET /${'x'.repeat(20_000)} HTTP/1.1\r\n\r\n`, 'POST /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n'])
+            (await open()).end(bytes);
+        for (let i = 0; i < 100; i++)
+            await open();
+        assert.equal((await s.user()).token !== undefined, true, 'it still logs people in');
+    } finally {
+        sockets.forEach((socket) => socket.destroy());
+    }
+    await until(20_000, async () => (await probe(s, 'auth-svc', 'live')).code === 0, 'the port answers again');
+});
+
+story('a port that is taken is refused with one line that says what to set', async () => {
+    const other = await prepare({ config: { admin: { auth: `127.0.0.1:${s.places.get('auth-svc').admin}` } } });
+    try {
+        const { code, err } = await new Promise((resolve) => {
+            const child = spawn(path.join(BIN_DIR, 'auth-svc'), ['--config', other.configFile], { env: CLEAN_ENV, cwd: other.dir, stdio: ['ignore', 'ignore', 'pipe'] });
+            let text = '';
+            child.stderr.on('data', (d) => { text += d; });
+            child.once('close', (status) => resolve({ code: status, err: text }));
+        });
+        assert.equal(code, 1);
+        assert.match(err, /^auth-svc: the admin port: 127\.0\.0\.1:\d+ is in use; admin\.auth \(LLMB_ADMIN_AUTH in the environment\) sets another one, or none\n$/);
+    } finally {
+        other.removeDir();
+    }
+});
+
+story('a PostgreSQL that is away is named by who needs it', async () => {
+    const postgres = await startPostgres();
+    const stack = await start({ admin: true, postgres });
+    try {
+        for (const name of ['auth-svc', 'convo-svc'])
+            await becomes(stack, name, OK);
+        await postgres.kill();
+        for (const name of ['auth-svc', 'convo-svc'])
+            await becomes(stack, name, missing('postgresql'), 40_000);
+        assert.deepEqual(await ask(stack, 'convo-svc', '/healthz'), OK);
+        await postgres.start();
+        for (const name of ['auth-svc', 'convo-svc'])
+            await becomes(stack, name, OK, 40_000);
+    } finally {
+        await stack.stopAll();
+        await postgres.remove();
+    }
+}, { skip: havePostgres ? false : 'there is no PostgreSQL here' });
