@@ -1,7 +1,8 @@
 /* svc_admin.c - libmicrohttpd around svc_health, and the few lines of HTTP that ask it.
  *
  * libmicrohttpd parses what comes; a request is answered when its headers are there, whatever body it announces,
- * so nothing that a client sends is kept. The socket is opened here, for the sake of an error that says what is wrong. */
+ * so nothing that a client sends is kept. The socket is opened here, for the sake of an error that says what is wrong.
+ * Threads: libmicrohttpd's one answers; the main one starts and ends it. */
 #include "svc/svc_admin.h"
 
 #include "svc/svc_time.h"

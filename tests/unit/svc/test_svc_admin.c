@@ -1,4 +1,6 @@
-/* test_svc_admin.c - the admin port, asked by its own probe and by sockets that misbehave. */
+/* test_svc_admin.c - the admin port, asked by its own probe and by sockets that misbehave.
+ *
+ * Real sockets on loopback, and ports that the kernel picks. */
 #include "svc/svc_admin.h"
 
 #include "svc/svc_time.h"

@@ -1,4 +1,6 @@
-/* test_svc_health.c - what is told of a process from what its loops and parts have noted. */
+/* test_svc_health.c - what is told of a process from what its loops and parts have noted.
+ *
+ * Time-outs of milliseconds; what is told is compared byte by byte. */
 #include "svc/svc_health.h"
 
 #include "svc/svc_time.h"
