@@ -194,6 +194,11 @@ k8s-test: ## the manifests of deploy/k8s, rendered and checked without a cluster
 	@$(MAKE) $(PAR) all
 	@LLMB_BIN_DIR=$(OUT) tests/k8s/run
 
+.PHONY: compose-test
+compose-test: ## the stack of docker-compose.yml on a real engine: stories, kills, data kept (LLMB_VERSION= images that are there)
+	@scripts/install-deps compose
+	@LLMB_VERSION='$(LLMB_VERSION)' tests/compose/run
+
 .PHONY: bench bench-quick
 bench: ## speed, in five rounds beside a bare nginx: a table, and build/bench.json
 	@scripts/install-deps all

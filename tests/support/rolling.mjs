@@ -15,17 +15,20 @@ import { expectText } from './expect.mjs';
 const CLIENTS = 24;
 const TWO = Object.fromEntries(SERVICES.map((service) => [service, 2]));
 
+/** An answer that takes a second or so. */
+export async function slowly(answer) {
+    for (const piece of cut(answerFor(answer.question), 12)) {
+        await answer.piece(piece);
+        await pause(25);
+    }
+    await answer.finish();
+}
+
 /** A system that is not started yet, with the usual lame duck, and a provider that takes its time. */
 export async function rollingStack(t) {
     const provider = await startProvider();
     const postgres = await startPostgres();
-    provider.script('fake:slow', async (answer) => {
-        for (const piece of cut(answerFor(answer.question), 12)) {
-            await answer.piece(piece);
-            await pause(25);
-        }
-        await answer.finish();
-    });
+    provider.script('fake:slow', slowly);
     const s = await prepare({ provider, postgres, replicas: TWO, config: { server: { lame_duck_s: 2, drain_s: 6 }, log: { level: 'info' } } });
     t.after(async () => {
         await s.stopAll();
@@ -140,10 +143,10 @@ class Person {
     }
 }
 
-/** Replaces every replica while people chat; `replace` does one. Gives what they saw. */
-export async function roll(s, replace) {
+/** People chat while act() does something to the system. Fails with what they saw; gives how many answers they got. */
+export async function whilePeopleChat(s, act, { clients = CLIENTS } = {}) {
     const seen = [];
-    const people = Array.from({ length: CLIENTS }, (_, i) => new Person(s, seen, i));
+    const people = Array.from({ length: clients }, (_, i) => new Person(s, seen, i));
     const owner = await s.user();
     for (const person of people)
         person.user = owner;
@@ -152,16 +155,24 @@ export async function roll(s, replace) {
     living.catch(() => {});
     try {
         await pause(1000);
-        for (const service of ['llm-svc', 'convo-svc', 'auth-svc', 'gateway']) {
-            for (const name of s.replicasOf(service)) {
-                await replace(name);
-                await pause(500);
-            }
-        }
+        await act();
     } finally {
         isOver = true;
     }
     await living;
     assert.deepEqual(seen, [], 'errors that a client with one retry has seen');
     assert.ok(people.every((p) => p.answers > 2), `answers: ${people.map((p) => p.answers)}`);
+    return people.reduce((sum, p) => sum + p.answers, 0);
+}
+
+/** Replaces every replica while people chat; `replace` does one. */
+export function roll(s, replace) {
+    return whilePeopleChat(s, async () => {
+        for (const service of ['llm-svc', 'convo-svc', 'auth-svc', 'gateway']) {
+            for (const name of s.replicasOf(service)) {
+                await replace(name);
+                await pause(500);
+            }
+        }
+    });
 }

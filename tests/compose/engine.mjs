@@ -1,0 +1,246 @@
+/* engine.mjs - the container engine that the compose tests run on, and everything that they make in it.
+ *
+ * An engine that answers is used as it is. Where none does, root starts a dockerd with folders and a socket of its own
+ * and ends it by its pid. That one has no bridge and touches no firewall rule, so builds use the host's network, and containers
+ * reach each other and this machine, not the world. Whatever is made here is listed when it is made, and removed by removeAll().
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { until, within } from '../support/deadline.mjs';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const TARGETS = ['gateway', 'auth-svc', 'convo-svc', 'llm-svc', 'secrets'];
+const BASES = ['debian:bookworm-slim', 'redis:7-bookworm', 'postgres:15-bookworm', 'nginx:stable-bookworm'];
+const MINUTE = 60_000;
+
+/* What an .env or the shell of the user says must not decide what is tested. */
+const env = { ...process.env, LLMB_DRAIN_S: '', LLMB_STOP_GRACE: '', OPENAI_API_KEY: '', OPENAI_API_KEY_FILE: '', ZHIPU_API_KEY: '' };
+delete env.COMPOSE_FILE;
+const running = new Set();
+
+/** Runs a program to its end: {code, out}, both outputs together. */
+export async function run(command, args, { more = {}, ms = 5 * MINUTE, input } = {}) {
+    const child = spawn(command, args, { cwd: ROOT, env: { ...env, ...more }, detached: true });
+    running.add(child);
+    let out = '';
+    for (const stream of [child.stdout, child.stderr])
+        stream.on('data', (bytes) => { out += bytes; });
+    child.stdin.on('error', () => {});
+    child.stdin.end(input);
+    const ended = new Promise((resolve, reject) => {
+        child.once('error', reject);
+        child.once('close', (code) => resolve(code ?? 1));
+    });
+    try {
+        return { code: await within(ms, ended, `${command} ${args.join(' ')} ends`), out };
+    } catch (e) {
+        endGroup(child);
+        throw new Error(`${e.message}\n${lastLines(out)}`);
+    } finally {
+        running.delete(child);
+    }
+}
+
+function endGroup(child) {
+    try {
+        process.kill(-child.pid, 'SIGKILL');
+    } catch {
+        /* it has just ended */
+    }
+}
+
+const lastLines = (text, n = 15) => text.trimEnd().split('\n').slice(-n).join('\n');
+
+/** The same, for what must succeed: its output. */
+export async function must(command, args, options) {
+    const { code, out } = await run(command, args, options);
+    if (code !== 0)
+        throw new Error(`${command} ${args.join(' ')} ended with ${code}\n${lastLines(out)}`);
+    return out.trim();
+}
+
+/** `docker …`: its output. */
+export const docker = (...args) => must('docker', args);
+
+const answers = (command, ...args) => spawnSync(command, args, { env, timeout: 20_000, stdio: 'ignore' }).status === 0;
+
+export class Engine {
+    constructor() {
+        this.projects = new Map();     /* name -> its files */
+        this.isUserTag = Boolean(process.env.LLMB_VERSION);
+        this.tag = process.env.LLMB_VERSION || `test-${randomBytes(4).toString('hex')}`;
+        this.undo = [];                /* what removes the images and the daemon, last first */
+        env.LLMB_VERSION = this.tag;
+    }
+
+    /** Why nothing can be tested here, or undefined. */
+    static missing() {
+        if (!answers('docker', '--version'))
+            return 'docker is not installed (scripts/install-deps compose)';
+        if (!answers('docker-compose', 'version') && !answers('docker', 'compose', 'version'))
+            return 'docker-compose is not installed (scripts/install-deps compose)';
+        if (!answers('docker', 'version') && (process.getuid() !== 0 || !answers('dockerd', '--version')))
+            return 'no engine answers `docker version`, and to start one takes root and dockerd';
+        return undefined;
+    }
+
+    /** Finds an engine, or starts one. Says which. */
+    async open() {
+        this.compose = answers('docker-compose', 'version') ? ['docker-compose'] : ['docker', 'compose'];
+        const own = answers('docker', 'version') ? '' : await this.startDaemon();
+        const version = await docker('version', '-f', '{{.Server.Version}}');
+        const composeVersion = await must(this.compose[0], [...this.compose.slice(1), 'version', '--short']);
+        const bridges = await docker('network', 'ls', '-q', '--filter', 'name=^bridge$');
+        env.IMAGE_BUILD_ARGS ??= bridges === '' ? '--network host' : '';
+        return `${own || 'the engine that runs'} (${version}), ${this.compose.join(' ')} ${composeVersion}`;
+    }
+
+    async startDaemon() {
+        const dir = fs.mkdtempSync('/var/tmp/llmb-dockerd-');
+        const socket = `unix://${dir}/docker.sock`;
+        const log = fs.openSync(path.join(dir, 'log'), 'w');
+        const [gateway] = Object.values(os.networkInterfaces()).flat().filter((a) => a.family === 'IPv4' && !a.internal);
+        const daemon = spawn('dockerd', ['--data-root', `${dir}/data`, '--exec-root', `${dir}/exec`, '--pidfile', `${dir}/pid`, '-H', socket,
+            '--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false',
+            '--host-gateway-ip', gateway?.address ?? '127.0.0.1', '--log-level=warn'], { env, stdio: ['ignore', log, log], detached: true });
+        const ended = once(daemon, 'exit');
+        daemon.once('error', () => {});
+        env.DOCKER_HOST = socket;
+        this.undo.push(async () => {
+            daemon.kill('SIGTERM');
+            await within(30_000, ended, 'our dockerd ends').catch(() => daemon.kill('SIGKILL'));
+            spawnSync('sh', ['-c', 'awk \'index($5, dir "/") == 1 { print $5 }\' dir="$0" /proc/self/mountinfo | xargs -r umount -l', dir]);
+            fs.closeSync(log);
+            fs.rmSync(dir, { recursive: true, force: true });
+        });
+        await until(MINUTE, () => {
+            if (daemon.exitCode !== null)
+                throw new Error(`dockerd has ended: ${lastLines(fs.readFileSync(path.join(dir, 'log'), 'utf8'))}`);
+            return answers('docker', 'version');
+        }, 'our dockerd answers');
+        return 'a dockerd of our own';
+    }
+
+    /** The public images, or their twins. */
+    async base() {
+        const before = await Promise.all(BASES.map(isThere));
+        this.undo.push(async () => {
+            for (const [i, tag] of BASES.entries()) {
+                if (!before[i])
+                    await run('docker', ['rmi', tag]);   /* refused while something else stands on it */
+            }
+        });
+        return must('tests/compose/base_images', [], { ms: 6 * MINUTE });
+    }
+
+    /** The images of the project, under a tag of our own; with LLMB_VERSION those of that tag, and they stay. */
+    async images() {
+        const tags = TARGETS.map((t) => `llm-backend-api/${t}:${this.tag}`);
+        if (this.isUserTag && (await Promise.all(tags.map(isThere))).every(Boolean))
+            return `those of LLMB_VERSION=${this.tag}, as they are`;
+        let said = '';
+        this.undo.push(async () => {
+            const dangling = new Set((await docker('images', '-q', '-f', 'dangling=true')).split('\n'));
+            for (const id of [...this.isUserTag ? [] : tags, ...madeBy(said).filter((i) => dangling.has(i))])
+                await run('docker', ['rmi', id]);
+        });
+        said = await must('scripts/build-images', [], { ms: 8 * MINUTE });
+        return lastLines(said, TARGETS.length);
+    }
+
+    /** A stack with a name, a port and files of its own. */
+    stack(name, port, files) {
+        const stack = new Stack(this, `llmbtest${process.pid}${name}`, port, files);
+        this.projects.set(stack.name, stack);
+        return stack;
+    }
+
+    /** Removes all that was made. Goes on when something cannot be. */
+    async removeAll() {
+        for (const child of running)
+            endGroup(child);
+        const left = [];
+        const guard = (what) => what().catch((e) => left.push(e.message));
+        for (const stack of this.projects.values())
+            await guard(() => stack.remove());
+        while (this.undo.length > 0)
+            await guard(this.undo.pop());
+        return left;
+    }
+}
+
+/* The images that builds of the engine's own builder say they have made, last first; not those from its cache. */
+const madeBy = (said) => [...said.matchAll(/^(.*)\n ---> ([0-9a-f]{12})$/gm)].filter(([, before]) => !before.includes('Using cache'))
+    .map(([, , id]) => id).reverse();
+
+const isThere = async (tag) => (await run('docker', ['image', 'inspect', tag])).code === 0;
+
+/** One project of docker-compose. */
+export class Stack {
+    constructor(engine, name, port, files) {
+        Object.assign(this, { engine, name, port, files });
+    }
+
+    get env() {
+        return { COMPOSE_PROJECT_NAME: this.name, LLMB_PORT: String(this.port), COMPOSE: this.engine.compose.join(' ') };
+    }
+
+    /** `docker-compose -f … <args>`: its output. */
+    compose(...args) {
+        const [command, ...first] = this.engine.compose;
+        return must(command, [...first, ...this.files.flatMap((f) => ['-f', f]), ...args], { more: this.env });
+    }
+
+    /** scripts/compose-roll, with the same files: its output. */
+    roll(...services) {
+        return must('scripts/compose-roll', [...this.files.flatMap((f) => ['-f', f]), ...services], { more: this.env });
+    }
+
+    /** The ids of a service's containers that run. */
+    async containers(service) {
+        const ids = await docker('ps', '-q', '--filter', `label=com.docker.compose.project=${this.name}`,
+            '--filter', `label=com.docker.compose.service=${service}`);
+        return ids.split('\n').filter(Boolean);
+    }
+
+    /** Waits until so many containers of a service are healthy. */
+    healthy(service, count) {
+        return until(MINUTE, async () => {
+            const ids = await docker('ps', '-q', '--filter', `label=com.docker.compose.project=${this.name}`,
+                '--filter', `label=com.docker.compose.service=${service}`, '--filter', 'health=healthy');
+            return ids.split('\n').filter(Boolean).length === count;
+        }, `${count} of ${service} are healthy`);
+    }
+
+    /** What every container of ours has last said. */
+    async lastWords() {
+        const ids = await docker('ps', '-aq', '--filter', `label=com.docker.compose.project=${this.name}`);
+        const said = await Promise.all(ids.split('\n').filter(Boolean).map(async (id) => {
+            const { out } = await run('docker', ['logs', '--tail', '4', id]);
+            const about = await docker('inspect', '-f', '{{.Name}} {{.State.Status}} {{.State.ExitCode}}', id);
+            return `${about}\n${lastLines(out, 4).replace(/^/gm, '    ')}`;
+        }));
+        return said.join('\n');
+    }
+
+    /** What the engine holds of this project: [the command that removes it, its id]. */
+    async things() {
+        const kinds = [[['ps', '-a'], ['rm', '-fv']], [['network', 'ls'], ['network', 'rm']], [['volume', 'ls'], ['volume', 'rm']]];
+        const found = await Promise.all(kinds.map(async ([list, remove]) => {
+            const ids = await docker(...list, '-q', '--filter', `label=com.docker.compose.project=${this.name}`);
+            return ids.split('\n').filter(Boolean).map((id) => [...remove, id]);
+        }));
+        return found.flat();
+    }
+
+    async remove() {
+        await this.compose('down', '-v', '--remove-orphans', '-t', '1').catch(() => {});
+        for (const command of await this.things())
+            await docker(...command);
+    }
+}

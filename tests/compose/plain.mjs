@@ -1,0 +1,140 @@
+/* plain.mjs - docker-compose.yml as it is: one of each service, SQLite, nothing configured. */
+import assert from 'node:assert/strict';
+import { expectAnswer, expectError, expectText } from '../support/expect.mjs';
+import { answerFor } from '../support/fake_behaviours.mjs';
+import { asked, openAnswer } from '../support/held.mjs';
+import { pause, until, within } from '../support/deadline.mjs';
+import { docker } from './engine.mjs';
+
+const SILENCE_MS = 20_000;   /* longer than gateway.keepalive_s; three of them */
+
+/** Everything about this stack. */
+export async function plain({ step, engine, provider, override, clientOf }, port) {
+    const client = clientOf(port);
+    const stack = engine.stack('plain', port, ['docker-compose.yml']);
+    await step('docker-compose up -d, nothing configured: the first requests succeed', async () => {
+        await stack.compose('up', '-d');
+        const user = await client.user();
+        const id = await user.create('echo');
+        expectAnswer(await user.ask(id, 'hello, 你好 😀'), 'hello, 你好 😀', { messageId: 2 });
+    }, { critical: true });
+    stack.files.push(override);
+    await step('another configuration, by a second up -d', async () => {
+        await stack.compose('up', '-d');
+        await client.user();
+    }, { critical: true });
+    const question = 'what is kept?';
+    let kept;
+    let conversation;
+    await Promise.all([
+        step('a stream of 60 s with pauses, on one connection', () => aSlowStream(client, provider)),
+        ...Object.entries(STORIES).map(([name, story]) => step(name, () => story(client, provider))),
+    ]);
+    await step('convo-svc is killed: 503 until it is there again, and nothing is lost', async () => {
+        kept = await client.user();
+        conversation = await kept.create('fake');
+        expectAnswer(await kept.ask(conversation, question), answerFor(question), { messageId: 2 });
+        const [id] = await stack.containers('convo-svc');
+        await docker('kill', id);
+        expectError(await kept.history(conversation, { timeout: 30_000 }), 503);
+        await stack.compose('up', '-d');
+        await until(15_000, () => hasAnswer(kept, conversation, question).then(() => true), 'the history is there again');
+        expectAnswer(await kept.ask(conversation, 'and now?'), answerFor('and now?'), { messageId: 4 });
+    });
+    await step('down, then up: users, passwords, tokens and conversations are there', async () => {
+        await stack.compose('down');
+        assert.deepEqual(await stack.containers('gateway'), []);
+        await stack.compose('up', '-d');
+        await hasAnswer(kept, conversation, question);   /* with the token of before */
+        await kept.login();
+        assert.equal((await kept.messages(conversation)).length, 4);
+        expectAnswer(await kept.ask(conversation, 'once more'), answerFor('once more'), { messageId: 6 });
+    });
+    await step('down -v leaves nothing', async () => {
+        await stack.compose('down', '-v');
+        assert.deepEqual(await stack.things(), []);
+    });
+}
+
+async function hasAnswer(user, conversation, question) {
+    const messages = await user.messages(conversation);
+    assert.deepEqual(messages.slice(0, 2).map((m) => m.content), [question, answerFor(question)]);
+}
+
+async function aSlowStream(client, provider) {
+    const user = await client.user();
+    const { stream, answer } = await openAnswer(provider, user, 'fake:pauses', 'one');
+    const begun = Date.now();
+    for (const word of [' two', ' three', ' four']) {
+        await pause(SILENCE_MS);
+        await answer.piece(word);
+        await stream.shows(word);
+    }
+    await answer.finish();
+    expectAnswer(await stream.rest(), 'one two three four', { messageId: 2 });
+    assert.ok(stream.comments.length >= 3, `${stream.comments.length} comments in three silences`);
+    return `${Math.round((Date.now() - begun) / 1000)} s, ${stream.comments.length} comments`;
+}
+
+const STORIES = {
+    'register, login, create, chat: ids, history, list': async (client) => {
+        const user = await client.user();
+        expectError(await client.register(user.name, 'another password'), 400, { code: 'username_taken' });
+        expectError(await client.login(user.name, 'a wrong password'), 401);
+        const id = await user.create('fake');
+        const got = await user.ask(id, 'first');
+        expectAnswer(got, answerFor('first'), { messageId: 2 });
+        const ids = got.events.map((e) => e.id);
+        assert.equal(new Set(ids).size, ids.length, 'every event has an id of its own');
+        assert.ok(ids.every((i) => i.startsWith(`${got.headers['stream-id']}:`)), ids[0]);
+        expectAnswer(await user.ask(id, 'second'), answerFor('second'), { messageId: 4 });
+        assert.deepEqual((await user.messages(id)).map((m) => m.content), ['first', answerFor('first'), 'second', answerFor('second')]);
+        assert.deepEqual((await user.list()).json.map((c) => c.conversation_id), [id]);
+    },
+
+    'a lost connection is read on by Last-Event-ID, to the byte': async (client, provider) => {
+        const user = await client.user();
+        const { stream, answer, id } = await openAnswer(provider, user, 'fake:resume', 'Grüße 你好 ');
+        const lastEventId = stream.events.at(-1).id;
+        stream.leave();
+        await answer.piece('aus dem 😀 ');
+        const next = await user.watch(id, { lastEventId });
+        await next.shows('aus dem 😀 ');
+        await answer.piece('Tunnel');
+        await answer.finish();
+        const got = await next.rest();
+        expectText(stream.shown + got.text, answer.record.sent, 'both parts');
+        expectText(got.full, answer.record.sent, 'full_response');
+        const again = await (await user.watch(id, { lastEventId })).rest();
+        expectText(again.text, got.text, 'the same when it has ended');
+    },
+
+    'a stop ends the answer, with what there is, and at the provider': async (client, provider) => {
+        const user = await client.user();
+        const { stream, answer, id } = await openAnswer(provider, user, 'fake:stop', 'half of ');
+        const res = await user.stop(id);
+        assert.equal(res.status, 200, res.text);
+        assert.deepEqual(res.json, { state: 'stopped', message_id: 2, finish_reason: 'stopped', stream_id: stream.headers['stream-id'] });
+        expectAnswer(await stream.rest(), 'half of ', { messageId: 2, finish: 'stopped' });
+        await within(10_000, answer.closed, 'the provider sees that it is not wanted any more');
+        assert.equal((await user.messages(id)).at(-1).content, 'half of ');
+    },
+
+    'two users see nothing of each other': async (client, provider) => {
+        const [one, other] = await Promise.all([client.user(), client.user()]);
+        const hold = provider.hold('fake:private');
+        const id = await one.create('fake:private');
+        const opening = one.chat(id, 'a secret');
+        const answer = await asked(hold, opening);
+        await answer.piece('shh');
+        const stream = await opening;
+        await stream.shows('shh');
+        const tries = await Promise.all([other.history(id), other.watch(id), other.stop(id), other.chat(id, 'what?'), other.ticket(id), other.del(id)]);
+        for (const res of tries)
+            expectError(res, 404, { code: 'not_found' });
+        assert.deepEqual((await other.list()).json, []);
+        expectError(await client.api('GET', `/api/conversations/history/${id}`), 401);
+        await answer.finish();
+        expectAnswer(await stream.rest(), 'shh', { messageId: 2 });
+    },
+};
