@@ -195,7 +195,7 @@ k8s-test: ## the manifests of deploy/k8s, rendered and checked without a cluster
 	@LLMB_BIN_DIR=$(OUT) tests/k8s/run
 
 .PHONY: compose-test
-compose-test: ## the stack of docker-compose.yml on a real engine: stories, kills, data kept (LLMB_VERSION= images that are there)
+compose-test: ## the stack of docker-compose.yml on a real engine: stories, kills, scaling, rolling updates (LLMB_VERSION= images that are there)
 	@scripts/install-deps compose
 	@LLMB_VERSION='$(LLMB_VERSION)' tests/compose/run
 

@@ -3,14 +3,16 @@
  * First the file as it is, with SQLite (plain.mjs), then with deploy/compose.scale.yml on PostgreSQL (scaled.mjs). Each step
  * says how many minutes it took, the last line is `N passed, N failed`. Whatever was made is removed, however it ends.
  *
- *   LLMB_VERSION=tag    images that are there, instead of some of our own
- *   LLMB_CI=1           what is missing fails; else the run is skipped, and says so
+ *   LLMB_VERSION=tag                images that are there, instead of some of our own
+ *   LLMB_COMPOSE_ONLY=plain|scaled  one of the two only
+ *   LLMB_CI=1                       what is missing fails; else the run is skipped, and says so
  */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Engine, ROOT } from './engine.mjs';
 import { plain } from './plain.mjs';
+import { scaled } from './scaled.mjs';
 import { Client } from '../support/client.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { freePorts } from '../support/ports.mjs';
@@ -91,7 +93,11 @@ try {
     await step('base images', () => engine.base(), { critical: true });
     await step('our images', () => engine.images(), { critical: true });
     const kit = { step, engine, provider, override: withProvider(dir, provider), clientOf: (port) => new Client(port) };
-    await plain(kit, ports[0]);
+    const only = process.env.LLMB_COMPOSE_ONLY;
+    if (only !== 'scaled')
+        await plain(kit, ports[0]);
+    if (only !== 'plain')
+        await scaled(kit, ports[1]);
 } catch (e) {
     if (!isLeaving) {
         failed += failed === 0 ? 1 : 0;
