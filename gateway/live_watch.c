@@ -118,7 +118,9 @@ static void
 take_error(live_feed_t *self, svc_rc rc, const error_rep_t *error)
 {
     if (!feed_status(self->feed)->heard) {
-        feed_fail(self->feed, rc, error->text, error->retry_after_s);
+        /* stale: another convo-svc has it by now, and who asks again finds that one */
+        feed_fail(self->feed, rc == RC_STALE ? RC_UNAVAILABLE : rc, error->text,
+                  error->retry_after_s);
     } else if (rc == RC_NOT_FOUND) {
         feed_fail(self->feed, RC_DELETED, (svc_str){NULL, 0}, 0);
     } else if (rc == RC_SUPERSEDED || rc == RC_NO_ANSWER) {

@@ -215,6 +215,9 @@ may_reconnect(const request_t *self, svc_rc rc)
 void
 request_refuse(request_t *self, svc_rc rc, svc_str told, uint64_t retry_after_s)
 {
+    if (rc == RC_STALE)
+        rc =
+            RC_UNAVAILABLE; /* another convo-svc has it by now: a word of the bus, whoever asks again finds that one */
     response_context_t context = request_context(self);
     bool is_conversation = rc == RC_NOT_FOUND && self->route != NULL &&
                            self->route->takes_id;

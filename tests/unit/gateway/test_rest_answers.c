@@ -146,6 +146,33 @@ a_stop_waits_for_the_owner(void **state)
     assert_non_null(strstr(world->fakes.scripts[FAKE_STOP].asked, " this one"));
 }
 
+/* The first one that is asked has just lost the answer to another one. */
+static svc_rc
+on_stop_elsewhere(void *self, svc_call_t *call, const void *req, void *rep)
+{
+    fakes_t *fakes = self;
+    status_rep_t *status = rep;
+
+    (void)call;
+    (void)req;
+    status->state = ANSWER_STOPPED;
+    status->finish = SVC_LIT("stopped");
+    return fakes->scripts[FAKE_STOP].n > 1 ? RC_OK : RC_STALE;
+}
+
+static void
+a_stop_finds_the_new_owner(void **state)
+{
+    world_t *world = *state;
+
+    begin_answer(world, ANSWER_STREAMING, "");
+    world->fakes.scripts[FAKE_STOP].handler = on_stop_elsewhere;
+    expect(world, "POST", STOP, NULL, 200, "\"state\":\"stopped\"");
+    world->fakes.scripts[FAKE_STOP].handler = NULL;
+    world->fakes.scripts[FAKE_STOP].rc = RC_STALE;
+    expect(world, "POST", STOP, NULL, 503, "\"code\":\"unavailable\"");
+}
+
 static void
 a_stop_of_nothing_is_404(void **state)
 {
@@ -207,6 +234,8 @@ no_ticket_is_made_otherwise(void **state)
     world->fakes.scripts[FAKE_WATCH].rc = RC_NOT_FOUND;
     expect(world, "POST", TICKET, NULL, 404, "Conversation not found");
     assert_int_equal(world->fakes.scripts[FAKE_TICKET].n, 0);
+    world->fakes.scripts[FAKE_WATCH].rc = RC_STALE;
+    expect(world, "POST", TICKET, NULL, 503, "Retry-After");
     world->fakes.scripts[FAKE_WATCH].rc = RC_NO_ANSWER;
     world->fakes.scripts[FAKE_TICKET].rc = RC_BUSY;
     expect(world, "POST", TICKET, NULL, 503, "\"code\":\"busy\"");
@@ -223,6 +252,7 @@ main(void)
         WORLD_TEST(a_stop_tells_how_the_answer_ended),
         WORLD_TEST(an_interrupted_answer_has_no_reason_to_finish),
         WORLD_TEST(a_stop_that_takes_long_is_accepted),
+        WORLD_TEST(a_stop_finds_the_new_owner),
         WORLD_TEST(a_stop_waits_for_the_owner),
         WORLD_TEST(a_stop_of_nothing_is_404),
         WORLD_TEST(whoever_leaves_while_it_stops_is_forgotten),
