@@ -1,7 +1,7 @@
 /* compose.mjs - the stack of docker-compose.yml on a real engine, as its users run it.
  *
- * First the file as it is, with SQLite (plain.mjs), then with deploy/compose.scale.yml on PostgreSQL (scaled.mjs). Each step
- * says how many minutes it took, the last line is `N passed, N failed`. Whatever was made is removed, however it ends.
+ * Two stacks side by side: the file as it is, with SQLite (plain.mjs), and with deploy/compose.scale.yml on PostgreSQL (scaled.mjs).
+ * Each step says how many minutes it took, the last line is `N passed, N failed`. Whatever was made is removed, however it ends.
  *
  *   LLMB_VERSION=tag                images that are there, instead of some of our own
  *   LLMB_COMPOSE_ONLY=plain|scaled  one of the two only
@@ -93,11 +93,12 @@ try {
     await step('base images', () => engine.base(), { critical: true });
     await step('our images', () => engine.images(), { critical: true });
     const kit = { step, engine, provider, override: withProvider(dir, provider), clientOf: (port) => new Client(port) };
-    const only = process.env.LLMB_COMPOSE_ONLY;
-    if (only !== 'scaled')
-        await plain(kit, ports[0]);
-    if (only !== 'plain')
-        await scaled(kit, ports[1]);
+    const stacks = { plain, scaled };
+    const wanted = Object.keys(stacks).filter((name) => [undefined, name].includes(process.env.LLMB_COMPOSE_ONLY));
+    const ends = await Promise.allSettled(wanted.map((name, i) =>
+        stacks[name]({ ...kit, step: (title, ...more) => step(`${name}: ${title}`, ...more) }, ports[i])));
+    for (const { reason } of ends.filter((e) => e.status === 'rejected'))
+        throw reason;
 } catch (e) {
     if (!isLeaving) {
         failed += failed === 0 ? 1 : 0;

@@ -1,9 +1,11 @@
 /* scaled.mjs - with deploy/compose.scale.yml: PostgreSQL, several of each, and containers that come and go while people chat. */
 import assert from 'node:assert/strict';
-import { expectAnswer } from '../support/expect.mjs';
+import { expectAnswer, expectBroken } from '../support/expect.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
+import { openAnswer } from '../support/held.mjs';
 import { slowly, whilePeopleChat } from '../support/rolling.mjs';
-import { pause } from '../support/deadline.mjs';
+import { pause, until } from '../support/deadline.mjs';
+import { docker } from './engine.mjs';
 
 const COUNTS = { gateway: 2, 'llm-svc': 3, 'convo-svc': 2, 'auth-svc': 2 };
 const CLIENTS = 12;
@@ -47,12 +49,36 @@ export async function scaled({ step, engine, provider, override, clientOf }, por
         assert.ok(after.every((id) => !before.includes(id)), 'each container is a new one');
         return `${answers} answers`;
     });
+    await step(`one gateway, auth-svc and convo-svc after the other is killed while ${CLIENTS} people chat: nobody fails`, async () => {
+        const answers = await busy(async () => {
+            for (const service of ['gateway', 'auth-svc', 'convo-svc']) {
+                await docker('kill', (await stack.containers(service))[0]);
+                await pause(5000);
+                await stack.compose('up', '-d', '--no-recreate', ...scale(COUNTS));
+                await stack.healthy(service, COUNTS[service]);
+            }
+        });
+        return `${answers} answers`;
+    });
+    await step('every llm-svc is killed: what was shown is stored, and the next question is answered', async () => {
+        const { stream, id } = await openAnswer(provider, user, 'fake:killed', 'half of ');
+        await docker('kill', ...await stack.containers('llm-svc'));
+        expectBroken(await stream.rest(60_000), 'half of ', 'interrupted');
+        assert.equal((await user.messages(id)).at(-1).content, 'half of ');
+        await stack.compose('up', '-d', '--no-recreate', ...scale(COUNTS));
+        await stack.healthy('llm-svc', COUNTS['llm-svc']);
+        const next = await until(15_000, async () => {
+            const got = await user.ask(conversation, 'second');
+            return got.status === 200 && got;
+        }, 'an answer');
+        expectAnswer(next, answerFor('second'), { messageId: 4 });
+    });
     await step('down, then up: what PostgreSQL holds is there', async () => {
         await stack.compose('down');
         await stack.compose('up', '-d', ...scale(COUNTS));
         await user.login();
-        assert.deepEqual((await user.messages(conversation)).map((m) => m.content), ['first', answerFor('first')]);
-        expectAnswer(await user.ask(conversation, 'second'), answerFor('second'), { messageId: 4 });
+        assert.deepEqual((await user.messages(conversation)).map((m) => m.content), ['first', answerFor('first'), 'second', answerFor('second')]);
+        expectAnswer(await user.ask(conversation, 'third'), answerFor('third'), { messageId: 6 });
     });
     await step('down -v leaves nothing', async () => {
         await stack.compose('down', '-v');
