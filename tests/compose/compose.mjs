@@ -19,9 +19,12 @@ import { freePorts } from '../support/ports.mjs';
 
 let passed = 0;
 let failed = 0;
+let isLeaving = false;
 
 /* One step. `critical`: without it nothing else makes sense. */
-async function step(name, fn, { critical = false } = {}) {
+async function step(name, fn, { critical = false, isLast = false } = {}) {
+    if (isLeaving && !isLast)
+        throw new Error(`not begun, since the run is over: ${name}`);
     const begun = performance.now();
     const minutes = () => `${((performance.now() - begun) / 60_000).toFixed(1)} min`;
     try {
@@ -31,7 +34,7 @@ async function step(name, fn, { critical = false } = {}) {
     } catch (e) {
         failed++;
         console.log(`not ok, ${minutes()}: ${name}\n    ${String(e?.stack ?? e).replace(/\n/g, '\n    ')}`);
-        for (const stack of engine.projects.values())
+        for (const stack of isLeaving ? [] : engine.projects.values())
             console.log(`    ${(await stack.lastWords().catch(String)).replace(/\n/g, '\n    ')}`);
         if (critical)
             throw new Error(`nothing else can be tested without: ${name}`);
@@ -64,7 +67,6 @@ const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-compose-'));
 const engine = new Engine();
 let provider;
 
-let isLeaving = false;
 async function leave() {
     if (isLeaving)
         return;
@@ -75,11 +77,13 @@ async function leave() {
         fs.rmSync(dir, { recursive: true, force: true });
         if (left.length > 0)
             throw new Error(left.join('\n'));
-    });
+    }, { isLast: true });
     console.log(`${passed} passed, ${failed} failed`);
     process.exit(failed > 0 ? 1 : 0);
 }
+/* A signal ends what runs, so that nothing is made any more while it is removed. (The stories' harness would just exit.) */
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.removeAllListeners(signal);
     process.on(signal, () => {
         failed++;
         leave();
