@@ -500,12 +500,12 @@ expect_with(world_t *world, const char *method, const char *path, const char *he
     answer_fini(&answer);
 }
 
-/* The word that a client is told of a service's result: that the call should move stays between the services, and when there is
- * nobody to move to, nobody is there. */
-static inline const char *
-wire_word_of(svc_rc rc)
+/* What a client is told of a service's result: that a call should move, or that another replica has what it is about,
+ * stays between the services. */
+static inline const svc_rc_info_t *
+told_of(svc_rc rc)
 {
-    return svc_rc_info(rc == RC_MOVED ? RC_UNAVAILABLE : rc)->wire;
+    return svc_rc_info(rc == RC_MOVED || rc == RC_STALE ? RC_UNAVAILABLE : rc);
 }
 
 static inline void

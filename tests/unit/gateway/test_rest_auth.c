@@ -149,13 +149,13 @@ every_result_of_auth_svc_has_its_status(void **state)
     char code[96];
 
     for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
-        snprintf(code, sizeof code, "\"code\":\"%s\"}", wire_word_of(rc));
+        snprintf(code, sizeof code, "\"code\":\"%s\"}", told_of(rc)->wire);
         world->fakes.scripts[FAKE_LOGIN].rc = rc;
         world->fakes.scripts[FAKE_REGISTER].rc = rc;
         expect(world, "POST", LOGIN, "{\"username\":\"a\",\"password\":\"b\"}",
-               svc_rc_info(rc)->http, code);
+               told_of(rc)->http, code);
         expect(world, "POST", REGISTER, "{\"username\":\"a\",\"password\":\"b\"}",
-               svc_rc_info(rc)->http, code);
+               told_of(rc)->http, code);
     }
 }
 

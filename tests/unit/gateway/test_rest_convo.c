@@ -220,9 +220,9 @@ every_result_of_convo_svc_has_its_status(void **state)
         script_t *script = &world->fakes.scripts[rows[i].op];
         for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
             script->rc = rc;
-            snprintf(code, sizeof code, "\"code\":\"%s\"}", wire_word_of(rc));
-            expect(world, rows[i].method, rows[i].path, rows[i].body,
-                   svc_rc_info(rc)->http, code);
+            snprintf(code, sizeof code, "\"code\":\"%s\"}", told_of(rc)->wire);
+            expect(world, rows[i].method, rows[i].path, rows[i].body, told_of(rc)->http,
+                   code);
         }
         script->rc = RC_BUSY;
         script->retry_after_s = 6;

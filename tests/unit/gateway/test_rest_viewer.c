@@ -236,8 +236,8 @@ every_refusal_has_its_status(void **state)
 
     for (svc_rc rc = RC_INVALID; rc < RC_COUNT; rc++) {
         world->fakes.scripts[FAKE_ASK].rc = rc;
-        snprintf(code, sizeof code, "\"code\":\"%s\"}", wire_word_of(rc));
-        expect(world, "POST", CHAT, QUESTION, svc_rc_info(rc)->http, code);
+        snprintf(code, sizeof code, "\"code\":\"%s\"}", told_of(rc)->wire);
+        expect(world, "POST", CHAT, QUESTION, told_of(rc)->http, code);
     }
     world->fakes.scripts[FAKE_ASK].rc = RC_ANSWERING;
     world->fakes.scripts[FAKE_ASK].retry_after_s = 9;
