@@ -193,6 +193,17 @@ ask_life(svc_peer_t *self)
         svc_peer_ping(self);
 }
 
+/* How long it takes at least until silence counts as down: the ping that waits may have been sent long before this call. */
+static uint64_t
+down_in_ms(const svc_peer_t *self)
+{
+    const uint64_t down = svc_peer_times(self)->down;
+    const uint64_t waited = self->is_asked
+                                ? svc_loop_now_ms(self->ctx->loop) - self->asked_ms
+                                : 0;
+    return waited < down ? down - waited : 0;
+}
+
 /* Makes the call whose request stands in the buffer. */
 static peer_call_t *
 make_call(const svc_peer_t *self, const svc_peer_request_t *request, bool keep,
@@ -235,7 +246,7 @@ svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
         .expires_ms = svc_unix_ms() + request->timeout_ms,
     };
     if (keep) /* not done by a replica that thaws when another one has done it, and more has happened since */
-        envelope.moved_ms = svc_unix_ms() + svc_peer_times(self)->down;
+        envelope.moved_ms = svc_unix_ms() + down_in_ms(self);
     fill_trace(calls, &envelope, fresh);
     const svc_rc rc = encode(calls, &envelope, request->req_schema, request->req,
                              &body_at);

@@ -68,6 +68,24 @@ a_call_to_one_that_freezes_is_answered_by_another(void **state)
 }
 
 static void
+a_call_to_one_that_is_silent_already_may_move_sooner(void **state)
+{
+    (void)state;
+    peers_bench_t bench;
+    open_replicas(&bench, 2);
+    bench.times.down = 60000;
+    bench.replicas[0].is_silent = bench.replicas[1].is_silent = true;
+    fixture_run_for(&bench.fixture, 600); /* pings wait by now */
+    bench.replicas[0].is_silent = bench.replicas[1].is_silent = false;
+    const uint64_t now_ms = svc_unix_ms();
+    assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
+    await_calls(&bench, 1);
+    const uint64_t moved_ms = bench.replicas[busiest(&bench)].moved_ms;
+    assert_true(moved_ms > now_ms && moved_ms < now_ms + 60000 - 100);
+    close_bench(&bench);
+}
+
+static void
 a_call_that_may_not_be_sent_twice_fails_at_once(void **state)
 {
     (void)state;
@@ -302,6 +320,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_to_one_that_dies_is_answered_by_another),
         cmocka_unit_test(a_call_to_one_that_freezes_is_answered_by_another),
+        cmocka_unit_test(a_call_to_one_that_is_silent_already_may_move_sooner),
         cmocka_unit_test(a_call_that_may_not_be_sent_twice_fails_at_once),
         cmocka_unit_test(a_call_for_one_instance_is_for_no_other),
         cmocka_unit_test(a_call_is_sent_again_once_only),
