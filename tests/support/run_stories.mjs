@@ -4,14 +4,16 @@
  *
  * Each file is a child process `node --test FILE` in a process group of its own, so that a file
  * that hangs is killed with everything it started. STORY_JOBS files run at once (default 2),
- * LLMB_STORY_SLOW multiplies the time each may take. Output is shown for files that fail. The
- * last line is `stories: N passed, N failed`; the exit code says the same.
+ * LLMB_STORY_SLOW multiplies the time each may take. Of what fails a few lines are shown at once, one line
+ * (`failed: FILE: TEST: why`) again at the end, and everything is kept in <build>/failed/FILE.tap. The last line is
+ * `stories: N passed, N failed`; the exit code says the same.
  */
 import fs from 'node:fs';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { BIN_DIR, SERVICES } from './stack.mjs';
+import { failuresOf, tell, tellShortly } from './failures.mjs';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const SLOW = Math.max(1, Number(process.env.LLMB_STORY_SLOW ?? 1) || 1);
@@ -53,12 +55,11 @@ function reasons(output) {
     return [...new Set([...output.matchAll(/^\s*ok \d+ .* # SKIP ?(.*)$/gm)].map((m) => m[1]))].join('; ');
 }
 
-/** slot: which of the JOBS side by side, for ports of its own. */
-function runFile(file, slot) {
+function runFile(file) {
     const began = Date.now();
     return new Promise((resolve) => {
         const child = spawn(process.execPath, ['--test', '--test-reporter=tap', file],
-            { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...process.env, LLMB_STORY_SLOT: `${slot}/${JOBS}` } });
+            { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
         running.add(child);
         let output = '';
         let late = false;
@@ -77,25 +78,26 @@ function runFile(file, slot) {
             if (failed === 0 && (code !== 0 || passed + count(output, 'skipped') === 0))
                 failed = 1;
             if (late)
-                output += `\n${file}: killed after ${FILE_TIMEOUT_MS} ms\n`;
+                output += `\n# ${file}: killed after ${FILE_TIMEOUT_MS} ms\n`;
             resolve({ file, passed, failed, skipped: count(output, 'skipped'), output, seconds: (Date.now() - began) / 1000 });
         });
     });
 }
 
-/** The failing parts of TAP output: everything but the tests that passed. */
-function failures(output) {
-    const out = [];
-    let skipping = false;
-    for (const line of output.split('\n')) {
-        if (/^\s*ok \d+/.test(line))
-            skipping = true;
-        else if (/^\s*(not ok \d+|# |\d+\.\.)/.test(line))
-            skipping = false;
-        if (!skipping && !/^\s*# Subtest/.test(line))
-            out.push(line);
+/** Shows what failed in a file and keeps its whole output; gives a line for each failure. */
+function tellFailures(name, output) {
+    const found = failuresOf(output);
+    if (found.length === 0)
+        found.push({ number: 0, name: 'the file', place: '', lines: output.trim().split('\n').slice(-6) });
+    for (const failure of found)
+        console.log(tell(failure));
+    try {
+        fs.mkdirSync(path.join(BIN_DIR, 'failed'), { recursive: true });
+        fs.writeFileSync(path.join(BIN_DIR, 'failed', `${name}.tap`), output);
+    } catch {
+        /* a folder that is not ours: what was shown has to do */
     }
-    return out.join('\n');
+    return found.map((failure) => tellShortly(name, failure));
 }
 
 async function main(args) {
@@ -108,19 +110,22 @@ async function main(args) {
     const queue = filesOf(args);
     let passed = 0;
     let failed = 0;
-    const worker = async (_, slot) => {
+    const shortly = [];
+    const worker = async () => {
         for (let file; (file = queue.shift()) !== undefined;) {
-            const result = await runFile(file, slot);
+            const result = await runFile(file);
             passed += result.passed;
             failed += result.failed;
             const name = path.basename(file);
             const skipped = result.skipped ? `, ${result.skipped} skipped: ${reasons(result.output)}` : '';
             console.log(`${result.failed ? 'FAIL' : 'ok  '} ${name}: ${result.passed} passed, ${result.failed} failed${skipped} (${result.seconds.toFixed(1)} s)`);
             if (result.failed)
-                console.log(failures(result.output));
+                shortly.push(...tellFailures(name, result.output));
         }
     };
     await Promise.all(Array.from({ length: JOBS }, worker));
+    for (const line of shortly)
+        console.log(line);
     console.log(`stories: ${passed} passed, ${failed} failed`);
     process.exitCode = failed > 0 ? 1 : 0;
 }

@@ -30,6 +30,7 @@ const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 
 export const BIN_DIR = path.resolve(ROOT, process.env.LLMB_BIN_DIR ?? 'build/release');
 const LOG_LINES_SHOWN = 12;
+const LINE_SHOWN = 200;   /* of a complaint */
 const SANITIZER = /(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime error: |ERROR: LeakSanitizer)/;
 
 /** This process's environment without the stories' own LLMB_ variables, which a service would refuse. */
@@ -45,16 +46,29 @@ process.on('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM'])
     process.on(signal, () => process.exit(1));
 
-/** The last log lines of all living stacks, for a failure message. */
+/** The log lines that tell most: errors, warnings and what is no log line (why a process would not start, a broken
+ *  assertion, a sanitizer's report), of those the last n; without any, the very last ones when `always`. */
+function decisive(lines, n, always) {
+    const bad = lines.filter((line) => !/^\d{4}-\d\d-\d\dT\S+ +(info|debug|trace) /.test(line) && line.trim() !== '');
+    return (bad.length > 0 || !always ? bad : lines).slice(-n).map((line) => line.slice(0, LINE_SHOWN));
+}
+
+/** For a failure message: what each service of all living stacks complained of, dead ones first; then the last log lines. */
 export function lastWords() {
-    let out = '';
+    const complaints = [];
+    let logs = '';
     for (const stack of living) {
         for (const name of stack.names) {
-            const lines = stack.logs(name).trimEnd().split('\n').slice(-LOG_LINES_SHOWN);
-            out += `--- ${name} (${stack.state(name)})\n${lines.join('\n')}\n`;
+            const lines = stack.logs(name).trimEnd().split('\n');
+            const isDead = !stack.running(name);
+            const said = decisive(lines, isDead ? 4 : 2, isDead);
+            if (isDead || said.length > 0)
+                complaints.push({ isDead, text: `${path.basename(stack.dir)} ${name} (${stack.state(name)}): ${said.join('\n    ')}\n` });
+            logs += `--- ${path.basename(stack.dir)} ${name} (${stack.state(name)})\n${lines.slice(-LOG_LINES_SHOWN).join('\n')}\n`;
         }
     }
-    return out;
+    complaints.sort((a, b) => b.isDead - a.isDead);
+    return complaints.map(({ text }) => text).join('') + logs;
 }
 
 /** The service of a replica's name. */
@@ -133,6 +147,11 @@ export class Stack extends Client {
         }
     }
 
+    /** What a service that has just ended said last, in one line. */
+    lastSaid(name) {
+        return decisive(this.logs(name).trimEnd().split('\n'), 3, true).join(' | ') || 'it said nothing';
+    }
+
     state(name) {
         const p = this.processes.get(name);
         if (!p)
@@ -155,7 +174,7 @@ export class Stack extends Client {
         child.gone = new Promise((resolve) => {
             child.once('exit', (code, signal) => {
                 if (!this.expected.has(child))
-                    this.crashes.push(`${name} ended by itself: ${signal ?? `exit ${code}`}`);
+                    this.crashes.push(`${name} ended by itself: ${signal ?? `exit ${code}`}: ${this.lastSaid(name)}`);
                 resolve({ code, signal });
             });
             child.once('error', (e) => {
@@ -234,7 +253,7 @@ export class Stack extends Client {
         child.kill('SIGTERM');
         const { code, signal } = await within(ms, child.gone, `${name} ends after SIGTERM`);
         if (code !== 0)
-            throw new Error(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}`);
+            throw new Error(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}: ${this.lastSaid(name)}`);
     }
 
     freeze(name) {
@@ -263,7 +282,7 @@ export class Stack extends Client {
             ends.push(within(20_000, child.gone, `${name} ends after SIGTERM`).then(
                 ({ code, signal }) => {
                     if (code !== 0)
-                        faults.push(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}`);
+                        faults.push(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}: ${this.lastSaid(name)}`);
                 },
                 (e) => {
                     faults.push(e.message);

@@ -26,7 +26,8 @@ export function story(name, fn, { deadline = DEADLINE_MS, skip = false } = {}) {
 function withLogs(e) {
     const error = e instanceof Error ? e : new Error(String(e));
     try {
-        error.message += `\n${lastWords()}`;
+        if (!error.message.includes('\n--- '))   /* a stack that did not start has said it already */
+            error.message += `\n${lastWords()}`;
     } catch {
         /* some errors are frozen: the logs are a courtesy */
     }
