@@ -3,7 +3,8 @@
 #   docker build --target gateway -t llm-backend-api/gateway .      (auth-svc, convo-svc, llm-svc, secrets likewise)
 #
 # `make images` builds all of them. The first stage compiles the four services once; an image of a service
-# is Debian slim, the packages of the libraries that ldd finds in its binary, the binary and config.yaml.
+# is Debian slim, the packages of the libraries that ldd finds in its binary (and libpq5, which is loaded only for
+# PostgreSQL), the binary and config.yaml.
 # Behind a proxy: --build-arg http_proxy=…, which Docker knows by itself.
 #
 # The bus between the services is not encrypted, and containers have to reach each other over it: the
@@ -35,6 +36,7 @@ RUN set -eu; \
             dpkg -S "*$(basename "$(readlink -f "$library")")" | sed 's/:.*//'; \
         done | sort -u > "/out/$service.packages"; \
         [ -s "/out/$service.packages" ]; \
+        case $service in auth-svc|convo-svc) echo libpq5 >> "/out/$service.packages" ;; esac; \
     done
 
 # --- what all images have: the user, the configuration, what to do with a signal

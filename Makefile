@@ -18,11 +18,13 @@ MAKEFLAGS += --no-print-directory
 PAR = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 # --- libraries (asked for when first used: on a fresh machine pkg-config comes with install-deps) ---
+# libpq's header is used by all, the library is loaded by who needs it (svc_pg_lib.c); tests that speak to a server
+# themselves are linked with it.
 PKGS := libzmq libczmq msgpack libmicrohttpd libcurl json-c sqlite3 hiredis libjwt libcrypt yaml-0.1 \
-        libsodium libpq
-PKG_CFLAGS = $(eval PKG_CFLAGS := $$(patsubst -I%,-isystem %,$$(shell pkg-config --cflags $(PKGS))))$(PKG_CFLAGS)
+        libsodium
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(patsubst -I%,-isystem %,$$(shell pkg-config --cflags $(PKGS) libpq)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
-LDLIBS     = -Wl,--as-needed $(PKG_LIBS) -lpthread -lm
+LDLIBS     = -Wl,--as-needed $(PKG_LIBS) -lpthread -ldl -lm
 
 # --- compiler and flags -----------------------------------------------------------------------------
 ifeq ($(BUILD),fuzz)
@@ -98,7 +100,7 @@ $(foreach s,$(SERVICES),$(eval $(call program,$(s))))
 define unit
 $(OUT)/$(basename $(1)): $(call obj,$(1)) $(if $(filter $(2),$(SERVICES)),$(OUT)/lib$(2).a) $(BASE)
 	@mkdir -p $$(@D)
-	$$(call Q,LINK,$$@)$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -lcmocka -o $$@
+	$$(call Q,LINK,$$@)$$(CC) $$(ALL_LDFLAGS) $$^ $$(LDLIBS) -lpq -lcmocka -o $$@
 endef
 $(foreach t,$(wildcard tests/unit/*/test_*.c),$(eval $(call unit,$(t),$(notdir $(patsubst %/,%,$(dir $(t)))))))
 

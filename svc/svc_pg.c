@@ -26,13 +26,16 @@
 bool
 svc_pg_check_url(const char *url, char **error)
 {
-    PQconninfoOption *options = url[0] == '\0' ? NULL : PQconninfoParse(url, NULL);
+    PQconninfoOption *options;
 
-    if (options != NULL)
-        PQconninfoFree(options);
-    else if (url[0] == '\0')
+    if (url[0] == '\0')
         *error = svc_str_dup(SVC_LIT("storage.postgresql.url must be configured with "
                                      "storage.driver: postgresql"));
+    if (url[0] == '\0' || !pg_lib_load(error))
+        return false;
+    options = pg_lib()->PQconninfoParse(url, NULL);
+    if (options != NULL)
+        pg_lib()->PQconninfoFree(options);
     else /* libpq would say why, and print the URL with its password */
         *error = svc_str_dup(SVC_LIT("storage.postgresql.url is no URL of PostgreSQL"
                                      " (postgresql://user:password@host:port/database)"));
@@ -68,7 +71,7 @@ svc_pg_destroy(svc_pg_t **self_p)
     if (self == NULL)
         return;
     if (self->conn != NULL)
-        PQfinish(self->conn);
+        pg_lib()->PQfinish(self->conn);
     explicit_bzero(self->url, strlen(self->url));
     free(self->url);
     free(self->prepared);
@@ -98,7 +101,7 @@ static PGresult *
 next_result(svc_pg_t *self)
 {
     return pg_link_wait(self, svc_mono_ms() + self->statement_ms)
-               ? PQgetResult(self->conn)
+               ? pg_lib()->PQgetResult(self->conn)
                : NULL;
 }
 
@@ -106,7 +109,7 @@ next_result(svc_pg_t *self)
 static bool
 is_aftermath(const PGresult *result)
 {
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *state = pg_lib()->PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
     return state != NULL && strcmp(state, "25P02") == 0;
 }
@@ -117,13 +120,14 @@ take_result(svc_pg_t *self, const due_t *due, const PGresult *result, svc_rc *rc
 {
     bool lost = false;
 
-    switch (PQresultStatus(result)) {
+    switch (pg_lib()->PQresultStatus(result)) {
     case PGRES_COMMAND_OK:
     case PGRES_TUPLES_OK:
         *rc = RC_OK;
         if (due->kind == DUE_BEGIN || due->kind == DUE_UNDO)
             self->failed = RC_OK;
-        if (due->kind == DUE_MARK && *PQcmdTuples((PGresult *)(uintptr_t)result) == '0') {
+        if (due->kind == DUE_MARK &&
+            *pg_lib()->PQcmdTuples((PGresult *)(uintptr_t)result) == '0') {
             self->has_row =
                 false; /* somebody has tidied it away: no transaction without a mark */
             *rc = RC_BUSY;
@@ -131,7 +135,7 @@ take_result(svc_pg_t *self, const due_t *due, const PGresult *result, svc_rc *rc
         }
         /* A COMMIT of a transaction that has failed "succeeds", too. */
         if (due->kind == DUE_COMMIT &&
-            strcmp(PQcmdStatus((PGresult *)(uintptr_t)result), "COMMIT") != 0)
+            strcmp(pg_lib()->PQcmdStatus((PGresult *)(uintptr_t)result), "COMMIT") != 0)
             *rc = self->failed == RC_OK ? RC_INTERNAL : self->failed;
         return true;
     case PGRES_PIPELINE_ABORTED:
@@ -163,17 +167,17 @@ take_due(svc_pg_t *self, PGresult **out)
         return rc;
     memmove(self->due, self->due + 1, --self->n_due * sizeof(*self->due));
     if (due.kind == DUE_SYNC) {
-        PQclear(result);
+        pg_lib()->PQclear(result);
         return RC_OK;
     }
     if (result != NULL && !take_result(self, &due, result, &rc)) {
-        PQclear(result);
+        pg_lib()->PQclear(result);
         return rc;
     }
     while (self->conn != NULL && (more = next_result(self)) != NULL)
-        PQclear(more);
+        pg_lib()->PQclear(more);
     if (self->conn == NULL || out == NULL || rc != RC_OK)
-        PQclear(result);
+        pg_lib()->PQclear(result);
     else
         *out = result;
     return self->conn == NULL ? RC_UNAVAILABLE : rc;
@@ -197,7 +201,7 @@ sync_up(svc_pg_t *self)
 {
     if (self->n_due == 0 || self->due[self->n_due - 1].kind == DUE_SYNC)
         return RC_OK;
-    return add_due(self, DUE_SYNC, 0, PQpipelineSync(self->conn));
+    return add_due(self, DUE_SYNC, 0, pg_lib()->PQpipelineSync(self->conn));
 }
 
 svc_rc
@@ -219,8 +223,9 @@ pg_drain(svc_pg_t *self)
 static svc_rc
 control(svc_pg_t *self, due_kind kind, const char *sql)
 {
-    return add_due(self, kind, 0,
-                   PQsendQueryParams(self->conn, sql, 0, NULL, NULL, NULL, NULL, 0));
+    return add_due(
+        self, kind, 0,
+        pg_lib()->PQsendQueryParams(self->conn, sql, 0, NULL, NULL, NULL, NULL, 0));
 }
 
 /* Parameters as libpq takes them. */
@@ -281,14 +286,15 @@ send_statement(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t 
     snprintf(name, sizeof(name), "s%zu", slot);
     if (!self->prepared[slot]) {
         self->prepared[slot] = true;
-        rc = add_due(self, DUE_PREPARE, slot,
-                     PQsendPrepare(self->conn, name, sql, (int)n, params.types));
+        rc = add_due(
+            self, DUE_PREPARE, slot,
+            pg_lib()->PQsendPrepare(self->conn, name, sql, (int)n, params.types));
     }
     if (rc != RC_OK)
         return rc;
     return add_due(self, DUE_ASK, slot,
-                   PQsendQueryPrepared(self->conn, name, (int)n, params.values,
-                                       params.lengths, params.formats, BINARY));
+                   pg_lib()->PQsendQueryPrepared(self->conn, name, (int)n, params.values,
+                                                 params.lengths, params.formats, BINARY));
 }
 
 /* May a statement be sent now? Outside a transaction the connection is looked after first. */
@@ -328,12 +334,12 @@ svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *ar
 static void
 give_rows(svc_pg_t *self, PGresult *result, svc_pg_rows_t *out)
 {
-    const char *changed = PQcmdTuples(result);
+    const char *changed = pg_lib()->PQcmdTuples(result);
 
     out->result = result;
-    out->n = PQntuples(result);
+    out->n = pg_lib()->PQntuples(result);
     /* A SELECT counts its rows, too, but has changed nothing. */
-    if (strncmp(PQcmdStatus(result), "SELECT", 6) != 0)
+    if (strncmp(pg_lib()->PQcmdStatus(result), "SELECT", 6) != 0)
         out->changed = strtoull(changed, NULL, 10);
     self->changes += out->changed > 0 ? 1 : 0;
 }
@@ -558,8 +564,9 @@ uint64_t
 svc_pg_u64(const svc_pg_rows_t *rows, int row, int column)
 {
     const PGresult *result = rows->result;
-    const unsigned char *p = (const unsigned char *)PQgetvalue(result, row, column);
-    int n = PQgetlength(result, row, column);
+    const unsigned char *p = (const unsigned char *)pg_lib()->PQgetvalue(result, row,
+                                                                         column);
+    int n = pg_lib()->PQgetlength(result, row, column);
     uint64_t value = 0;
 
     for (int i = 0; i < n && i < (int)sizeof(value); i++)
@@ -572,14 +579,15 @@ svc_pg_str(const svc_pg_rows_t *rows, int row, int column)
 {
     const PGresult *result = rows->result;
 
-    return (svc_str){PQgetvalue(result, row, column),
-                     (size_t)PQgetlength(result, row, column)};
+    return (svc_str){pg_lib()->PQgetvalue(result, row, column),
+                     (size_t)pg_lib()->PQgetlength(result, row, column)};
 }
 
 void
 svc_pg_free(svc_pg_rows_t *rows)
 {
-    PQclear(rows->result);
+    if (rows->result != NULL) /* without a row libpq may not even be loaded */
+        pg_lib()->PQclear(rows->result);
     *rows = (svc_pg_rows_t){0};
 }
 

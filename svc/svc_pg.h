@@ -32,7 +32,8 @@ typedef struct {
         statement_ms; /* one statement takes no longer, else the connection is given up; 0: 10 s */
 } svc_pg_config_t;
 
-/* May this be storage.postgresql.url? False with *error (free() it): it is empty or no URL; says so without it. */
+/* May this be storage.postgresql.url? Loads libpq. False with *error (free() it): it is empty or no URL (says so without
+ * it), or there is no libpq. */
 bool svc_pg_check_url(const char *url, char **error) SVC_MUST_CHECK;
 
 /* Makes a connection that is not there yet. NULL with *error (free() it): the URL is none. */

@@ -64,7 +64,7 @@ pg_link_lose(svc_pg_t *self)
 {
     if (self->conn == NULL)
         return;
-    PQfinish(self->conn);
+    pg_lib()->PQfinish(self->conn);
     self->conn = NULL;
     self->n_due = 0;
     memset(self->prepared, 0, self->slots * sizeof(*self->prepared));
@@ -77,7 +77,7 @@ pg_link_lose(svc_pg_t *self)
 static int
 wait_for(const svc_pg_t *self, short events, uint64_t deadline_ms)
 {
-    struct pollfd fd = {.fd = PQsocket(self->conn), .events = events};
+    struct pollfd fd = {.fd = pg_lib()->PQsocket(self->conn), .events = events};
 
     for (;;) {
         uint64_t now = svc_mono_ms();
@@ -93,7 +93,7 @@ wait_for(const svc_pg_t *self, short events, uint64_t deadline_ms)
 bool
 pg_link_flush(svc_pg_t *self)
 {
-    if (PQflush(self->conn) >= 0)
+    if (pg_lib()->PQflush(self->conn) >= 0)
         return true;
     log_failure(self, "the connection was lost", "");
     pg_link_lose(self);
@@ -106,9 +106,9 @@ pg_link_wait(svc_pg_t *self, uint64_t deadline_ms)
     const char *why = "the connection was lost";
 
     for (;;) {
-        int unsent = PQflush(self->conn);
+        int unsent = pg_lib()->PQflush(self->conn);
 
-        if (unsent >= 0 && PQisBusy(self->conn) == 0)
+        if (unsent >= 0 && pg_lib()->PQisBusy(self->conn) == 0)
             return true;
         if (unsent < 0)
             break;
@@ -118,7 +118,8 @@ pg_link_wait(svc_pg_t *self, uint64_t deadline_ms)
             break;
         }
         /* What was still in the socket when it broke is to be read first: it may be the server's reason. */
-        if (PQconsumeInput(self->conn) == 0 && PQisBusy(self->conn) != 0)
+        if (pg_lib()->PQconsumeInput(self->conn) == 0 &&
+            pg_lib()->PQisBusy(self->conn) != 0)
             break;
     }
     log_failure(self, why, "");
@@ -129,8 +130,8 @@ pg_link_wait(svc_pg_t *self, uint64_t deadline_ms)
 svc_rc
 pg_link_judge(svc_pg_t *self, const PGresult *result, bool *lost)
 {
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *state = pg_lib()->PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *text = pg_lib()->PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     svc_rc rc = RC_INTERNAL;
 
     *lost = false;
@@ -143,7 +144,7 @@ pg_link_judge(svc_pg_t *self, const PGresult *result, bool *lost)
         return RC_BUSY;
     if (strncmp(state, "08", 2) == 0 || strncmp(state, "57P", 3) == 0 ||
         strcmp(state, "25P03") == 0 || strcmp(state, "25006") == 0 ||
-        strcmp(state, "53300") == 0 || PQstatus(self->conn) == CONNECTION_BAD) {
+        strcmp(state, "53300") == 0 || pg_lib()->PQstatus(self->conn) == CONNECTION_BAD) {
         *lost = true;
         rc = RC_UNAVAILABLE;
     } else if (strncmp(state, "53", 2) == 0 || strncmp(state, "58", 2) == 0 ||
@@ -165,28 +166,28 @@ pg_link_script(svc_pg_t *self, const char *sql, uint32_t ms)
 
     if (pg_drain(self) != RC_OK)
         return RC_UNAVAILABLE;
-    if (PQpipelineStatus(self->conn) != PQ_PIPELINE_OFF &&
-        PQexitPipelineMode(self->conn) == 0)
+    if (pg_lib()->PQpipelineStatus(self->conn) != PQ_PIPELINE_OFF &&
+        pg_lib()->PQexitPipelineMode(self->conn) == 0)
         return RC_INTERNAL;
-    if (PQsendQuery(self->conn, sql) == 0) {
+    if (pg_lib()->PQsendQuery(self->conn, sql) == 0) {
         pg_link_lose(self);
         return RC_UNAVAILABLE;
     }
     for (;;) {
         if (!pg_link_wait(self, deadline))
             return RC_UNAVAILABLE;
-        result = PQgetResult(self->conn);
+        result = pg_lib()->PQgetResult(self->conn);
         if (result == NULL)
             break;
-        if (rc == RC_OK && PQresultStatus(result) == PGRES_FATAL_ERROR)
+        if (rc == RC_OK && pg_lib()->PQresultStatus(result) == PGRES_FATAL_ERROR)
             rc = pg_link_judge(self, result, &lost);
-        PQclear(result);
+        pg_lib()->PQclear(result);
         if (lost) {
             pg_link_lose(self);
             return rc;
         }
     }
-    if (PQenterPipelineMode(self->conn) == 0) {
+    if (pg_lib()->PQenterPipelineMode(self->conn) == 0) {
         pg_link_lose(self);
         return RC_UNAVAILABLE;
     }
@@ -205,11 +206,12 @@ shake_hands(svc_pg_t *self)
     while (status != PGRES_POLLING_OK) {
         uint64_t slice = svc_mono_ms() + SLICE_MS;
 
-        if (status == PGRES_POLLING_FAILED || PQstatus(self->conn) == CONNECTION_BAD ||
+        if (status == PGRES_POLLING_FAILED ||
+            pg_lib()->PQstatus(self->conn) == CONNECTION_BAD ||
             pg_link_is_stopped(self) || svc_mono_ms() >= deadline)
             return false;
         if (wait_for(self, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, slice) > 0)
-            status = PQconnectPoll(self->conn);
+            status = pg_lib()->PQconnectPoll(self->conn);
     }
     return true;
 }
@@ -237,13 +239,13 @@ connect_once(svc_pg_t *self)
     const char *const values[] = {self->name, "10",      "3",    "3", "15000",
                                   "disable",  self->url, "UTF8", NULL};
 
-    self->conn = PQconnectStartParams(keys, values, 1);
+    self->conn = pg_lib()->PQconnectStartParams(keys, values, 1);
     SVC_ASSERT(self->conn != NULL);
-    (void)PQsetNoticeReceiver(self->conn, swallow_notice, NULL);
-    (void)PQsetErrorVerbosity(self->conn, PQERRORS_VERBOSE);
-    if (!shake_hands(self) || PQsetnonblocking(self->conn, 1) != 0)
+    (void)pg_lib()->PQsetNoticeReceiver(self->conn, swallow_notice, NULL);
+    (void)pg_lib()->PQsetErrorVerbosity(self->conn, PQERRORS_VERBOSE);
+    if (!shake_hands(self) || pg_lib()->PQsetnonblocking(self->conn, 1) != 0)
         return false;
-    return PQserverVersion(self->conn) >= OLDEST &&
+    return pg_lib()->PQserverVersion(self->conn) >= OLDEST &&
            pg_link_script(self, session, CONNECT_MS) == RC_OK;
 }
 
@@ -266,11 +268,11 @@ find_code(const char *message)
 static char *
 explain(const svc_pg_t *self)
 {
-    const char *message = self->conn == NULL ? "" : PQerrorMessage(self->conn);
+    const char *message = self->conn == NULL ? "" : pg_lib()->PQerrorMessage(self->conn);
     const char *code = find_code(message), *line = message;
 
-    if (self->conn != NULL && PQstatus(self->conn) == CONNECTION_OK &&
-        PQserverVersion(self->conn) < OLDEST)
+    if (self->conn != NULL && pg_lib()->PQstatus(self->conn) == CONNECTION_OK &&
+        pg_lib()->PQserverVersion(self->conn) < OLDEST)
         return svc_str_dup(SVC_LIT("it is older than version 13"));
     if (*message == '\0')
         return svc_str_dup(SVC_LIT("it does not answer"));
@@ -289,10 +291,10 @@ is_hopeless(const svc_pg_t *self)
 
     if (self->conn == NULL)
         return false;
-    if (PQstatus(self->conn) == CONNECTION_OK)
-        return PQserverVersion(self->conn) < OLDEST;
-    code = find_code(PQerrorMessage(self->conn));
-    return PQconnectionNeedsPassword(self->conn) != 0 ||
+    if (pg_lib()->PQstatus(self->conn) == CONNECTION_OK)
+        return pg_lib()->PQserverVersion(self->conn) < OLDEST;
+    code = find_code(pg_lib()->PQerrorMessage(self->conn));
+    return pg_lib()->PQconnectionNeedsPassword(self->conn) != 0 ||
            (code != NULL && (strncmp(code, "28P01", CODE_CHARS) == 0 ||
                              strncmp(code, "3D000", CODE_CHARS) == 0));
 }
@@ -316,7 +318,7 @@ try_connect(svc_pg_t *self, char **why_p, bool *hopeless)
     }
     *why_p = explain(self);
     *hopeless = is_hopeless(self);
-    PQfinish(self->conn);
+    pg_lib()->PQfinish(self->conn);
     self->conn = NULL;
     self->retry_ms = svc_mono_ms() + RETRY_MS;
     return false;
@@ -359,11 +361,13 @@ static bool
 was_closed(const svc_pg_t *self)
 {
     while (wait_for(self, POLLIN, 0) > 0) {
-        if (PQconsumeInput(self->conn) == 0 || PQstatus(self->conn) == CONNECTION_BAD)
+        if (pg_lib()->PQconsumeInput(self->conn) == 0 ||
+            pg_lib()->PQstatus(self->conn) == CONNECTION_BAD)
             return true;
-        (void)PQisBusy(self->conn); /* reads what came, if it was a mere notice */
+        (void)pg_lib()->PQisBusy(
+            self->conn); /* reads what came, if it was a mere notice */
     }
-    return PQstatus(self->conn) == CONNECTION_BAD;
+    return pg_lib()->PQstatus(self->conn) == CONNECTION_BAD;
 }
 
 svc_rc

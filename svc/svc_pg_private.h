@@ -1,4 +1,4 @@
-/* svc_pg_private.h - what the three files of the PostgreSQL connection share.
+/* svc_pg_private.h - what the files of the PostgreSQL connection share.
  *
  * svc_pg_link.c makes and loses the connection and waits for its socket; svc_pg.c has statements and
  * transactions; svc_pg_schema.c brings the schema up to date. Private to them. Thread: the
@@ -7,8 +7,7 @@
 #define SVC_SVC_PG_PRIVATE_H
 
 #include "svc_pg.h"
-
-#include <libpq-fe.h>
+#include "svc_pg_lib.h"
 
 /* What a result that is still to come belongs to. */
 typedef enum {

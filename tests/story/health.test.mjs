@@ -1,6 +1,7 @@
 /* health.test.mjs - the admin ports: alive, ready, what is missing, and what --probe makes of it. */
 import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
@@ -38,6 +39,16 @@ async function becomes(stack, name, wanted, ms = 20_000) {
         last = await ask(stack, name, '/readyz').catch((e) => ({ status: e.code }));
         return JSON.stringify(last) === JSON.stringify(wanted);
     }, () => `${name} says ${JSON.stringify(wanted)}, not ${JSON.stringify(last)}`);
+}
+
+/** What a process that must not start says on stderr. */
+async function refusal(name, stack, { env = {}, args = [], code = 1 } = {}) {
+    const child = spawn(path.join(BIN_DIR, name), ['--config', stack.configFile, ...args],
+        { env: { ...CLEAN_ENV, ...env }, cwd: stack.dir, stdio: ['ignore', 'ignore', 'pipe'] });
+    let text = '';
+    child.stderr.on('data', (d) => { text += d; });
+    assert.equal(await within(20_000, new Promise((resolve) => child.once('close', resolve)), `${name} refuses`), code, text);
+    return text;
 }
 
 const OK = { status: 200, json: { status: 'ok' } };
@@ -117,14 +128,31 @@ story('rubbish and a crowd at the admin port harm nobody', async () => {
 story('a port that is taken is refused with one line that says what to set', async () => {
     const other = await prepare({ config: { admin: { auth: `127.0.0.1:${s.places.get('auth-svc').admin}` } } });
     try {
-        const { code, err } = await new Promise((resolve) => {
-            const child = spawn(path.join(BIN_DIR, 'auth-svc'), ['--config', other.configFile], { env: CLEAN_ENV, cwd: other.dir, stdio: ['ignore', 'ignore', 'pipe'] });
-            let text = '';
-            child.stderr.on('data', (d) => { text += d; });
-            child.once('close', (status) => resolve({ code: status, err: text }));
-        });
-        assert.equal(code, 1);
-        assert.match(err, /^auth-svc: the admin port: 127\.0\.0\.1:\d+ is in use; admin\.auth \(LLMB_ADMIN_AUTH in the environment\) sets another one, or none\n$/);
+        assert.match(await refusal('auth-svc', other),
+            /^auth-svc: the admin port: 127\.0\.0\.1:\d+ is in use; admin\.auth \(LLMB_ADMIN_AUTH in the environment\) sets another one, or none\n$/);
+    } finally {
+        other.removeDir();
+    }
+});
+
+story('without libpq, a service starts on SQLite, and says what PostgreSQL needs', async () => {
+    const secret = '0123456789abcdef'.repeat(4);
+    const other = await prepare({
+        config: {
+            storage: { driver: 'postgresql', postgresql: { url: 'postgresql://nobody@127.0.0.1:1/none' } },
+            jwt: { secret }, convo: { seal_key: secret },
+        },
+    });
+    const wrong = path.join(other.dir, 'wrong');
+    fs.mkdirSync(wrong);
+    fs.writeFileSync(path.join(wrong, 'libpq.so.5'), 'no library');
+    const env = { LD_LIBRARY_PATH: wrong };
+    try {
+        for (const name of ['auth-svc', 'convo-svc']) {
+            for (const args of [[], ['--check-config']])
+                assert.match(await refusal(name, other, { env, args }), new RegExp(`^${name}: storage\\.driver: postgresql needs libpq5: .*libpq\\.so\\.5.*\n$`));
+            assert.equal(await refusal(name, other, { env: { ...env, LLMB_STORAGE_DRIVER: 'sqlite' }, args: ['--check-config'], code: 0 }), '');
+        }
     } finally {
         other.removeDir();
     }
