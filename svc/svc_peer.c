@@ -38,7 +38,7 @@ const svc_peer_times_t svc_peer_usual_times = {
     .reopen = 100,
     .wrong = 1000,
     .reconnect = 100,
-    .reconnect_max = 1000,
+    .reconnect_max = 500, /* whoever was told to come again in 1 s finds who is back */
 };
 
 static void open_socket(svc_peer_t *self);

@@ -223,6 +223,21 @@ export class Stack extends Client {
         await until(ms, () => this.isServing(name), `${name} serves`);
     }
 
+    /** How many reactors of a gateway go to this replica right now, as the gateway's log tells. */
+    ways(gateway, name) {
+        const to = `${serviceOf(name)} at ${endpoint(this.places.get(name))} is `;
+        const log = this.logs(gateway);
+        return log.split(`${to}up`).length - log.split(`${to}down`).length;
+    }
+
+    /** Waits until all reactors of all gateways go to this replica, or none does. A replica that serves again is found when
+     *  ZeroMQ tries its address next, up to a second later: who ends the other one before has ended both. */
+    async known(name, isKnown = true, ms = 15_000) {
+        const wanted = isKnown ? this.config.gateway.workers : 0;
+        await until(ms, () => this.replicasOf('gateway').every((gateway) => this.ways(gateway, name) === wanted),
+            `the gateways ${isKnown ? 'go' : 'do not go'} to ${name}`);
+    }
+
     /** True when a question of somebody that no story knows is answered. */
     async answers() {
         this.prober ??= await this.user();
