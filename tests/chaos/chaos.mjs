@@ -14,6 +14,7 @@ import { providerEntry } from '../support/stack.mjs';
 import { MODEL, startChaosProvider } from './provider.mjs';
 import { Hand, makeScript } from './faults.mjs';
 import { Client, Person } from './clients.mjs';
+import { intern } from './intern.mjs';
 import { judge } from './judge.mjs';
 import { Run } from './run.mjs';
 import { selfTest } from './tamper.mjs';
@@ -65,6 +66,8 @@ async function collect(run) {
         if (got.status !== 200 && got.status !== 404)
             run.wrong(null, `at the end the history of ${id} got ${got.status} ${got.text}`);
         conversation.stored = got.status === 200 ? got.json : null;
+        for (const message of conversation.stored?.messages ?? [])
+            message.content = intern(message.content);
         const turn = conversation.turns.at(-1);
         if (!conversation.stored || !turn || conversation.isBeingDeleted)
             return;

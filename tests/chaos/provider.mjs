@@ -6,6 +6,7 @@
 import { startProvider } from '../support/fake_provider.mjs';
 import { cut } from '../support/fake_behaviours.mjs';
 import { pause } from '../support/deadline.mjs';
+import { intern } from './intern.mjs';
 import { answerText } from './random.mjs';
 
 export const MODEL = 'chaos';
@@ -33,10 +34,15 @@ export async function startChaosProvider() {
         records.push(record);
         const { bytes, pace, piece } = planOf(question);
         record.nth = records.length;
-        record.full = answerText(question, record.nth, bytes);
+        record.full = intern(answerText(question, record.nth, bytes));
         record.raw = '';
+        for (const message of record.body.messages)
+            message.content = intern(message.content);
         let isGone = false;
-        answer.closed.then(() => { isGone = true; });
+        answer.closed.then(() => {
+            isGone = true;
+            record.sent = intern(record.sent);
+        });
         for (const text of cut(record.full, piece)) {
             if (isGone)
                 return;

@@ -123,7 +123,7 @@ export class Run {
                 `${ends.slice(0, 2)}..${ends.slice(-2)}, closed by ${s.why}`;
         });
         return `  stream ${viewer.stream} ${viewer.role} of ${viewer.turn.question} in conversation ${viewer.turn.conversation.id}\n` +
-            `  result ${JSON.stringify(viewer.result)}, offset ${viewer.offset}\n${segments.join('\n')}\n  faults:\n` +
+            `  result ${JSON.stringify(viewer.result)}, offset ${viewer.ends.at(-1) ?? 0}\n${segments.join('\n')}\n  faults:\n` +
             this.faultsAround(from - 5000, until + 2000);
     }
 

@@ -5,9 +5,11 @@
  * piece for the judge: the offset that each piece's id names, its text, and through whom it came when.
  */
 import { pause } from '../support/deadline.mjs';
+import { flatten, intern } from './intern.mjs';
 
 const RECONNECT_MS = 1000;
 const OPEN_MS = 40_000;          /* longer than the longest freeze and the gateway's own time-outs */
+const KEEP_BYTES = 512;          /* pieces that follow each other are kept as one of about that size */
 const SILENCE_MS = 60_000;       /* comments come every few seconds: a stream that is silent for so long hangs */
 
 /** Reads server-sent events, strictly: calls block({id, name, data}) for each block, data undefined without any. */
@@ -42,7 +44,6 @@ export class Viewer {
         this.role = role;
         this.stream = null;        /* hex */
         this.lastId = null;        /* what an EventSource would send */
-        this.offset = 0;           /* where the next piece must begin */
         this.ends = [];            /* the offsets after each piece, as their ids say */
         this.texts = [];           /* the pieces */
         this.origins = [];         /* the segment each piece came in */
@@ -142,11 +143,7 @@ export class Viewer {
             }
             this.lastId = block.id;
             if (block.event === 'message') {
-                const text = JSON.parse(block.data).data;
-                this.ends.push(Number(offset));
-                this.texts.push(text);
-                this.origins.push(segment);
-                this.offset += Buffer.byteLength(text);
+                this.keep(JSON.parse(block.data).data, Number(offset), segment);
                 segment.last = this.run.now();
                 return;
             }
@@ -159,7 +156,7 @@ export class Viewer {
             this.result = { kind: 'done', finish: event.finish_reason, message: event.message_id, at: this.run.now() };
             break;
         case 'full_response':
-            this.full = event.data;
+            this.full = intern(event.data);
             break;
         case 'error':
             this.run.count(`error events: ${event.code}`);
@@ -169,6 +166,22 @@ export class Viewer {
         default:
             throw new Error(`unknown event: ${block.data.slice(0, 120)}`);
         }
+    }
+
+    /* One that begins where the last one ended joins it; any other stays by itself, for the judge. */
+    keep(text, end, segment) {
+        const last = this.texts.length - 1;
+        const from = end - Buffer.byteLength(text);
+        if (last >= 0 && from === this.ends[last] && segment === this.origins[last] && this.texts[last].length < KEEP_BYTES) {
+            this.texts[last] += text;
+            this.ends[last] = end;
+            return;
+        }
+        if (last >= 0)
+            this.texts[last] = flatten(this.texts[last]);
+        this.texts.push(text);
+        this.ends.push(end);
+        this.origins.push(segment);
     }
 
     get isEnded() {
