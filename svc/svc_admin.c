@@ -1,33 +1,55 @@
-/* svc_admin.c - libmicrohttpd around svc_health, and the few lines of HTTP that ask it.
+/* svc_admin.c - the admin port's own few lines of HTTP around svc_health, and the ones that ask it.
  *
- * libmicrohttpd parses what comes; a request is answered when its headers are there, whatever body it announces,
- * so nothing that a client sends is kept. The socket is opened here, for the sake of an error that says what is wrong.
- * Threads: libmicrohttpd's one answers; the main one starts and ends it. */
+ * One thread waits by poll() for the socket that listens and all that were accepted. A request is answered when its
+ * headers are there, whatever body it announces; then the connection is read empty for a moment and closed, since closing
+ * it with something unread would take the answer back. So little is done here that a library for it would cost more than it
+ * spares: libmicrohttpd brings GnuTLS and all it stands on, 2.3 MB for each service that serves nothing else by HTTP.
+ * Nothing here blocks, and whatever a client does, it is gone after SVC_ADMIN_IDLE_S. */
 #include "svc/svc_admin.h"
 
 #include "svc/svc_time.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 64
-#define MEMORY_BYTES \
-    8192 /* of a connection: request line and headers; more is 414 or 431 */
+#define BACKLOG            64
 #define HOST_MAX_BYTES     256
 #define RESPONSE_MAX_BYTES 16384 /* that a probe reads */
+#define LINGER_MS          1000  /* for what a client still sends after its answer */
+#define ACCEPT_PAUSE_MS    100   /* when there is no descriptor left for another one */
+
+typedef enum { READING, WRITING, LINGERING } conn_state;
+
+/* One connection. */
+typedef struct {
+    int fd;                         /* owned */
+    struct sockaddr_storage client; /* who is there */
+    conn_state state;
+    uint64_t end_ms; /* monotonic: closed then at the latest */
+    svc_buf_t in;    /* at most SVC_ADMIN_REQUEST_MAX_BYTES */
+    svc_buf_t out;   /* what is still to be sent */
+} conn_t;
 
 struct svc_admin {
-    svc_health_t *health;   /* borrowed */
-    svc_log_t *log;         /* borrowed; may be NULL */
-    struct MHD_Daemon *mhd; /* owned */
-    uint16_t port;          /* where it listens */
+    svc_health_t *health; /* borrowed */
+    svc_log_t *log;       /* borrowed; may be NULL */
+    uint16_t port;        /* where it listens */
+    int wake;             /* owned; readable when the thread is to end */
+    pthread_t thread;
+
+    /* the thread's alone */
+    int listener;  /* owned */
+    conn_t *conns; /* owned: SVC_ADMIN_CONNECTIONS_MAX; the first n are there */
+    size_t n;
+    uint64_t accept_ms; /* monotonic: nobody is accepted before */
 };
 
 /* --- what is told ------------------------------------------------------------------- */
@@ -45,72 +67,72 @@ static const route_t routes[] = {
 };
 // clang-format on
 
-static enum MHD_Result
-answer(struct MHD_Connection *mhd, unsigned status, svc_str body)
+/* A response of ours fits into its buffer, whatever was asked. */
+static void
+respond(svc_buf_t *out, const char *status, const char *more, bool is_head, svc_str body)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY);
-    enum MHD_Result ok = MHD_NO;
-
-    if (response == NULL)
-        return MHD_NO;
-    if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
-                                "application/json") == MHD_YES &&
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
-            MHD_YES &&
-        (status != MHD_HTTP_METHOD_NOT_ALLOWED ||
-         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD") ==
-             MHD_YES))
-        ok = MHD_queue_response(mhd, status, response);
-    MHD_destroy_response(response);
-    return ok;
+    SVC_ASSERT(svc_buf_printf(out,
+                              "HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
+                              "Cache-Control: no-store\r\n%sContent-Length: %zu\r\n"
+                              "Connection: close\r\n\r\n",
+                              status, more, body.n) == RC_OK);
+    if (!is_head)
+        SVC_ASSERT(svc_buf_add_str(out, body) == RC_OK);
 }
 
-static enum MHD_Result
-tell(svc_admin_t *self, struct MHD_Connection *mhd, const route_t *route)
+static bool
+is_text(svc_str a, const char *b)
 {
+    return a.n == strlen(b) && memcmp(a.p, b, a.n) == 0;
+}
+
+/* Takes what stands before the next `end` off *rest; false: there is none. */
+static bool
+take_word(svc_str *rest, char end, svc_str *out)
+{
+    const char *at = rest->n == 0 ? NULL : memchr(rest->p, end, rest->n);
+
+    if (at == NULL)
+        return false;
+    *out = (svc_str){rest->p, (size_t)(at - rest->p)};
+    *rest = (svc_str){at + 1, rest->n - out->n - 1};
+    return true;
+}
+
+void
+svc_admin_respond(svc_health_t *health, svc_str request, svc_buf_t *out)
+{
+    svc_str method, target, path, version;
+    const route_t *route = routes;
+    bool is_head, is_good;
     svc_buf_t body;
-    enum MHD_Result ok;
 
-    svc_buf_init(&body, SVC_HEALTH_MAX_BYTES);
-    ok = route->tell(self->health, &body)
-             ? answer(mhd, MHD_HTTP_OK, svc_buf_str(&body))
-             : answer(mhd, MHD_HTTP_SERVICE_UNAVAILABLE, svc_buf_str(&body));
-    svc_buf_fini(&body);
-    return ok;
-}
-
-/* The thread of libmicrohttpd: headers have come. */
-static enum MHD_Result
-on_http(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-        const char *version, const char *upload, size_t *upload_size, void **request)
-{
-    (void)version;
-    (void)upload;
-    (void)upload_size;
-    (void)request;
-    for (size_t i = 0; i < SVC_COUNT(routes); i++) {
-        if (strcmp(url, routes[i].path) != 0)
-            continue;
-        if (strcmp(method, MHD_HTTP_METHOD_GET) == 0 ||
-            strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
-            return tell(cls, mhd, &routes[i]);
-        return answer(mhd, MHD_HTTP_METHOD_NOT_ALLOWED,
-                      SVC_LIT("{\"status\":\"method_not_allowed\"}"));
+    if (!take_word(&request, ' ', &method) || !take_word(&request, ' ', &target) ||
+        !take_word(&request, '\n', &version) || version.n < strlen("HTTP/1.") ||
+        memcmp(version.p, "HTTP/1.", strlen("HTTP/1.")) != 0) {
+        respond(out, "400 Bad Request", "", false,
+                SVC_LIT("{\"status\":\"bad_request\"}"));
+        return;
     }
-    return answer(mhd, MHD_HTTP_NOT_FOUND, SVC_LIT("{\"status\":\"not_found\"}"));
-}
-
-static void __attribute__((format(printf, 2, 0)))
-on_mhd_log(void *cls, const char *fmt, va_list args)
-{
-    const svc_admin_t *self = cls;
-    char text[512];
-
-    vsnprintf(text, sizeof(text), fmt, args);
-    text[strcspn(text, "\r\n")] = '\0';
-    if (self->log != NULL)
-        svc_log_debug(self->log, "admin port: %s", text);
+    is_head = is_text(method, "HEAD");
+    if (!take_word(&target, '?', &path))
+        path = target;
+    while (route < routes + SVC_COUNT(routes) && !is_text(path, route->path))
+        route++;
+    if (route == routes + SVC_COUNT(routes)) {
+        respond(out, "404 Not Found", "", is_head, SVC_LIT("{\"status\":\"not_found\"}"));
+        return;
+    }
+    if (!is_head && !is_text(method, "GET")) {
+        respond(out, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", false,
+                SVC_LIT("{\"status\":\"method_not_allowed\"}"));
+        return;
+    }
+    svc_buf_init(&body, SVC_HEALTH_MAX_BYTES);
+    is_good = route->tell(health, &body);
+    respond(out, is_good ? "200 OK" : "503 Service Unavailable", "", is_head,
+            svc_buf_str(&body));
+    svc_buf_fini(&body);
 }
 
 /* --- addresses ---------------------------------------------------------------------- */
@@ -173,21 +195,180 @@ port_of(int fd)
                                           : ((struct sockaddr_in *)&at)->sin_port);
 }
 
-/* --- life --------------------------------------------------------------------------- */
+/* --- connections -------------------------------------------------------------------- */
 
+/* Two addresses of one client, whatever their ports. */
 static bool
-start(svc_admin_t *self, int fd)
+is_same_client(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
 {
-    self->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        on_http, self, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, self,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)SVC_ADMIN_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)SVC_ADMIN_PER_ADDRESS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)SVC_ADMIN_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)MEMORY_BYTES, MHD_OPTION_END);
-    return self->mhd != NULL;
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)a,
+                             *b4 = (const struct sockaddr_in *)b;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a,
+                              *b6 = (const struct sockaddr_in6 *)b;
+
+    if (a->ss_family != b->ss_family)
+        return false;
+    return a->ss_family == AF_INET6
+               ? memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0
+               : a4->sin_addr.s_addr == b4->sin_addr.s_addr;
 }
+
+static void
+close_conn(svc_admin_t *self, size_t i)
+{
+    conn_t *conn = &self->conns[i];
+
+    close(conn->fd);
+    svc_buf_fini(&conn->in);
+    svc_buf_fini(&conn->out);
+    *conn = self->conns[--self->n];
+}
+
+/* Accepts one that waits; false: there is none, or no descriptor for it. One too many of its address is closed at once. */
+static bool
+accept_one(svc_admin_t *self)
+{
+    struct sockaddr_storage client = {.ss_family = AF_UNSPEC};
+    socklen_t length = sizeof(client);
+    int fd = accept4(self->listener, (struct sockaddr *)&client, &length,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+    size_t same = 0;
+
+    if (fd < 0) {
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            svc_log_debug(self->log, "admin port: cannot accept: %s", strerror(errno));
+            self->accept_ms = svc_mono_ms() + ACCEPT_PAUSE_MS;
+        }
+        return false;
+    }
+    for (size_t i = 0; i < self->n; i++)
+        same += is_same_client(&self->conns[i].client, &client) ? 1 : 0;
+    if (same >= SVC_ADMIN_PER_ADDRESS_MAX) {
+        close(fd);
+        return true;
+    }
+    self->conns[self->n] = (conn_t){
+        .fd = fd, .client = client, .end_ms = svc_mono_ms() + SVC_ADMIN_IDLE_S * 1000ull};
+    svc_buf_init(&self->conns[self->n].in, SVC_ADMIN_REQUEST_MAX_BYTES);
+    svc_buf_init(&self->conns[self->n].out, SVC_ADMIN_RESPONSE_MAX_BYTES);
+    self->n++;
+    return true;
+}
+
+/* Sends what the socket takes. False: the client is gone. */
+static bool
+send_some(conn_t *conn)
+{
+    ssize_t sent = send(conn->fd, conn->out.p, conn->out.n, MSG_NOSIGNAL);
+    uint64_t soon = svc_mono_ms() + LINGER_MS;
+
+    if (sent < 0)
+        return errno == EAGAIN || errno == EINTR;
+    svc_buf_consume(&conn->out, (size_t)sent);
+    if (conn->out.n > 0)
+        return true;
+    conn->state = LINGERING;
+    if (soon < conn->end_ms)
+        conn->end_ms = soon;
+    return shutdown(conn->fd, SHUT_WR) == 0;
+}
+
+/* Are the headers complete? Lines may end without a carriage return, and empty ones may precede them. */
+static bool
+has_headers(svc_buf_t *in)
+{
+    size_t blank = 0;
+
+    while (blank < in->n && (in->p[blank] == '\r' || in->p[blank] == '\n'))
+        blank++;
+    svc_buf_consume(in, blank);
+    return memmem(in->p, in->n, "\n\r\n", 3) != NULL ||
+           memmem(in->p, in->n, "\n\n", 2) != NULL;
+}
+
+/* Reads what has come and answers what is complete. False: the client is gone. */
+static bool
+read_some(svc_admin_t *self, conn_t *conn)
+{
+    char bytes[2048];
+    ssize_t got = recv(conn->fd, bytes, sizeof(bytes), 0);
+
+    if (got <= 0)
+        return got < 0 && (errno == EAGAIN || errno == EINTR);
+    if (conn->state != READING)
+        return true;
+    if (svc_buf_add(&conn->in, bytes, (size_t)got) != RC_OK)
+        respond(&conn->out, "431 Request Header Fields Too Large", "", false,
+                SVC_LIT("{\"status\":\"too_large\"}"));
+    else if (has_headers(&conn->in))
+        svc_admin_respond(self->health, svc_buf_str(&conn->in), &conn->out);
+    else
+        return true;
+    conn->state = WRITING;
+    return send_some(conn);
+}
+
+/* --- the thread --------------------------------------------------------------------- */
+
+enum { FD_WAKE, FD_LISTENER, FD_CONNS };
+
+/* Waits for something to do; fills *fds. */
+static void
+wait_for_work(const svc_admin_t *self, struct pollfd *fds)
+{
+    const uint64_t now = svc_mono_ms();
+    const bool is_paused = now < self->accept_ms;
+    uint64_t end = is_paused ? self->accept_ms : UINT64_MAX;
+
+    fds[FD_WAKE] = (struct pollfd){.fd = self->wake, .events = POLLIN};
+    fds[FD_LISTENER] = (struct pollfd){.fd = self->listener, .events = POLLIN};
+    if (is_paused || self->n == SVC_ADMIN_CONNECTIONS_MAX)
+        fds[FD_LISTENER].fd = -1; /* the kernel keeps a few of them */
+    for (size_t i = 0; i < self->n; i++) {
+        const conn_t *conn = &self->conns[i];
+
+        fds[FD_CONNS + i] = (struct pollfd){
+            .fd = conn->fd, .events = conn->state == WRITING ? POLLOUT : POLLIN};
+        end = conn->end_ms < end ? conn->end_ms : end;
+    }
+    if (poll(fds, FD_CONNS + self->n,
+             end == UINT64_MAX ? -1
+             : end <= now      ? 0
+                               : (int)(end - now)) <= 0)
+        for (size_t i = 0; i < FD_CONNS + self->n; i++)
+            fds[i].revents = 0;
+}
+
+static void *
+serve(void *arg)
+{
+    svc_admin_t *self = arg;
+    struct pollfd fds[FD_CONNS + SVC_ADMIN_CONNECTIONS_MAX];
+
+    for (;;) {
+        wait_for_work(self, fds);
+        if (fds[FD_WAKE].revents != 0)
+            break;
+        for (size_t i = self->n; i-- > 0;) { /* closing one moves only those behind it */
+            conn_t *conn = &self->conns[i];
+            bool is_there = svc_mono_ms() < conn->end_ms;
+
+            if (is_there && fds[FD_CONNS + i].revents != 0)
+                is_there = conn->state == WRITING ? send_some(conn)
+                                                  : read_some(self, conn);
+            if (!is_there)
+                close_conn(self, i);
+        }
+        while (fds[FD_LISTENER].revents != 0 && self->n < SVC_ADMIN_CONNECTIONS_MAX &&
+               accept_one(self))
+            ;
+    }
+    while (self->n > 0)
+        close_conn(self, self->n - 1);
+    return NULL;
+}
+
+/* --- life --------------------------------------------------------------------------- */
 
 static void
 explain(const char *address, int why, char **error)
@@ -216,23 +397,27 @@ svc_admin_new(const char *address, svc_health_t *health, svc_log_t *log, char **
     self = svc_alloc(sizeof(*self));
     self->health = health;
     self->log = log;
+    self->listener = fd;
     self->port = port_of(fd);
-    if (start(self, fd))
-        return self;
-    close(fd);
-    free(self);
-    *error = svc_str_dup(SVC_LIT("the HTTP server cannot start"));
-    return NULL;
+    self->conns = svc_alloc(SVC_ADMIN_CONNECTIONS_MAX * sizeof(*self->conns));
+    self->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    SVC_ASSERT(self->wake >= 0 && pthread_create(&self->thread, NULL, serve, self) == 0);
+    return self;
 }
 
 void
 svc_admin_destroy(svc_admin_t **self_p)
 {
+    const uint64_t one = 1;
     svc_admin_t *self = *self_p;
 
     if (self == NULL)
         return;
-    MHD_stop_daemon(self->mhd); /* closes the socket, too */
+    SVC_ASSERT(write(self->wake, &one, sizeof(one)) == sizeof(one) &&
+               pthread_join(self->thread, NULL) == 0);
+    close(self->wake);
+    close(self->listener);
+    free(self->conns);
     free(self);
     *self_p = NULL;
 }

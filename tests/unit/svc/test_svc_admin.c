@@ -246,6 +246,98 @@ each_connection_serves_one_request(void **state)
 }
 
 static void
+a_request_may_come_in_pieces_and_be_of_any_version_1(void **state)
+{
+    world_t *world = *state;
+    static const char request[] = "\r\n\r\nGET /healthz HTTP/1.0\nHost: x\n\n";
+    char answer[1024];
+    int fd = connect_to(world);
+
+    for (size_t i = 0; i < strlen(request); i++)
+        assert_int_equal(send(fd, &request[i], 1, MSG_NOSIGNAL), 1);
+    read_answer(fd, answer, sizeof(answer), NULL);
+    close(fd);
+    assert_non_null(strstr(answer, "\r\n\r\n{\"status\":\"ok\"}"));
+}
+
+static void
+what_is_unread_does_not_take_the_answer_back(void **state)
+{
+    world_t *world = *state;
+    static const char request[] =
+        "POST /healthz HTTP/1.1\r\nContent-Length: 100000\r\n\r\n";
+    char *body = svc_alloc(100000), answer[1024];
+    int fd = connect_to(world);
+
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    (void)send(fd, body, 100000, MSG_NOSIGNAL);
+    read_answer(fd, answer, sizeof(answer), NULL);
+    close(fd);
+    free(body);
+    assert_memory_equal(answer, "HTTP/1.1 405 ", 13);
+}
+
+static void
+headers_without_end_are_refused(void **state)
+{
+    world_t *world = *state;
+    char answer[1024], *large = svc_alloc(SVC_ADMIN_REQUEST_MAX_BYTES + 1);
+    int fd = connect_to(world);
+
+    memset(large, 'a', SVC_ADMIN_REQUEST_MAX_BYTES + 1);
+    (void)send(fd, large, SVC_ADMIN_REQUEST_MAX_BYTES + 1, MSG_NOSIGNAL);
+    read_answer(fd, answer, sizeof(answer), NULL);
+    close(fd);
+    free(large);
+    assert_memory_equal(answer, "HTTP/1.1 431 ", 13);
+}
+
+static void
+one_that_says_nothing_keeps_nobody_from_ending(void **state)
+{
+    world_t *world = *state;
+    char answer[16];
+    int fd = connect_to(world);
+
+    assert_probe(world, "/healthz", 200,
+                 "{\"status\":\"ok\"}"); /* it has been accepted */
+    svc_admin_destroy(&world->admin);
+    read_answer(fd, answer, sizeof(answer), NULL);
+    assert_string_equal(answer, "");
+    close(fd);
+}
+
+static void
+a_response_is_made_of_any_bytes(void **state)
+{
+    world_t *world = *state;
+    static const struct {
+        const char *request, *status;
+    } rows[] = {
+        {"", "400 "},
+        {"GET", "400 "},
+        {"GET /healthz\r\n\r\n", "400 "},
+        {"GET /healthz HTTP/2\r\n\r\n", "400 "},
+        {"GET  /healthz HTTP/1.1\r\n\r\n", "400 "},
+        {"GET /healthz HTTP/1.1\r\n\r\n", "200 "},
+        {"get /healthz HTTP/1.1\r\n\r\n", "405 "},
+        {"GET /readyz HTTP/1.1\r\n\r\n", "503 "},
+        {"GET /readyz?x HTTP/1.1\r\n\r\n", "503 "},
+        {"GET ? HTTP/1.1\r\n\r\n", "404 "},
+    };
+
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        svc_buf_t out;
+
+        svc_buf_init(&out, SVC_ADMIN_RESPONSE_MAX_BYTES);
+        svc_admin_respond(world->health, svc_str_c(rows[i].request), &out);
+        if (memcmp(out.p + strlen("HTTP/1.1 "), rows[i].status, 4) != 0)
+            fail_msg("%s: %.*s", rows[i].request, (int)out.n, out.p);
+        svc_buf_fini(&out);
+    }
+}
+
+static void
 an_address_that_cannot_be_used_is_one_line(void **state)
 {
     world_t *world = *state;
@@ -393,6 +485,11 @@ main(void)
         WORLD_TEST(what_is_no_http_is_answered_or_cut_and_nothing_breaks),
         WORLD_TEST(a_flood_of_connections_is_bounded_and_served_after),
         WORLD_TEST(each_connection_serves_one_request),
+        WORLD_TEST(a_request_may_come_in_pieces_and_be_of_any_version_1),
+        WORLD_TEST(what_is_unread_does_not_take_the_answer_back),
+        WORLD_TEST(headers_without_end_are_refused),
+        WORLD_TEST(one_that_says_nothing_keeps_nobody_from_ending),
+        WORLD_TEST(a_response_is_made_of_any_bytes),
         WORLD_TEST(an_address_that_cannot_be_used_is_one_line),
         WORLD_TEST(one_that_listens_everywhere_is_asked_on_loopback),
         cmocka_unit_test(a_probe_without_an_answer_says_so),
