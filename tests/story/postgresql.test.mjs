@@ -140,6 +140,9 @@ class Load {
     }
 }
 
+/** Somebody new, as soon as auth-svc has found a database that has just been away: each connection pauses between two tries. */
+const somebody = () => until(15_000, () => s.user(), 'somebody can register');
+
 const pids = () => [...s.processes].map(([name, child]) => `${name} ${child.pid} ${s.running(name)}`);
 
 async function under(load, fault) {
@@ -165,7 +168,7 @@ for (const [what, fault] of [
 ]) {
     story(`the database ${what} under load: 503 for that time, nothing acknowledged is lost`, async () => {
         const there = pids();
-        const load = new Load(await Promise.all(Array.from({ length: 8 }, () => s.user())));
+        const load = new Load(await Promise.all(Array.from({ length: 8 }, somebody)));
         await under(load, fault);
         await under(load, fault);
         await load.stop();
@@ -174,7 +177,7 @@ for (const [what, fault] of [
 }
 
 story('an answer that is under way when the database restarts goes on and is stored whole', async () => {
-    const user = await s.user();
+    const user = await somebody();
     const { stream, answer, id } = await openAnswer(provider, user, 'fake:restarted', 'one ');
     await postgres.stop();
     await answer.piece('two ');
@@ -187,7 +190,7 @@ story('an answer that is under way when the database restarts goes on and is sto
 }, { skip });
 
 story('while the database is away everything that needs it is 503 at once, and nobody hangs', async () => {
-    const user = await s.user();
+    const user = await somebody();
     const id = await user.create('echo');
     await postgres.stop();
     const begun = Date.now();
