@@ -258,7 +258,8 @@ open_http(reactor_thread_t *self)
         on_uri, reactor, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,
         MHD_OPTION_END);
     if (reactor->mhd == NULL) {
-        self->error = svc_str_dup(SVC_LIT("the HTTP server cannot start"));
+        SVC_ASSERT(asprintf(&self->error, "the HTTP server cannot start: %s",
+                            strerror(errno)) >= 0);
         return false;
     }
     int epoll_fd = MHD_get_daemon_info(reactor->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

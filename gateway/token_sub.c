@@ -112,7 +112,7 @@ on_frames(void *arg, short events)
 /* --- life --------------------------------------------------------------------------------- */
 
 static bool
-open_socket(token_sub_t *self)
+open_socket(token_sub_t *self, char **error)
 {
     int unbounded = 0;
     int hwm = RECEIVE_HWM;
@@ -124,8 +124,11 @@ open_socket(token_sub_t *self)
     int our_silence_ms = 10000;
 
     self->socket = svc_msg_socket(self->ctx->zmq, ZMQ_SUB, RECEIVE_HWM);
-    if (self->socket == NULL)
+    if (self->socket == NULL) {
+        SVC_ASSERT(
+            asprintf(error, "cannot make a socket: %s", zmq_strerror(zmq_errno())) >= 0);
         return false;
+    }
     zmq_setsockopt(self->socket, ZMQ_SNDHWM, &unbounded, sizeof unbounded);
     zmq_setsockopt(self->socket, ZMQ_RCVHWM, &hwm, sizeof hwm);
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max_ms,
@@ -211,7 +214,7 @@ token_sub_new(svc_ctx_t *ctx, const char *endpoints, token_sub_fn *on_token, voi
     self->ctx = ctx;
     self->on_token = on_token;
     self->arg = arg;
-    if (!open_socket(self) || !connect_all(self, endpoints, error)) {
+    if (!open_socket(self, error) || !connect_all(self, endpoints, error)) {
         token_sub_destroy(&self);
         return NULL;
     }

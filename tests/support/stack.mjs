@@ -231,7 +231,8 @@ export class Stack extends Client {
     }
 
     /** Waits until all reactors of all gateways go to this replica, or none does. A replica that serves again is found when
-     *  ZeroMQ tries its address next, up to a second later: who ends the other one before has ended both. */
+     *  ZeroMQ tries its address next, half a second later: who ends the other one before has ended both. For gateways that have
+     *  not been killed since. */
     async known(name, isKnown = true, ms = 15_000) {
         const wanted = isKnown ? this.config.gateway.workers : 0;
         await until(ms, () => this.replicasOf('gateway').every((gateway) => this.ways(gateway, name) === wanted),
