@@ -137,7 +137,7 @@ LABEL org.opencontainers.image.title="llm-svc" org.opencontainers.image.version=
 
 # --- secrets: makes what is missing of a compose stack's secrets, then ends
 FROM ${BASE} AS secrets
-RUN install -d -m 755 -o 10001 -g 10001 /secrets
+RUN install -d -m 755 -o 10001 -g 10001 /secrets /secrets-of/auth-svc /secrets-of/convo-svc
 COPY deploy/make-secrets /usr/local/bin/
 RUN chmod 755 /usr/local/bin/make-secrets
 USER 10001:10001

@@ -6,16 +6,25 @@
  *   LLMB_VERSION=tag                images that are there, instead of some of our own
  *   LLMB_COMPOSE_ONLY=plain|scaled  one of the two only
  *   LLMB_CI=1                       what is missing fails; else the run is skipped, and says so
+ *
+ * Nothing of it can hang: after RUN_MIN the run is over, after REMOVE_MIN more the process is, and a dockerd of ours with it.
  */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Engine, ROOT } from './engine.mjs';
+import { Engine, ROOT, Unable } from './engine.mjs';
 import { plain } from './plain.mjs';
 import { scaled } from './scaled.mjs';
 import { Client } from '../support/client.mjs';
+import { within } from '../support/deadline.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { freePorts } from '../support/ports.mjs';
+
+const LOGS = path.join(ROOT, 'build/compose');
+const RUN_MIN = 20;
+const REMOVE_MIN = 5;
+const WRONG = /"level":"(warn|error)"|"status":[45]|ERROR|FATAL|emerg/;
+const isCi = process.env.LLMB_CI === '1';
 
 let passed = 0;
 let failed = 0;
@@ -32,18 +41,39 @@ async function step(name, fn, { critical = false, isLast = false } = {}) {
         passed++;
         console.log(`ok, ${minutes()}: ${name}${said ? ` (${String(said).trim().replace(/\n/g, '\n    ')})` : ''}`);
     } catch (e) {
+        const isOutside = e instanceof Unable;
+        if (isOutside && !isCi)
+            throw e;
         failed++;
-        console.log(`not ok, ${minutes()}: ${name}\n    ${String(e?.stack ?? e).replace(/\n/g, '\n    ')}`);
-        for (const stack of isLeaving ? [] : engine.projects.values())
-            console.log(`    ${(await stack.lastWords().catch(String)).replace(/\n/g, '\n    ')}`);
+        console.log(`not ok, ${minutes()}: ${name}${isOutside ? ', for a reason outside of this project' : ''}\n    ${String(e?.stack ?? e).replace(/\n/g, '\n    ')}`);
+        engine.hasFailed = true;
+        if (!isLeaving)
+            await keepLogs();
         if (critical)
             throw new Error(`nothing else can be tested without: ${name}`);
     }
 }
 
+/* What the containers have said so far, for whoever looks into the failure: what went wrong here, everything in a file. */
+async function keepLogs() {
+    for (const stack of engine.projects.values()) {
+        const file = path.join(LOGS, `${stack.name}.log`);
+        fs.mkdirSync(LOGS, { recursive: true });
+        const said = await stack.logs().catch(String);
+        fs.writeFileSync(file, said);
+        console.log(`    logs: ${file}; of them:`);
+        for (const part of said.split(/^(?==== )/m)) {
+            const [about, ...lines] = part.trimEnd().split('\n');
+            const bad = lines.filter((line) => WRONG.test(line));
+            console.log(['', about, ...(bad.length > 0 ? bad : lines).slice(-5)].join('\n        ').trimEnd());
+        }
+    }
+}
+
 const missing = Engine.missing();
 if (missing) {
-    const isCi = process.env.LLMB_CI === '1';
+    const WRONG = /"level":"(warn|error)"|"status":[45]|ERROR|FATAL|emerg/;
+const isCi = process.env.LLMB_CI === '1';
     console.log(`${isCi ? 'not ok' : 'SKIP'}: ${missing}`);
     console.log(`0 passed, ${isCi ? 1 : 0} failed`);
     process.exit(isCi ? 1 : 0);
@@ -64,7 +94,7 @@ function withProvider(dir, provider) {
 }
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-compose-'));
-const engine = new Engine();
+const engine = new Engine(LOGS);
 let provider;
 
 async function leave() {
@@ -72,7 +102,7 @@ async function leave() {
         return;
     isLeaving = true;
     await step('what was made is removed', async () => {
-        const left = await engine.removeAll();
+        const left = await within(REMOVE_MIN * 60_000, engine.removeAll(), 'all that was made is removed');
         await provider?.stop();
         fs.rmSync(dir, { recursive: true, force: true });
         if (left.length > 0)
@@ -81,6 +111,12 @@ async function leave() {
     console.log(`${passed} passed, ${failed} failed`);
     process.exit(failed > 0 ? 1 : 0);
 }
+
+setTimeout(() => {
+    failed++;
+    console.log(`not ok: the run takes more than ${RUN_MIN} minutes`);
+    leave();
+}, RUN_MIN * 60_000).unref();
 /* A signal ends what runs, so that nothing is made any more while it is removed. (The stories' harness would just exit.) */
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.removeAllListeners(signal);
@@ -94,8 +130,12 @@ try {
     provider = await startProvider({ host: '0.0.0.0' });
     const ports = await freePorts(2);
     await step('an engine', () => engine.open(), { critical: true });
-    await step('base images', () => engine.base(), { critical: true });
-    await step('our images', () => engine.images(), { critical: true });
+    await engine.sweep();
+    await step('Debian', () => engine.base('debian:bookworm-slim'), { critical: true });
+    await Promise.all([
+        step('Redis, PostgreSQL, nginx', () => engine.base(), { critical: true }),
+        step('our images', () => engine.images(), { critical: true }),
+    ]);
     const kit = { step, engine, provider, override: withProvider(dir, provider), clientOf: (port) => new Client(port) };
     const stacks = { plain, scaled };
     const wanted = Object.keys(stacks).filter((name) => [undefined, name].includes(process.env.LLMB_COMPOSE_ONLY));
@@ -104,7 +144,9 @@ try {
     for (const { reason } of ends.filter((e) => e.status === 'rejected'))
         throw reason;
 } catch (e) {
-    if (!isLeaving) {
+    if (e instanceof Unable && !isCi) {
+        console.log(`SKIP, for a reason outside of this project: ${e.message}`);
+    } else if (!isLeaving) {
         failed += failed === 0 ? 1 : 0;
         console.log(e.message);
     }

@@ -1,15 +1,15 @@
 /* engine.mjs - the container engine that the compose tests run on, and everything that they make in it.
  *
  * An engine that answers is used as it is. Where none does, root starts a dockerd with folders and a socket of its own
- * and ends it by its pid. That one has no bridge and touches no firewall rule, so builds use the host's network, and containers
- * reach each other and this machine, not the world. Whatever is made here is listed when it is made, and removed by removeAll().
+ * and ends it by its pid; it ends by itself when this process is killed. It has no bridge and touches no firewall rule, so builds
+ * use the host's network, and containers reach each other and this machine, not the world. Whatever is made here is listed when it is
+ * made, and removed by removeAll(); what a run has left that was killed, the next one removes.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { until, within } from '../support/deadline.mjs';
 
@@ -17,6 +17,10 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TARGETS = ['gateway', 'auth-svc', 'convo-svc', 'llm-svc', 'secrets'];
 const BASES = ['debian:bookworm-slim', 'redis:7-bookworm', 'postgres:15-bookworm', 'nginx:stable-bookworm'];
 const MINUTE = 60_000;
+const HOME = '/var/tmp';       /* where a daemon of our own has its folder */
+const OURS = 'llmb-dockerd-';  /* and what its name begins with */
+const ROOM_GB = 3;             /* what that takes at most is 1.4, with overlay2 */
+const PREFIX = 'llmbtest';     /* of the names of projects; the pid of their run follows */
 
 /* What an .env or the shell of the user says must not decide what is tested. */
 const env = { ...process.env, LLMB_DRAIN_S: '', LLMB_STOP_GRACE: '', OPENAI_API_KEY: '', OPENAI_API_KEY_FILE: '', ZHIPU_API_KEY: '' };
@@ -69,8 +73,13 @@ export const docker = (...args) => must('docker', args);
 
 const answers = (command, ...args) => spawnSync(command, args, { env, timeout: 20_000, stdio: 'ignore' }).status === 0;
 
+/** What makes no statement about the project: this machine cannot run an engine, or cannot get what the images are made from. */
+export class Unable extends Error {}
+
 export class Engine {
-    constructor() {
+    /** logs: where the log of a daemon of our own is kept when that one fails. */
+    constructor(logs) {
+        this.logs = logs;
         this.projects = new Map();     /* name -> its files */
         this.isUserTag = Boolean(process.env.LLMB_VERSION);
         this.tag = process.env.LLMB_VERSION || `test-${randomBytes(4).toString('hex')}`;
@@ -94,48 +103,60 @@ export class Engine {
         this.compose = answers('docker-compose', 'version') ? ['docker-compose'] : ['docker', 'compose'];
         const own = answers('docker', 'version') ? '' : await this.startDaemon();
         const version = await docker('version', '-f', '{{.Server.Version}}');
+        const storage = await docker('info', '-f', '{{.Driver}}, cgroup v{{.CgroupVersion}} by {{.CgroupDriver}}');
         const composeVersion = await must(this.compose[0], [...this.compose.slice(1), 'version', '--short']);
         const bridges = await docker('network', 'ls', '-q', '--filter', 'name=^bridge$');
-        env.IMAGE_BUILD_ARGS ??= bridges === '' ? '--network host' : '';
-        return `${own || 'the engine that runs'} (${version}), ${this.compose.join(' ')} ${composeVersion}`;
+        env.IMAGE_BUILD_ARGS ??= [...bridges === '' ? ['--network host'] : [], ...proxies()].join(' ');
+        return `${own || 'the engine that runs'} (${version}, ${storage}), ${this.compose.join(' ')} ${composeVersion}`;
     }
 
     async startDaemon() {
-        const dir = fs.mkdtempSync('/var/tmp/llmb-dockerd-');
+        clearAway();
+        const free = roomGb();
+        if (free < ROOM_GB)
+            throw new Unable(`${HOME} has ${free.toFixed(1)} GB of room, an engine of our own may take ${ROOM_GB}`);
+        const dir = fs.mkdtempSync(path.join(HOME, OURS));
+        fs.writeFileSync(path.join(dir, 'owner'), String(process.pid));
         const socket = `unix://${dir}/docker.sock`;
         const log = fs.openSync(path.join(dir, 'log'), 'w');
         const [gateway] = Object.values(os.networkInterfaces()).flat().filter((a) => a.family === 'IPv4' && !a.internal);
-        const daemon = spawn('dockerd', ['--data-root', `${dir}/data`, '--exec-root', `${dir}/exec`, '--pidfile', `${dir}/pid`, '-H', socket,
-            '--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false',
+        const daemon = spawn('setpriv', ['--pdeathsig', 'TERM', 'dockerd', '--data-root', `${dir}/data`, '--exec-root', `${dir}/exec`, '--pidfile', `${dir}/pid`,
+            '-H', socket, '--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false',
             '--host-gateway-ip', gateway?.address ?? '127.0.0.1', '--log-level=warn'], { env, stdio: ['ignore', log, log], detached: true });
-        const ended = once(daemon, 'exit');
-        daemon.once('error', () => {});
+        const ended = new Promise((resolve) => {
+            daemon.once('exit', resolve);
+            daemon.once('error', resolve);
+        });
         env.DOCKER_HOST = socket;
         this.undo.push(async () => {
             daemon.kill('SIGTERM');
             await within(30_000, ended, 'our dockerd ends').catch(() => daemon.kill('SIGKILL'));
-            spawnSync('sh', ['-c', 'awk \'index($5, dir "/") == 1 { print $5 }\' dir="$0" /proc/self/mountinfo | xargs -r umount -l', dir]);
             fs.closeSync(log);
-            fs.rmSync(dir, { recursive: true, force: true });
+            if (this.hasFailed) {
+                fs.mkdirSync(this.logs, { recursive: true });
+                fs.copyFileSync(path.join(dir, 'log'), path.join(this.logs, 'dockerd.log'));
+            }
+            removeHome(dir);
         });
-        await until(MINUTE, () => {
-            if (daemon.exitCode !== null)
-                throw new Error(`dockerd has ended: ${lastLines(fs.readFileSync(path.join(dir, 'log'), 'utf8'))}`);
-            return answers('docker', 'version');
-        }, 'our dockerd answers');
-        return 'a dockerd of our own';
+        await until(MINUTE, () => daemon.exitCode !== null || daemon.signalCode !== null || answers('docker', 'version'), 'our dockerd answers');
+        if (!answers('docker', 'version'))
+            throw new Unable(`dockerd cannot run on this machine: ${lastLines(fs.readFileSync(path.join(dir, 'log'), 'utf8'))}`);
+        return `a dockerd of our own with ${Math.floor(free)} GB of room`;
     }
 
-    /** The public images, or their twins. */
-    async base() {
-        const before = await Promise.all(BASES.map(isThere));
+    /** The public images, or their twins: all, or these. */
+    async base(...tags) {
+        const wanted = tags.length > 0 ? tags : BASES;
+        const before = await Promise.all(wanted.map(isThere));
         this.undo.push(async () => {
-            for (const [i, tag] of BASES.entries()) {
+            for (const [i, tag] of wanted.entries()) {
                 if (!before[i])
                     await run('docker', ['rmi', tag]);   /* refused while something else stands on it */
             }
         });
-        return must('tests/compose/base_images', [], { ms: 6 * MINUTE });
+        return must('tests/compose/base_images', wanted, { ms: 8 * MINUTE }).catch((e) => {
+            throw new Unable(e.message);
+        });
     }
 
     /** The images of the project, under a tag of our own; with LLMB_VERSION those of that tag, and they stay. */
@@ -155,9 +176,21 @@ export class Engine {
 
     /** A stack with a name, a port and files of its own. */
     stack(name, port, files) {
-        const stack = new Stack(this, `llmbtest${process.pid}${name}`, port, files);
+        const stack = new Stack(this, `${PREFIX}${process.pid}${name}`, port, files);
         this.projects.set(stack.name, stack);
         return stack;
+    }
+
+    /** Removes what a run has left that was killed. */
+    async sweep() {
+        const kinds = [['ps', '-a'], ['network', 'ls'], ['volume', 'ls']];
+        const labels = await Promise.all(kinds.map((list) => docker(...list, '--filter', 'label=com.docker.compose.project',
+            '--format', '{{.Label "com.docker.compose.project"}}')));
+        for (const name of new Set(labels.join('\n').split('\n'))) {
+            const pid = new RegExp(`^${PREFIX}(\\d+)[a-z]+$`).exec(name)?.[1];
+            if (pid && !fs.existsSync(`/proc/${pid}`))
+                await new Stack(this, name, 0, []).removeThings();
+        }
     }
 
     /** Removes all that was made. Goes on when something cannot be. */
@@ -171,6 +204,30 @@ export class Engine {
         while (this.undo.length > 0)
             await guard(this.undo.pop());
         return left;
+    }
+}
+
+const roomGb = () => {
+    const { bavail, bsize } = fs.statfsSync(HOME);
+    return bavail * bsize / 1e9;
+};
+
+/* The proxy that leads to packages, for builds. */
+const proxies = () => ['http_proxy', 'https_proxy', 'no_proxy'].filter((name) => env[name]).map((name) => `--build-arg ${name}=${env[name]}`);
+
+/* The folder of a daemon that has ended, with what is still mounted in it. */
+function removeHome(dir) {
+    spawnSync('sh', ['-c', 'awk \'index($5, dir "/") == 1 { print $5 }\' dir="$0" /proc/self/mountinfo | sort -r | xargs -r umount -l', dir]);
+    fs.rmSync(dir, { recursive: true, force: true });
+}
+
+/* Removes the folders of daemons whose runs were killed; the daemons have ended with them. */
+function clearAway() {
+    for (const name of fs.readdirSync(HOME).filter((n) => n.startsWith(OURS))) {
+        const dir = path.join(HOME, name);
+        const lives = (file) => fs.existsSync(path.join(dir, file)) && fs.existsSync(`/proc/${fs.readFileSync(path.join(dir, file), 'utf8').trim()}`);
+        if (!lives('owner') && !lives('pid'))
+            removeHome(dir);
     }
 }
 
@@ -217,13 +274,13 @@ export class Stack {
         }, `${count} of ${service} are healthy`);
     }
 
-    /** What every container of ours has last said. */
-    async lastWords() {
+    /** All that the containers have said. */
+    async logs() {
         const ids = await docker('ps', '-aq', '--filter', `label=com.docker.compose.project=${this.name}`);
         const said = await Promise.all(ids.split('\n').filter(Boolean).map(async (id) => {
-            const { out } = await run('docker', ['logs', '--tail', '4', id]);
-            const about = await docker('inspect', '-f', '{{.Name}} {{.State.Status}} {{.State.ExitCode}}', id);
-            return `${about}\n${lastLines(out, 4).replace(/^/gm, '    ')}`;
+            const { out } = await run('docker', ['logs', '--timestamps', id]);
+            const about = await docker('inspect', '-f', '{{.Name}} {{.State.Status}} {{.State.ExitCode}}, restarts: {{.RestartCount}}', id);
+            return `=== ${about}\n${out}`;
         }));
         return said.join('\n');
     }
@@ -240,6 +297,10 @@ export class Stack {
 
     async remove() {
         await this.compose('down', '-v', '--remove-orphans', '-t', '1').catch(() => {});
+        await this.removeThings();
+    }
+
+    async removeThings() {
         for (const command of await this.things())
             await docker(...command);
     }

@@ -1,6 +1,6 @@
 /* plain.mjs - docker-compose.yml as it is: one of each service, SQLite, nothing configured. */
 import assert from 'node:assert/strict';
-import { expectAnswer, expectError, expectText } from '../support/expect.mjs';
+import { expectAnswer, expectBroken, expectError, expectText } from '../support/expect.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 import { pause, until, within } from '../support/deadline.mjs';
@@ -8,10 +8,14 @@ import { docker } from './engine.mjs';
 
 const SILENCE_MS = 20_000;   /* longer than gateway.keepalive_s; three of them */
 
+const QUESTIONS = 6;
+const SILENT_NAME_SERVER_MS = 5000;   /* how long nginx waits for one: resolver_timeout */
+
 /** Everything about this stack. */
 export async function plain({ step, engine, provider, override, clientOf }, port) {
     const client = clientOf(port);
     const stack = engine.stack('plain', port, ['docker-compose.yml']);
+    client.stack = stack;
     await step('docker-compose up -d, nothing configured: the first requests succeed', async () => {
         await stack.compose('up', '-d');
         const user = await client.user();
@@ -41,6 +45,22 @@ export async function plain({ step, engine, provider, override, clientOf }, port
         await until(15_000, () => hasAnswer(kept, conversation, question).then(() => true), 'the history is there again');
         expectAnswer(await kept.ask(conversation, 'and now?'), answerFor('and now?'), { messageId: 4 });
     });
+    await step('each service sees its own secrets only', async () => {
+        assert.deepEqual(await secretsOf(stack, 'auth-svc'), ['jwt_secret', 'postgresql_url', 'redis_password']);
+        assert.deepEqual(await secretsOf(stack, 'convo-svc'), ['postgresql_url', 'redis_password', 'seal_key']);
+        assert.deepEqual(await secretsOf(stack, 'redis'), ['redis_password']);
+        for (const service of ['gateway', 'llm-svc', 'proxy'])
+            assert.deepEqual(await secretsOf(stack, service), [], service);
+    });
+    await step('no gateway runs: the proxy says so at once, in our words', async () => {
+        await docker('kill', ...await stack.containers('gateway'));
+        await within(QUESTIONS * SILENT_NAME_SERVER_MS / 2, (async () => {
+            for (let i = 0; i < QUESTIONS; i++)
+                away(await client.api('GET', '/api/conversations/list'));
+        })(), `${QUESTIONS} questions are answered`);
+        await stack.compose('up', '-d');
+        await hasAnswer(kept, conversation, question);
+    });
     await step('down, then up: users, passwords, tokens and conversations are there', async () => {
         await stack.compose('down');
         assert.deepEqual(await stack.containers('gateway'), []);
@@ -54,6 +74,18 @@ export async function plain({ step, engine, provider, override, clientOf }, port
         await stack.compose('down', '-v');
         assert.deepEqual(await stack.things(), []);
     });
+}
+
+/** The files under /secrets that a service can read. */
+async function secretsOf(stack, service) {
+    const [id] = await stack.containers(service);
+    const readable = 'for f in /secrets/*; do [ ! -r "$f" ] || basename "$f"; done';
+    return (await docker('exec', id, 'sh', '-c', readable)).split('\n').filter(Boolean).sort();
+}
+
+function away(res) {
+    expectError(res, 503, { code: 'unavailable' });
+    assert.equal(res.headers['retry-after'], '1');
 }
 
 async function hasAnswer(user, conversation, question) {
@@ -118,6 +150,43 @@ const STORIES = {
         expectAnswer(await stream.rest(), 'half of ', { messageId: 2, finish: 'stopped' });
         await within(10_000, answer.closed, 'the provider sees that it is not wanted any more');
         assert.equal((await user.messages(id)).at(-1).content, 'half of ');
+    },
+
+    'an interrupted answer is retried, through a key, once': async (client, provider) => {
+        const user = await client.user();
+        const { stream, answer, id } = await openAnswer(provider, user, 'fake:again', 'half of ');
+        await answer.cut();
+        expectBroken(await stream.rest(), 'half of ', 'upstream_error');
+        const hold = provider.hold('fake:again');
+        const headers = { 'idempotency-key': 'the-same' };
+        const opening = user.retry(id, { headers });
+        const anew = await asked(hold, opening);
+        await anew.piece('a whole one');
+        await anew.finish();
+        expectAnswer(await (await opening).rest(), 'a whole one', { messageId: 2 });
+        expectAnswer(await (await user.retry(id, { headers })).rest(), 'a whole one', { messageId: 2 });
+        assert.deepEqual((await user.messages(id)).map((m) => m.content), ['question', 'a whole one']);
+    },
+
+    'a ticket opens the stream of its conversation, and stands in no log of the proxy': async (client) => {
+        const user = await client.user();
+        const id = await user.create('fake');
+        await user.ask(id, 'seen by an EventSource');
+        const { ticket } = (await user.ticket(id)).json;
+        const got = await (await client.watch(undefined, id, { ticket })).rest();
+        expectAnswer(got, answerFor('seen by an EventSource'), { messageId: 2 });
+        expectError(await client.watch(undefined, await user.create('fake'), { ticket }), 401);
+        const [proxy] = await client.stack.containers('proxy');
+        const log = await docker('logs', proxy);
+        assert.ok(log.includes(`/api/chat/${id}/stream`) && !log.includes(ticket));
+    },
+
+    'what is too large is refused by the gateway, not by the proxy': async (client) => {
+        const user = await client.user();
+        const id = await user.create('fake');
+        expectError(await user.chat(id, 'x'.repeat(2 * 1024 * 1024)), 413);
+        const long = 'y'.repeat(600 * 1024);
+        await user.ask(await user.create('fake:empty'), long);
     },
 
     'two users see nothing of each other': async (client, provider) => {

@@ -1,87 +1,127 @@
-/* scaled.mjs - with deploy/compose.scale.yml: PostgreSQL, several of each, and containers that come and go while people chat. */
+/* scaled.mjs - with deploy/compose.scale.yml: PostgreSQL, several of each service, and containers that come and go while people chat. */
 import assert from 'node:assert/strict';
-import { expectAnswer, expectBroken } from '../support/expect.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
+import { expectAnswer, expectBroken, expectError } from '../support/expect.mjs';
 import { openAnswer } from '../support/held.mjs';
-import { slowly, whilePeopleChat } from '../support/rolling.mjs';
-import { pause, until } from '../support/deadline.mjs';
+import { until } from '../support/deadline.mjs';
+import { Client } from '../support/client.mjs';
 import { docker } from './engine.mjs';
+import { Load } from './load.mjs';
 
-const COUNTS = { gateway: 2, 'llm-svc': 3, 'convo-svc': 2, 'auth-svc': 2 };
-const CLIENTS = 12;
+const FILES = ['docker-compose.yml', 'deploy/compose.scale.yml'];
+const NUMBERS = { gateway: 2, 'llm-svc': 3, 'convo-svc': 2, 'auth-svc': 2 };
+const PEOPLE = 8;
+const GUESSES = 10;
+const BACK_MS = 60_000;
 
-const scale = (counts) => Object.entries(counts).flatMap(([service, n]) => ['--scale', `${service}=${n}`]);
+const scales = (numbers) => Object.entries(numbers).flatMap(([service, n]) => ['--scale', `${service}=${n}`]);
 
 /** Everything about this stack. */
 export async function scaled({ step, engine, provider, override, clientOf }, port) {
     const client = clientOf(port);
-    const stack = engine.stack('scaled', port, ['docker-compose.yml', 'deploy/compose.scale.yml', override]);
-    const one = { at: () => client, replicasOf: () => ['proxy'], user: () => client.user() };
-    const busy = (act) => whilePeopleChat(one, act, { clients: CLIENTS });
-    let user;
-    let conversation;
-    provider.script('fake:slow', slowly);
-    await step('on PostgreSQL, two or three of each: the first requests succeed', async () => {
-        await stack.compose('up', '-d', ...scale(COUNTS));
-        user = await client.user();
-        conversation = await user.create('fake');
-        expectAnswer(await user.ask(conversation, 'first'), answerFor('first'), { messageId: 2 });
-        for (const [service, count] of Object.entries(COUNTS))
-            assert.equal((await stack.containers(service)).length, count, service);
+    const stack = engine.stack('scaled', port, [...FILES, override]);
+    let kept;
+    await step('PostgreSQL, two or three of each service: the first requests succeed', async () => {
+        await stack.compose('up', '-d', ...scales(NUMBERS));
+        kept = await client.user();
+        kept.conversation = await kept.create('fake');
+        expectAnswer(await kept.ask(kept.conversation, 'kept?'), answerFor('kept?'), { messageId: 2 });
+        for (const [service, n] of Object.entries(NUMBERS))
+            await stack.healthy(service, n);
     }, { critical: true });
-    await step(`scaled up and down while ${CLIENTS} people chat: nobody fails`, async () => {
-        const answers = await busy(async () => {
-            for (const counts of [{ gateway: 3, 'llm-svc': 4, 'convo-svc': 3, 'auth-svc': 3 }, { gateway: 1, 'llm-svc': 2, 'convo-svc': 1, 'auth-svc': 1 }, COUNTS]) {
-                await stack.compose('up', '-d', '--no-recreate', ...scale(counts));
-                for (const [service, count] of Object.entries(counts))
-                    await stack.healthy(service, count);
-                await pause(2000);
-            }
-        });
-        return `${answers} answers`;
+    await step('the address of a client is what the proxy sees, not what the client says', () => guess(stack, client));
+    const load = new Load(client, provider);
+    await step(`${PEOPLE} people chat, through every gateway`, async () => {
+        await load.start(PEOPLE);
+        await load.answered(PEOPLE);
+        await until(BACK_MS, async () => (await gatewaysOf(stack)).size === NUMBERS.gateway, 'the proxy has asked every gateway');
+    }, { critical: true });
+    await step('scaled up and down under load: no request fails, no stream breaks', async () => {
+        await scale(stack, load, { gateway: 4, 'llm-svc': 4, 'convo-svc': 3, 'auth-svc': 3 });
+        await scale(stack, load, { gateway: 1, 'llm-svc': 1, 'convo-svc': 1, 'auth-svc': 1 });
+        await scale(stack, load, NUMBERS);
     });
-    await step(`rolling update by compose-roll while ${CLIENTS} people chat: nobody fails`, async () => {
-        const services = Object.keys(COUNTS);
-        const before = (await Promise.all(services.map((s) => stack.containers(s)))).flat();
-        const answers = await busy(() => stack.roll(...services));
-        const after = (await Promise.all(services.map((s) => stack.containers(s)))).flat();
-        assert.equal(after.length, before.length);
-        assert.ok(after.every((id) => !before.includes(id)), 'each container is a new one');
-        return `${answers} answers`;
+    await step('all four services rolled by compose-roll under load: no request fails, no stream breaks', async () => {
+        const before = await everyId(stack);
+        await stack.roll(...Object.keys(NUMBERS));
+        const after = await everyId(stack);
+        assert.ok(after.length === before.length && after.every((id) => !before.includes(id)), 'every container is a new one');
+        await load.answered(PEOPLE);
     });
-    await step(`one gateway, auth-svc and convo-svc after the other is killed while ${CLIENTS} people chat: nobody fails`, async () => {
-        const answers = await busy(async () => {
-            for (const service of ['gateway', 'auth-svc', 'convo-svc']) {
-                await docker('kill', (await stack.containers(service))[0]);
-                await pause(5000);
-                await stack.compose('up', '-d', '--no-recreate', ...scale(COUNTS));
-                await stack.healthy(service, COUNTS[service]);
-            }
-        });
-        return `${answers} answers`;
+    await step('one of each service killed under load: each comes back, no answer is lost', async () => {
+        load.lenient = true;
+        for (const service of Object.keys(NUMBERS))
+            await crash(stack, load, service);
     });
+    await step('nobody has missed anything', () => load.end());
     await step('every llm-svc is killed: what was shown is stored, and the next question is answered', async () => {
-        const { stream, id } = await openAnswer(provider, user, 'fake:killed', 'half of ');
+        const { stream, id } = await openAnswer(provider, kept, 'fake:killed', 'half of ');
         await docker('kill', ...await stack.containers('llm-svc'));
-        expectBroken(await stream.rest(60_000), 'half of ', 'interrupted');
-        assert.equal((await user.messages(id)).at(-1).content, 'half of ');
-        await stack.compose('up', '-d', '--no-recreate', ...scale(COUNTS));
-        await stack.healthy('llm-svc', COUNTS['llm-svc']);
-        const next = await until(15_000, async () => {
-            const got = await user.ask(conversation, 'second');
-            return got.status === 200 && got;
-        }, 'an answer');
-        expectAnswer(next, answerFor('second'), { messageId: 4 });
+        expectBroken(await stream.rest(BACK_MS), 'half of ', 'interrupted');
+        assert.equal((await kept.messages(id)).at(-1).content, 'half of ');
+        await stack.compose('up', '-d', '--no-recreate', ...scales(NUMBERS));
+        await stack.healthy('llm-svc', NUMBERS['llm-svc']);
+        await until(BACK_MS, async () => (await kept.ask(await kept.create('fake'), 'now?')).status === 200, 'an answer');
     });
-    await step('down, then up: what PostgreSQL holds is there', async () => {
+    await step('down, then up: users, tokens and conversations are there', async () => {
         await stack.compose('down');
-        await stack.compose('up', '-d', ...scale(COUNTS));
-        await user.login();
-        assert.deepEqual((await user.messages(conversation)).map((m) => m.content), ['first', answerFor('first'), 'second', answerFor('second')]);
-        expectAnswer(await user.ask(conversation, 'third'), answerFor('third'), { messageId: 6 });
+        await stack.compose('up', '-d', ...scales(NUMBERS));
+        const messages = await kept.messages(kept.conversation);
+        assert.deepEqual(messages.map((m) => m.content), ['kept?', answerFor('kept?')]);
+        await kept.login();
+        expectAnswer(await kept.ask(kept.conversation, 'still?'), answerFor('still?'), { messageId: 4 });
     });
-    await step('down -v leaves nothing', async () => {
+    await step('down -v leaves nothing of PostgreSQL', async () => {
         await stack.compose('down', '-v');
         assert.deepEqual(await stack.things(), []);
     });
 }
+
+async function scale(stack, load, numbers) {
+    await stack.compose('up', '-d', '--no-recreate', ...scales(numbers));
+    for (const [service, n] of Object.entries(numbers))
+        await stack.healthy(service, n);
+    await load.answered(PEOPLE);
+}
+
+async function everyId(stack) {
+    return (await Promise.all(Object.keys(NUMBERS).map((service) => stack.containers(service)))).flat();
+}
+
+/** The gateways that the proxy's log names. */
+async function gatewaysOf(stack) {
+    const [proxy] = await stack.containers('proxy');
+    const log = await docker('logs', '--tail', '200', proxy);
+    return new Set([...log.matchAll(/"gateway":"([\d.]+):\d+"/g)].map((m) => m[1]));
+}
+
+/** Kills a process as the kernel does when memory runs out, and waits for its return. `docker kill` would not do: it counts as
+ *  the wish that the container stays down. */
+async function crash(stack, load, service) {
+    const [id] = await stack.containers(service);
+    const pid = await docker('inspect', '-f', '{{.State.Pid}}', id);
+    await docker('run', '--rm', '--pid=host', '--network=none', 'debian:bookworm-slim', 'bash', '-c', `kill -9 ${pid}`);
+    await until(BACK_MS, async () => Number(await docker('inspect', '-f', '{{.RestartCount}}', id)) > 0, `${service} is started again`);
+    await stack.healthy(service, NUMBERS[service]);
+    await load.answered(PEOPLE);
+}
+
+/** Guesses a password from one address of this machine, logs in from another one. */
+async function guess(stack, client) {
+    const victim = await client.user();
+    const [proxy] = await stack.containers('proxy');
+    const host = await docker('inspect', '-f', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', proxy);
+    const at = async (network) => {
+        const from = new Client(8080);
+        from.host = host;
+        from.localAddress = await docker('network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Gateway}}{{end}}', `${stack.name}_${network}`);
+        return from;
+    };
+    const [guesser, owner] = [await at('edge'), await at('bus')];
+    for (let i = 0; i < GUESSES; i++)
+        expectError(await guesser.login(victim.name, `guess ${i}`, claim(i)), 401);
+    expectError(await guesser.login(victim.name, victim.password, claim(GUESSES)), 429, { code: 'throttled' });
+    assert.equal((await owner.login(victim.name, victim.password)).status, 200);
+}
+
+const claim = (i) => ({ headers: { 'x-forwarded-for': `203.0.113.${i}` } });

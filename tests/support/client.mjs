@@ -15,6 +15,7 @@ export class Client {
     constructor(port) {
         this.port = port;
         this.host = '127.0.0.1';
+        this.localAddress = undefined;       /* an address of this machine to come from */
         this.agents = [];
     }
 
@@ -52,7 +53,7 @@ export class Client {
         } else if (method === 'POST') {
             all['content-length'] ??= 0;
         }
-        const req = http.request({ host: this.host, port: this.port, method, path, agent, headers: all });
+        const req = http.request({ host: this.host, port: this.port, localAddress: this.localAddress, method, path, agent, headers: all });
         const answered = new Promise((resolve, reject) => {
             req.once('response', resolve);
             req.once('error', reject);
