@@ -14,6 +14,10 @@ const SERVICES = ['gateway', 'auth-svc', 'convo-svc', 'llm-svc'];
 const SELECTOR_LABELS = ['app.kubernetes.io/component', 'app.kubernetes.io/name'];
 const GRACE_MARGIN_S = 15;      /* between the end of the drain and SIGKILL */
 
+/* Which Secrets and claims each may mount, whatever the overlay. */
+const BELONGINGS = { gateway: [], 'auth-svc': ['llmb-jwt', 'llmb-postgresql', 'llmb-redis', 'auth-data'],
+    'convo-svc': ['llmb-seal', 'llmb-postgresql', 'llmb-redis', 'convo-data'], 'llm-svc': ['llmb-providers'], redis: ['llmb-redis'] };
+
 const PRIVATE = ['private machine', 'private machine (IPv6)'];
 const PODS_ELSEWHERE = ['ingress controller', 'other pod of ingress-nginx', 'stranger elsewhere', 'dns', 'other pod of kube-system'];
 
@@ -141,6 +145,18 @@ function keysExist(c) {
     });
 }
 
+/* Names that kustomize makes from files end with a hash of the content. */
+function secretsAreTheirs(c) {
+    return workloads(c).flatMap((w) => {
+        const pod = w.spec.template.spec;
+        const mounted = (pod.volumes ?? []).flatMap((v) => [v, ...v.projected?.sources ?? []])
+            .map((v) => v.secret?.secretName ?? v.secret?.name ?? v.persistentVolumeClaim?.claimName);
+        const variables = pod.containers.flatMap((k) => [...(k.env ?? []).map((e) => e.valueFrom?.secretKeyRef?.name), ...(k.envFrom ?? []).map((e) => e.secretRef?.name)]);
+        return [...mounted, ...variables].filter((name) => name && !(BELONGINGS[w.metadata.name] ?? []).includes(name.replace(/-[bcdfghkmt2-9]{10}$/, '')))
+            .map((name) => `${w.metadata.name}: gets ${name}`);
+    });
+}
+
 function networkIsThePicture(c) {
     const pods = workloads(c).map((w) => ({ name: w.metadata.name, namespace: w.metadata.namespace, labels: w.spec.template.metadata.labels, ports: portsOf(w) }));
     const got = arrows(ofKind(c, 'NetworkPolicy'), pods);
@@ -235,4 +251,4 @@ function graceIsLonger(c) {
 }
 
 export const CHECKS = { everyObjectIsKnown, containersAreWhole, podsAreRestricted, servicesSelect, namedPortsExist, keysExist,
-    networkIsThePicture, configPasses, variablesAreKnown, wiresMeet, selectorsCanStay, updatesLeaveNobodyOut, budgetsLeaveRoom, graceIsLonger };
+    secretsAreTheirs, networkIsThePicture, configPasses, variablesAreKnown, wiresMeet, selectorsCanStay, updatesLeaveNobodyOut, budgetsLeaveRoom, graceIsLonger };
