@@ -57,14 +57,14 @@ async function step(name, fn, { critical = false, isLast = false } = {}) {
 /* What the containers have said so far, for whoever looks into the failure: what went wrong here, everything in a file. */
 async function keepLogs() {
     for (const stack of engine.projects.values()) {
-        const file = path.join(LOGS, `${stack.name}.log`);
+        const file = path.join(LOGS, `${stack.name}-${failed}.log`);
         fs.mkdirSync(LOGS, { recursive: true });
         const said = await stack.logs().catch(String);
         fs.writeFileSync(file, said);
         console.log(`    logs: ${file}; of them:`);
         for (const part of said.split(/^(?==== )/m)) {
             const [about, ...lines] = part.trimEnd().split('\n');
-            const bad = lines.filter((line) => WRONG.test(line));
+            const bad = lines.filter((line) => WRONG.test(line) && !line.includes('is off loopback'));
             console.log(['', about, ...(bad.length > 0 ? bad : lines).slice(-5)].join('\n        ').trimEnd());
         }
     }

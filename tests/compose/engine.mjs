@@ -23,7 +23,8 @@ const ROOM_GB = 3;             /* what that takes at most is 1.4, with overlay2 
 const PREFIX = 'llmbtest';     /* of the names of projects; the pid of their run follows */
 
 /* What an .env or the shell of the user says must not decide what is tested. */
-const env = { ...process.env, LLMB_DRAIN_S: '', LLMB_STOP_GRACE: '', OPENAI_API_KEY: '', OPENAI_API_KEY_FILE: '', ZHIPU_API_KEY: '' };
+const env = { ...process.env, LLMB_DRAIN_S: '', LLMB_STOP_GRACE: '', OPENAI_API_KEY: '', OPENAI_API_KEY_FILE: '', ZHIPU_API_KEY: '',
+    COMPOSE_HTTP_TIMEOUT: '300' };
 delete env.COMPOSE_FILE;
 const running = new Set();
 
@@ -170,7 +171,7 @@ export class Engine {
             for (const id of [...this.isUserTag ? [] : tags, ...madeBy(said).filter((i) => dangling.has(i))])
                 await run('docker', ['rmi', id]);
         });
-        said = await must('scripts/build-images', [], { ms: 8 * MINUTE });
+        said = await must('scripts/build-images', [], { ms: 15 * MINUTE });
         return lastLines(said, TARGETS.length);
     }
 
@@ -215,8 +216,13 @@ const roomGb = () => {
 /* The proxy that leads to packages, for builds. */
 const proxies = () => ['http_proxy', 'https_proxy', 'no_proxy'].filter((name) => env[name]).map((name) => `--build-arg ${name}=${env[name]}`);
 
-/* The folder of a daemon that has ended, with what is still mounted in it. */
+/* The folder of a daemon that has ended, with what is still mounted in it, and the bridges of networks that it had no time to remove. */
 function removeHome(dir) {
+    const networks = path.join(dir, 'data/network/files/local-kv.db');
+    for (const [bridge] of fs.existsSync(networks) ? fs.readFileSync(networks, 'latin1').matchAll(/br-[0-9a-f]{12}/g) : []) {
+        if (fs.existsSync(`/sys/class/net/${bridge}`))
+            spawnSync('ip', ['link', 'delete', bridge]);
+    }
     spawnSync('sh', ['-c', 'awk \'index($5, dir "/") == 1 { print $5 }\' dir="$0" /proc/self/mountinfo | sort -r | xargs -r umount -l', dir]);
     fs.rmSync(dir, { recursive: true, force: true });
 }

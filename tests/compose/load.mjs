@@ -15,7 +15,7 @@ import { Reader } from '../support/reader.mjs';
 const MODEL = 'fake:load';
 const PIECES_MS = 30;
 const AGAIN_MS = 300;
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 const key = () => ({ 'idempotency-key': randomBytes(8).toString('hex') });
 
