@@ -674,6 +674,22 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
 }
 
 void
+conns_wait(conns_t *self, uint64_t ms)
+{
+    svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
+    self->pause_timer = svc_loop_after(self->ctx->loop, ms, resume_accepting, self);
+}
+
+void
+conns_wait_no_more(conns_t *self)
+{
+    if (self->pause_timer == 0)
+        return;
+    svc_loop_cancel(self->ctx->loop, self->pause_timer);
+    resume_accepting(self, 0);
+}
+
+void
 conns_stop_accepting(conns_t *self)
 {
     if (self->listen_fd >= 0) {

@@ -65,6 +65,12 @@ conns_t *conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *li
  * Sets *self_p to NULL. NULL-safe. */
 void conns_destroy(conns_t **self_p);
 
+/* Right after conns_new: who comes waits in the kernel's queue, for `ms` at most. */
+void conns_wait(conns_t *self, uint64_t ms);
+
+/* Who has waited is let in, and everybody from now on. */
+void conns_wait_no_more(conns_t *self);
+
 /* Closes the listening socket and every connection that waits for a request, but not those that the server has and
  * whose next request has come; the server shall read that. None is held afterwards. */
 void conns_stop_accepting(conns_t *self);

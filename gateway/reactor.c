@@ -26,6 +26,8 @@
 #define EBB_CONNECTIONS \
     500 /* so many at least, else it is not worth the walk through the heap */
 #define STOP_MS 1000 /* for the last responses to leave */
+#define OPEN_MS \
+    2000 /* clients of a gateway that starts wait so long at most until it reaches every service */
 
 const char *const reactor_peer_names[REACTOR_PEERS] = {"auth-svc", "convo-svc",
                                                        "llm-svc"};
@@ -67,10 +69,15 @@ set_ready(reactor_thread_t *self, reactor_peer peer, bool is_ready)
     if (self->is_ready[peer] == is_ready)
         return;
     self->is_ready[peer] = is_ready;
-    if (is_ready)
-        svc_need_gain(&self->setup.readiness->needs[peer]);
-    else
+    if (!is_ready) {
         svc_need_lose(&self->setup.readiness->needs[peer]);
+        return;
+    }
+    svc_need_gain(&self->setup.readiness->needs[peer]);
+    for (reactor_peer any = REACTOR_AUTH; any < REACTOR_PEERS; any++)
+        if (!self->is_ready[any])
+            return;
+    conns_wait_no_more(self->reactor.conns);
 }
 
 static void
@@ -274,6 +281,8 @@ open_http(reactor_thread_t *self)
                                                 .writable = request_on_writable,
                                                 .arg = reactor});
     self->listen_fd = -1;
+    /* A name server or a proxy may send clients here as soon as the process is there. */
+    conns_wait(reactor->conns, OPEN_MS);
     return true;
 }
 

@@ -5,6 +5,7 @@
  *
  *   LLMB_VERSION=tag                images that are there, instead of some of our own
  *   LLMB_COMPOSE_ONLY=plain|scaled  one of the two only
+ *   LLMB_COMPOSE_STRICT=1           nobody may get a 503 while containers come and go as planned: for a machine that does nothing else
  *   LLMB_CI=1                       what is missing fails; else the run is skipped, and says so
  *
  * Nothing of it can hang: after RUN_MIN the run is over, after REMOVE_MIN more the process is, and a dockerd of ours with it.

@@ -40,6 +40,7 @@ export async function scaled({ step, engine, provider, override, clientOf }, por
         await scale(stack, load, { gateway: 4, 'llm-svc': 4, 'convo-svc': 3, 'auth-svc': 3 });
         await scale(stack, load, { gateway: 1, 'llm-svc': 1, 'convo-svc': 1, 'auth-svc': 1 });
         await scale(stack, load, NUMBERS);
+        return load.said();
     });
     await step('all four services rolled by compose-roll under load: no request fails, no stream breaks', async () => {
         const before = await everyId(stack);
@@ -47,6 +48,7 @@ export async function scaled({ step, engine, provider, override, clientOf }, por
         const after = await everyId(stack);
         assert.ok(after.length === before.length && after.every((id) => !before.includes(id)), 'every container is a new one');
         await load.answered(PEOPLE);
+        return load.said();
     });
     await step('one of each service killed under load: each comes back, no answer is lost', async () => {
         load.lenient = true;

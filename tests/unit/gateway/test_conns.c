@@ -437,6 +437,31 @@ a_drain_closes_what_waits_and_the_port(void **state)
     close(fd);
 }
 
+static void
+who_comes_too_early_waits_until_the_door_opens(void **state)
+{
+    world_t *world = *state;
+
+    conns_wait(world->conns, 3600 * 1000);
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    look(world);
+    assert_int_equal(conns_count(world->conns), 0);
+    conns_wait_no_more(world->conns);
+    conns_wait_no_more(world->conns);
+    assert_runs_until(world, has_one);
+}
+
+static void
+the_door_opens_by_itself_in_the_end(void **state)
+{
+    world_t *world = *state;
+
+    conns_wait(world->conns, 1);
+    world->client = connect_client(world);
+    assert_runs_until(world, has_one);
+}
+
 int
 main(void)
 {
@@ -465,6 +490,8 @@ main(void)
         WORLD_TEST(nobody_lingers_after_a_drain_whom_the_server_waits_for),
         WORLD_TEST(past_the_maximum_newcomers_are_refused),
         WORLD_TEST(a_drain_closes_what_waits_and_the_port),
+        WORLD_TEST(who_comes_too_early_waits_until_the_door_opens),
+        WORLD_TEST(the_door_opens_by_itself_in_the_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

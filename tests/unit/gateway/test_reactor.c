@@ -4,6 +4,8 @@
  * client, or an answer. What they say is tested elsewhere. */
 #include "gateway_fixture.h"
 
+#include <poll.h>
+
 #define LIST     "/api/conversations/list"
 #define HISTORY  "/api/conversations/history/5"
 #define CHAT     "/api/chat/5"
@@ -67,6 +69,26 @@ without_any_service_it_starts_and_says_so(void **state)
         fakes_start(&world->fakes, i);
     fixture_run_until(&world->fakes.bus, world_is_ready, world);
     expect(world, "GET", LIST, NULL, 200, "[]");
+}
+
+/* The services run on this thread: they say nothing before the test waits for something. */
+static void
+who_comes_before_the_services_are_reached_waits_for_them(void **state)
+{
+    world_t *world = *state;
+    char *error = NULL;
+    client_t client;
+
+    assert_true(world_starts(world, &error));
+    client_open(&client, world, 0);
+    client_ask(&client, "GET", LIST, "Connection: close\r\n", NULL);
+    struct pollfd answer_came = {.fd = client.fd, .events = POLLIN};
+    assert_int_equal(poll(&answer_came, 1, 100), 0);
+    client_await(&client, NULL);
+    answer_t answer = answer_of(&client);
+    assert_int_equal(answer.status, 200);
+    answer_fini(&answer);
+    client_close(&client);
 }
 
 /* --- readiness ---------------------------------------------------------------------------- */
@@ -527,6 +549,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         WORLD_TEST_UNSTARTED(an_endpoint_that_is_none_is_told_and_nothing_is_left_open),
         WORLD_TEST_UNSTARTED(without_any_service_it_starts_and_says_so),
+        WORLD_TEST_UNSTARTED(who_comes_before_the_services_are_reached_waits_for_them),
         WORLD_TEST_UNSTARTED(reactors_are_counted_one_by_one),
         WORLD_TEST(an_llm_svc_that_comes_back_is_asked_for_its_models_again),
         WORLD_TEST(answers_find_their_requests_in_any_order),
