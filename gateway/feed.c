@@ -71,6 +71,12 @@ feed_status(const feed_t *self)
     return &self->status;
 }
 
+void
+feed_revive(feed_t *self)
+{
+    self->failed = RC_OK;
+}
+
 svc_rc
 feed_failed(const feed_t *self)
 {

@@ -79,6 +79,9 @@ void feed_take_status(feed_t *self, const status_rep_t *status);
  * Only the first counts; ignored when all text and a terminal status are here. */
 void feed_fail(feed_t *self, svc_rc rc, svc_str text, uint64_t retry_after_s);
 
+/* Its readers have gone with the error: it can be followed again. The latest status stays. */
+void feed_revive(feed_t *self);
+
 /* The latest status. */
 const feed_status_t *feed_status(const feed_t *self);
 

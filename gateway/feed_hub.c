@@ -10,7 +10,8 @@
 
 #define TICK_MS 250
 #define ALONE_TIMES \
-    3 /* gateway.reattach_s: a frozen llm-svc is given up after 12 s, and again after a take-over */
+    6 /* gateway.reattach_s: a frozen llm-svc is given up after 12 s, and again after a take-over, which
+         waits for the database */
 #define ALONE_MAX_BYTES (64u << 20) /* held for answers that nobody reads any more */
 
 typedef struct entry {
@@ -314,6 +315,7 @@ stays_alone(feed_hub_t *self, entry_t *entry)
 
     if (live_feed_may_go(entry->live) || self->alone_bytes + held > ALONE_MAX_BYTES)
         return false;
+    live_feed_stay(entry->live);
     entry->is_alone = true;
     entry->alone_ms = svc_loop_now_ms(self->ctx->loop);
     entry->alone_bytes = held;

@@ -82,13 +82,24 @@ bool
 live_feed_may_go(const live_feed_t *self)
 {
     const feed_status_t *status = feed_status(self->feed);
+    svc_rc failed = feed_failed(self->feed);
 
-    return live_feed_is_over(self) || self->shown <= (status->heard ? status->length : 0);
+    return (status->heard && answer_state_is_terminal((int)status->state)) ||
+           (failed != RC_OK && failed != RC_UNAVAILABLE) ||
+           self->shown <= (status->heard ? status->length : 0);
+}
+
+void
+live_feed_stay(live_feed_t *self)
+{
+    feed_revive(self->feed);
+    live_feed_forgive(self);
 }
 
 void
 live_feed_go_on(live_feed_t *self)
 {
+    live_feed_forgive(self);
     live_feed_probe(self);
 }
 

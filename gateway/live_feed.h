@@ -90,12 +90,16 @@ void live_feed_skip_to(live_feed_t *self, uint64_t from);
 /* It is the feed of this stream from now on; see live_bus_t.moved. */
 void live_feed_rename(live_feed_t *self, svc_str stream);
 
-/* True when nothing of what was shown can be lost with this gateway: it is stored, the answer has ended, or the
- * feed has failed. Else a feed whose last viewer has left must stay for a while: it hears of a loss, and hands
+/* True when nothing of what was shown can be lost with this gateway: it is stored, the answer has ended, or nobody
+ * will ever ask for it. Else a feed whose last viewer has left must stay for a while: it hears of a loss, and hands
  * in what it holds. Frames that come then are not taken. */
 bool live_feed_may_go(const live_feed_t *self);
 
-/* A viewer has joined one that had none: what has come meanwhile is asked for. */
+/* Its last viewer has left, and it stays: that the services were out of sight was an error for readers only. */
+void live_feed_stay(live_feed_t *self);
+
+/* A viewer has joined one that had none: it waits for services as long as any other does, and what has come
+ * meanwhile is asked for. */
 void live_feed_go_on(live_feed_t *self);
 
 /* Nobody reads it any more: the answer's owner need not wait until the watch runs out. */

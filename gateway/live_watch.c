@@ -5,7 +5,8 @@
  * then the owner is watched, at once if it is up for us, else whoever is there is
  * asked again until it names one that is. An owner that goes down is a watch that fails:
  * the next one is asked in the same turn. gateway.reattach_s without a watch that
- * holds ends the feed, not the answer. */
+ * holds ends the feed for its readers, not the answer; what it holds that is not stored,
+ * it keeps for the owner that comes. */
 #include "live_feed_private.h"
 #include "proto/utf8.h"
 
@@ -279,6 +280,8 @@ is_out_of_patience(const live_feed_t *self, uint64_t now)
         return false; /* the ask has a time-out of its own */
     if (live_feed_is_over(self))
         return self->starving_ms > 0 && now - self->starving_ms >= patience_ms;
+    if (self->n_viewers == 0)
+        return false; /* it stays for what it holds, see feed_hub.c */
     return (self->detached_ms > 0 && now - self->detached_ms >= patience_ms) ||
            now - self->heard_ms >= self->bus->renew_ms + patience_ms;
 }

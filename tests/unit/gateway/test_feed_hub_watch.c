@@ -339,6 +339,31 @@ what_was_shown_is_handed_in_although_nobody_reads_any_more(void **state)
     fixture_run_until(&world->fakes.bus, has_no_feed, world);
 }
 
+/* No convo-svc is there for gateway.reattach_s: the reader gets an error, what it was shown waits for the next owner. */
+static void
+what_was_shown_is_handed_in_although_the_services_were_away_for_long(void **state)
+{
+    world_t *world = *state;
+
+    ask(world); /* gateway.reattach_s is 1 */
+    stream(world, 5);
+    world->fakes.released = 30;
+    fake_publish(&world->fakes, FENCE, 0, 30, PROTO_TOKEN_TEXT);
+    assert_runs_until(world, has_all_released);
+    svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
+    assert_runs_until(world, is_settled);
+    assert_int_equal(feed_failed(feed_of(world)), RC_UNAVAILABLE);
+    feed_hub_leave(world->hub, &world->viewer);
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    fixture_run_for(&world->fakes.bus, 1500); /* longer than any reader waits */
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    world->fakes.status.lost = true;
+    fakes_start(&world->fakes, FAKE_CONVO);
+    assert_runs_until(world, has_tail);
+    assert_int_equal(world->fakes.tail_from, 5);
+    assert_memory_equal(world->fakes.tail.p, world->fakes.truth + 5, 25);
+}
+
 static void
 a_feed_without_viewers_does_not_stay_for_ever(void **state)
 {
@@ -408,6 +433,7 @@ main(void)
         WORLD_TEST(a_retry_is_another_operation),
         WORLD_TEST(a_feed_stays_until_what_was_shown_is_stored),
         WORLD_TEST(what_was_shown_is_handed_in_although_nobody_reads_any_more),
+        WORLD_TEST(what_was_shown_is_handed_in_although_the_services_were_away_for_long),
         WORLD_TEST(a_feed_without_viewers_does_not_stay_for_ever),
         WORLD_TEST(whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile),
         WORLD_TEST(a_key_may_join_a_feed_that_nobody_reads_any_more),
