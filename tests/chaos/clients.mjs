@@ -259,6 +259,7 @@ export class Client {
         await viewer.following;
     }
 
+    /** Another device's stop. It comes too late when the question is asked anew meanwhile: 410. */
     async stop(turn, viewer, ms) {
         await pause(ms);
         const { id } = turn.conversation;
@@ -267,7 +268,7 @@ export class Client {
         this.run.count(`stop: ${got.status} ${got.json?.state ?? got.json?.code ?? ''}`);
         if (got.status === 200 || got.status === 202)
             turn.stops.push({ at: this.run.now(), stream: got.json.stream_id, state: got.json.state, retries });
-        else if (!(got.status === 404 && turn.conversation.isBeingDeleted))
+        else if (!(got.status === 404 && turn.conversation.isBeingDeleted) && !(got.status === 410 && turn.retries > retries))
             this.run.wrong(viewer, `stop got ${got.status} ${got.text}`);
     }
 

@@ -10,6 +10,7 @@ import { freePorts } from './ports.mjs';
 import { until, within } from './deadline.mjs';
 
 const SERVER = process.env.LLMB_REDIS_SERVER ?? '/usr/bin/redis-server';
+const COMMAND_MS = 20_000;       /* a chaos run keeps the machine busy */
 
 export const haveRedis = fs.existsSync(SERVER);
 
@@ -87,8 +88,8 @@ export class Redis {
         };
         try {
             if (this.password)
-                await within(5000, ask(['AUTH', this.password]), 'redis AUTH');
-            return await within(5000, ask(args), `redis ${args[0]}`);
+                await within(COMMAND_MS, ask(['AUTH', this.password]), 'redis AUTH');
+            return await within(COMMAND_MS, ask(args), `redis ${args[0]}`);
         } finally {
             socket.destroy();
         }
