@@ -165,7 +165,7 @@ class Patience {
     constructor() {
         this.began = Date.now();
         this.phase = 'all is well';
-        this.retries = {};   /* phase: how many */
+        this.retries = {};   /* phase: how many, and the first one */
     }
 
     now() {
@@ -188,7 +188,8 @@ class Patience {
         const got = [];
         let res = await this.once(ask, got);
         if (!res || res.status === 503) {
-            this.retries[this.phase] = (this.retries[this.phase] ?? 0) + 1;
+            const seen = this.retries[this.phase] ??= { n: 0, first: `${what}: ${got[0]}` };
+            seen.n++;
             await pause(res ? 1000 * Math.min(2, Number(res.headers['retry-after'] ?? 1)) : 200);
             res = await this.once(ask, got);
         }
