@@ -164,8 +164,9 @@ on_register(void *arg, svc_call_t *call, const void *request, void *reply)
         return RC_INVALID_USERNAME;
     if (!is_password(self, req->password))
         return RC_INVALID_PASSWORD;
+    /* From us, that is: one that has just thawed refuses faster than others serve, and would be sent all there is. */
     if (is_store_away(self))
-        return RC_UNAVAILABLE;
+        return RC_MOVED;
     rc = submit_check(self, call, AUTH_JOB_HASH,
                       &(auth_check_t){.username = req->username,
                                       .password = req->password,

@@ -267,6 +267,12 @@ svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
     return RC_OK;
 }
 
+const svc_peer_t *
+svc_peer_call_peer(const peer_call_t *call)
+{
+    return call->peer;
+}
+
 svc_rc
 svc_peer_call(svc_peer_t *self, const svc_peer_request_t *request, uint64_t *id_out)
 {
@@ -394,8 +400,8 @@ on_error_reply(svc_peer_calls_t *self, peer_call_t *call, svc_str body)
         rc = RC_INTERNAL;
         error = (error_rep_t){.code = svc_str_c(svc_rc_info(rc)->wire)};
     }
-    if (rc ==
-        RC_MOVED) { /* by one that has thawed before it counted as down: nobody else was asked yet */
+    /* By one that has thawed before it counted as down, or has no database: nobody else was asked yet. */
+    if (rc == RC_MOVED) {
         if (call->is_kept && self->again != NULL && self->again(self->arg, call))
             return;
         fail_call(self, call, RC_UNAVAILABLE);

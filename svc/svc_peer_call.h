@@ -21,7 +21,7 @@ typedef enum {
 
 typedef struct peer_call peer_call_t;
 
-/* Who else may answer a call whose peer has gone down? True: somebody does (svc_peer_resend). */
+/* Who else may answer a call whose peer has gone down, or leaves it to others? True: somebody does (svc_peer_resend). */
 typedef bool svc_peer_again_fn(void *arg, peer_call_t *call);
 
 /* The outstanding calls of one peer, or of all peers of a set. */
@@ -90,6 +90,9 @@ svc_peer_t *svc_peer_new_among(svc_ctx_t *ctx, const char *service, const char *
  * elsewhere when this peer goes down before the first reply. */
 svc_rc svc_peer_begin(svc_peer_t *self, const svc_peer_request_t *request, bool keep,
                       uint64_t *id_out) SVC_MUST_CHECK;
+
+/* Who is to answer a call. */
+const svc_peer_t *svc_peer_call_peer(const peer_call_t *call);
 
 /* Sends a kept call once more, to this peer, which answers it from now on; never a third time.
  * RC_UNAVAILABLE, RC_BUSY: not sent, the call is as before. */

@@ -130,9 +130,9 @@ rank_of(const member_t *member)
     return (svc_peer_is_silent(member->peer) ? 2u : 0u) + (is_leaving ? 1u : 0u);
 }
 
-/* A member that is up with this instance (0: with any), the best one; NULL: none is. */
+/* A member that is up with this instance (0: with any) and is not `but`, the best one; NULL: none is. */
 static member_t *
-find_member(svc_peers_t *self, uint64_t instance)
+find_member_but(svc_peers_t *self, uint64_t instance, const svc_peer_t *but)
 {
     member_t *best = NULL;
     unsigned best_rank = 0;
@@ -145,7 +145,8 @@ find_member(svc_peers_t *self, uint64_t instance)
     }
     for (size_t i = 0; i < self->n; i++, at = at + 1 < self->n ? at + 1 : 0) {
         member_t *member = self->members[at];
-        if (!is_up_with(member, instance == 0 ? member->instance : instance))
+        if (member->peer == but ||
+            !is_up_with(member, instance == 0 ? member->instance : instance))
             continue;
         const unsigned rank = rank_of(member);
         if (best != NULL &&
@@ -156,6 +157,12 @@ find_member(svc_peers_t *self, uint64_t instance)
         best_rank = rank;
     }
     return best;
+}
+
+static member_t *
+find_member(svc_peers_t *self, uint64_t instance)
+{
+    return find_member_but(self, instance, NULL);
 }
 
 bool
@@ -215,12 +222,14 @@ svc_peers_call(svc_peers_t *self, const svc_peer_request_t *request, uint64_t *i
                : rc;
 }
 
-/* The peer of a kept call has gone down. */
+/* The peer of a kept call has gone down, or leaves it to another one: itself is asked again if there is none. */
 static bool
 call_again(void *arg, peer_call_t *call)
 {
     svc_peers_t *self = arg;
-    const member_t *member = find_member(self, 0);
+    const member_t *member = find_member_but(self, 0, svc_peer_call_peer(call));
+    if (member == NULL)
+        member = find_member(self, 0);
     if (member == NULL || svc_peer_resend(member->peer, call) != RC_OK)
         return false;
     svc_metrics_add(self->ctx->metrics, SVC_M_CALLS_FAILED_OVER, 1);

@@ -194,6 +194,45 @@ a_call_that_one_gets_to_too_late_is_answered_by_another(void **state)
 }
 
 static void
+who_leaves_a_call_to_others_does_not_get_it_again_for_being_idle(void **state)
+{
+    (void)state;
+    peers_bench_t bench;
+    open_replicas(&bench, 2);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(call_op(&bench, TO_OTHER, 2, NULL), RC_OK);
+    await_calls(&bench, 5);
+    bench.replicas[0].refuses = "moved";
+    bench.replicas[1].answers = true;
+    assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
+    await_replies(&bench, 1);
+    assert_int_equal(bench.kind, PROTO_FINAL);
+    assert_int_equal(bench.replier, 2);
+    assert_int_equal(bench.replicas[0].calls, 1);
+    assert_int_equal(bench.replicas[1].calls, 6);
+    close_bench(&bench);
+}
+
+static void
+who_leaves_a_call_to_others_gets_it_again_when_there_are_none(void **state)
+{
+    (void)state;
+    peers_bench_t bench;
+    open_replicas(&bench, 2);
+    stop_replica(&bench.replicas[1]);
+    await_events(&bench, "D2 L2");
+    assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
+    await_calls(&bench, 1);
+    bench.replicas[0].answers = true;
+    bench.replicas[0].refuses = "moved";
+    replica_refuse(&bench.replicas[0]);
+    await_replies(&bench, 1);
+    assert_int_equal(bench.kind, PROTO_FINAL);
+    assert_int_equal(bench.replicas[0].calls, 2);
+    close_bench(&bench);
+}
+
+static void
 two_that_get_to_it_too_late_fail_it(void **state)
 {
     (void)state;
@@ -327,6 +366,9 @@ main(void)
         cmocka_unit_test(a_call_that_has_had_a_part_is_not_sent_again),
         cmocka_unit_test(an_error_is_an_answer_and_nobody_else_is_asked),
         cmocka_unit_test(a_call_that_one_gets_to_too_late_is_answered_by_another),
+        cmocka_unit_test(
+            who_leaves_a_call_to_others_does_not_get_it_again_for_being_idle),
+        cmocka_unit_test(who_leaves_a_call_to_others_gets_it_again_when_there_are_none),
         cmocka_unit_test(two_that_get_to_it_too_late_fail_it),
         cmocka_unit_test(without_another_one_it_fails_at_once),
         cmocka_unit_test(many_calls_move_together_and_none_is_lost),
