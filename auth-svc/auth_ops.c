@@ -11,6 +11,7 @@
 #include "token.h"
 
 #include "proto/utf8.h"
+#include "svc/svc_cores.h"
 #include "svc/svc_pg.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_time.h"
@@ -18,7 +19,6 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define THROTTLED_TEXT "too many wrong passwords"
 
@@ -488,11 +488,7 @@ remove_needs(auth_t *self)
 static size_t
 count_threads(const svc_config_t *config)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-    if (config->auth_bcrypt_threads > 0)
-        return config->auth_bcrypt_threads;
-    return cores > 0 ? (size_t)cores : 1;
+    return config->auth_bcrypt_threads > 0 ? config->auth_bcrypt_threads : svc_cores("");
 }
 
 auth_t *

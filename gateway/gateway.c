@@ -8,6 +8,7 @@
 #include "gateway.h"
 #include "listener.h"
 #include "reactor.h"
+#include "svc/svc_cores.h"
 #include "svc/svc_server.h"
 
 #include <stdio.h>
@@ -91,10 +92,9 @@ open_server(gateway_t *self, char **error)
 static size_t
 count_workers(const svc_config_t *config)
 {
-    long n = config->gateway_workers > 0 ? (long)config->gateway_workers
-                                         : sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n = config->gateway_workers > 0 ? config->gateway_workers : svc_cores("");
 
-    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (size_t)n;
+    return n > WORKERS_MAX ? WORKERS_MAX : n;
 }
 
 /* Starts a reactor on each socket; those it could not give away are closed. */

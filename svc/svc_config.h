@@ -82,6 +82,7 @@ typedef struct svc_config {
     double test_drop_token_frames; /* 0..1 */
     bool test_plain_paths;         /* every special fast path is off */
     char *test_die_at;             /* "" : nowhere; a fault point, see svc_fault.h */
+    char *test_hang_at;            /* "" : nowhere; likewise */
     svc_strings_t warnings; /* sentences to log at start (short secret, test switches) */
 } svc_config_t;
 

@@ -38,7 +38,7 @@ const config_key_t svc_config_keys[] = {
     {"server.drain_s", CONFIG_U32, "5", 0, HOUR_S, "s", "after SIGTERM: at most this long to finish what is there", AT(server_drain_s), NULL},
     {"server.lame_duck_s", CONFIG_U32, "3", 0, HOUR_S, "s", "of that time: served on as before, while load balancers and callers look for another replica", AT(server_lame_duck_s), NULL},
 
-    {"gateway.workers", CONFIG_U32, "0", 0, 256, "", "threads that serve clients; 0: one per core", AT(gateway_workers), NULL},
+    {"gateway.workers", CONFIG_U32, "0", 0, 256, "", "threads that serve clients; 0: one per core it may use", AT(gateway_workers), NULL},
     {"gateway.headers_after_s", CONFIG_U32, "10", 1, HOUR_S, "s", "a stream's headers go out then, even if nothing has come yet", AT(gateway_headers_after_s), NULL},
     {"gateway.keepalive_s", CONFIG_U32, "15", 1, HOUR_S, "s", "a silent stream gets a comment line", AT(gateway_keepalive_s), NULL},
     {"gateway.reattach_s", CONFIG_U32, "10", 1, HOUR_S, "s", "how long a stream waits for a service that is away", AT(gateway_reattach_s), NULL},
@@ -66,7 +66,7 @@ const config_key_t svc_config_keys[] = {
     {"jwt.ttl_s", CONFIG_U32, "86400", 1, YEAR_S, "s", "how long a token is good", AT(jwt_ttl_s), NULL},
 
     {"auth.bcrypt_cost", CONFIG_U32, "10", 4, 15, "", "work of hashing a password; one more doubles it", AT(auth_bcrypt_cost), NULL},
-    {"auth.bcrypt_threads", CONFIG_U32, "0", 0, 256, "", "threads that hash; 0: one per core", AT(auth_bcrypt_threads), NULL},
+    {"auth.bcrypt_threads", CONFIG_U32, "0", 0, 256, "", "threads that hash; 0: one per core it may use", AT(auth_bcrypt_threads), NULL},
     {"auth.bcrypt_queue", CONFIG_U32, "256", 1, 65536, "", "logins that may wait for them; more get 503", AT(auth_bcrypt_queue), NULL},
     {"auth.password_min", CONFIG_U32, "8", 1, 72, "bytes", "shortest password of a new user", AT(auth_password_min), NULL},
     {"auth.guess_limit", CONFIG_U32, "10", 1, 1000, "", "wrong passwords per user and address, before 429", AT(auth_guess_limit), NULL},
@@ -102,6 +102,7 @@ const config_key_t svc_config_keys[] = {
     {"test.drop_token_frames", CONFIG_REAL, "0.0", 0, 1, "", "tests only: share of token frames that llm-svc drops", AT(test_drop_token_frames), NULL},
     {"test.plain_paths", CONFIG_BOOL, "false", 0, 0, "", "tests only: every special fast path is off, the general one serves", AT(test_plain_paths), NULL},
     {"test.die_at", CONFIG_STRING, "", 0, 64, "", "tests only: the process kills itself at this fault point; name or name:n", AT(test_die_at), NULL},
+    {"test.hang_at", CONFIG_STRING, "", 0, 64, "", "tests only: the thread that comes to this fault point stands still for good; name or name:n", AT(test_hang_at), NULL},
     {0},
 };
 

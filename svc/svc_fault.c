@@ -1,6 +1,6 @@
-/* svc_fault.c - counts how often the one chosen point is passed, and dies there.
+/* svc_fault.c - counts how often a chosen point is passed, and dies or hangs there.
  *
- * One point a process: what happens when two things fail is for the tests that fail at random.
+ * One point of each kind a process: what happens when two things fail is for the tests that fail at random.
  * SIGKILL and not abort(): no handler, no buffer, no destructor may run, as with a machine that
  * loses its power. The counter is atomic, since a writer thread passes points of its own. */
 #include "svc/svc_fault.h"
@@ -13,9 +13,13 @@
 
 #define TIMES_MAX 1000000ul
 
-struct svc_fault {
-    svc_fault_point point; /* where */
+typedef struct {
+    svc_fault_point point; /* where; FAULT_POINTS: nowhere */
     atomic_ulong left;     /* how often it is still to be passed, this time included */
+} trap_t;
+
+struct svc_fault {
+    trap_t die, hang;
 };
 
 static const char *const names[FAULT_POINTS] = {
@@ -69,27 +73,39 @@ read_times(const char *text)
     return *text == '\0' && times <= TIMES_MAX ? times : 0;
 }
 
-svc_fault_t *
-svc_fault_new(const char *config, char **error)
+/* Sets a trap where `config` says, if anywhere. False with *error: there is no such point. */
+static bool
+set_trap(trap_t *out, const char *key, const char *config, char **error)
 {
     const char *colon = strchr(config, ':');
     size_t n = colon == NULL ? strlen(config) : (size_t)(colon - config);
     unsigned long times = colon == NULL ? 1 : read_times(colon + 1);
     int point = 0;
 
-    *error = NULL;
-    if (*config == '\0')
-        return NULL;
     while (point < FAULT_POINTS &&
            (strlen(names[point]) != n || memcmp(names[point], config, n) != 0))
         point++;
-    if (point == FAULT_POINTS || times == 0) {
-        SVC_ASSERT(asprintf(error, "test.die_at: there is no point '%s'", config) >= 0);
-        return NULL;
+    if (*config != '\0' && (point == FAULT_POINTS || times == 0)) {
+        SVC_ASSERT(asprintf(error, "%s: there is no point '%s'", key, config) >= 0);
+        return false;
     }
-    svc_fault_t *self = svc_alloc(sizeof(*self));
-    self->point = (svc_fault_point)point;
-    atomic_init(&self->left, times);
+    out->point = (svc_fault_point)point;
+    atomic_init(&out->left, times);
+    return true;
+}
+
+svc_fault_t *
+svc_fault_new(const char *die_at, const char *hang_at, char **error)
+{
+    svc_fault_t *self;
+
+    *error = NULL;
+    if (*die_at == '\0' && *hang_at == '\0')
+        return NULL;
+    self = svc_alloc(sizeof(*self));
+    if (!set_trap(&self->die, "test.die_at", die_at, error) ||
+        !set_trap(&self->hang, "test.hang_at", hang_at, error))
+        svc_fault_destroy(&self);
     return self;
 }
 
@@ -100,12 +116,20 @@ svc_fault_destroy(svc_fault_t **self_p)
     *self_p = NULL;
 }
 
+/* Is this the point, and the time? */
+static bool
+springs(trap_t *trap, svc_fault_point point)
+{
+    /* Passed more often than that it wraps: by then nobody is waiting for it. */
+    return point == trap->point && atomic_fetch_sub(&trap->left, 1) == 1;
+}
+
 void
 svc_fault_hit(svc_fault_t *self, svc_fault_point point)
 {
-    if (point != self->point)
-        return;
-    /* Passed more often than that it wraps: by then nobody is waiting for it. */
-    if (atomic_fetch_sub(&self->left, 1) == 1)
+    if (springs(&self->die, point))
         kill(getpid(), SIGKILL);
+    if (springs(&self->hang, point))
+        for (;;)
+            pause();
 }

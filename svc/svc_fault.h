@@ -1,8 +1,8 @@
-/* svc_fault.h - places where a test may have this process die, between any two steps of what it does.
+/* svc_fault.h - places where a test may have this process die or hang, between any two steps of what it does.
  *
  * `test.die_at: ask.after_commit` kills the process (SIGKILL, so that nothing is tidied up) when it
- * comes there; `ask.after_commit:3` when it comes there for the third time. Off, a place costs a
- * look at a pointer that is NULL. Threads: any. */
+ * comes there; `ask.after_commit:3` when it comes there for the third time. `test.hang_at` stops the thread that comes
+ * there, and no other, for good. Off, a place costs a look at a pointer that is NULL. Threads: any. */
 #ifndef SVC_SVC_FAULT_H
 #define SVC_SVC_FAULT_H
 
@@ -55,13 +55,14 @@ typedef enum {
 
 typedef struct svc_fault svc_fault_t;
 
-/* Reads `point` or `point:n`. NULL and *error NULL: `config` is empty, nothing dies. NULL and *error (owned): no such point. */
-svc_fault_t *svc_fault_new(const char *config, char **error);
+/* Reads `point` or `point:n`, twice. NULL and *error NULL: both are empty, nothing happens anywhere. NULL and *error (owned):
+ * no such point. */
+svc_fault_t *svc_fault_new(const char *die_at, const char *hang_at, char **error);
 
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void svc_fault_destroy(svc_fault_t **self_p);
 
-/* Dies when this is the point, and it is the time. */
+/* Dies or hangs when this is the point, and it is the time. */
 void svc_fault_hit(svc_fault_t *self, svc_fault_point point);
 
 /* What stands in the code: nothing happens unless a test wants so. */

@@ -1,7 +1,7 @@
 /* svc_main.c - from argv to the exit code, the same for every service.
  *
  * Signals are blocked before the first thread exists, so that every thread inherits the mask and
- * SIGTERM reaches the loop alone, as a readable signalfd. Until the service runs, everything that
+ * SIGTERM reaches the loop alone, as a readable signalfd; a start that waits looks for it itself. Until the service runs, everything that
  * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1 (while a start waits, the
  * log says what for); from then on the log speaks. The ZeroMQ context is made here and outlives all that the service holds. */
 #include "svc_main.h"
@@ -304,6 +304,15 @@ take_signals(process_t *self, char **error)
     return false;
 }
 
+bool
+svc_main_is_told_to_end(void)
+{
+    sigset_t pending;
+
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
 /* --- life -------------------------------------------------------------------------------- */
 
 /* Connections, databases and pipes are descriptors: take as many as we may. */
@@ -345,7 +354,8 @@ make_context(process_t *self, char **error)
                             zmq_strerror(errno)) >= 0);
         return false;
     }
-    ctx->fault = svc_fault_new(self->config->test_die_at, error);
+    ctx->fault = svc_fault_new(self->config->test_die_at, self->config->test_hang_at,
+                               error);
     if (*error != NULL)
         return false;
     ctx->service = self->service->name;
@@ -391,6 +401,16 @@ serve(process_t *self)
     svc_loop_remove_fd(self->ctx.loop, self->signals);
 }
 
+/* It was told to end while it waited for something: that is no failure. Takes the text. */
+static int
+give_up(const process_t *self, char **error)
+{
+    svc_log_info(self->ctx.log, "stopped before it had started: %s",
+                 *error != NULL ? *error : "it was told to");
+    free(*error);
+    return EXIT_SUCCESS;
+}
+
 static int
 run(process_t *self)
 {
@@ -407,12 +427,15 @@ run(process_t *self)
         return refuse(self, &error);
     self->state = self->service->start(&self->ctx, &error);
     if (self->state == NULL)
-        return refuse(self, &error);
+        return svc_main_is_told_to_end() ? give_up(self, &error) : refuse(self, &error);
     for (size_t i = 0; i < self->config->warnings.n; i++)
         svc_log_warn(self->ctx.log, "%s", self->config->warnings.items[i]);
-    if (self->ctx.fault != NULL)
+    if (self->config->test_die_at[0] != '\0')
         svc_log_warn(self->ctx.log, "this process kills itself at %s, see test.die_at",
                      self->config->test_die_at);
+    if (self->config->test_hang_at[0] != '\0')
+        svc_log_warn(self->ctx.log, "a thread stands still at %s, see test.hang_at",
+                     self->config->test_hang_at);
     svc_log_info(self->ctx.log, "started: version %s, instance %016llx, process %ld",
                  SVC_VERSION, (unsigned long long)self->ctx.instance, (long)getpid());
     if (self->admin != NULL)

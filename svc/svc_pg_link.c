@@ -10,6 +10,7 @@
  * does not know that it will be needed. */
 #include "svc_pg_private.h"
 
+#include "svc_main.h"
 #include "svc_time.h"
 
 #include <poll.h>
@@ -34,6 +35,8 @@ static const char session[] = "SET client_min_messages = error;"
 bool
 pg_link_is_stopped(const svc_pg_t *self)
 {
+    if (!self->was_up && svc_main_is_told_to_end()) /* it waits in the service's start */
+        return true;
     return self->stop != NULL && atomic_load(self->stop);
 }
 

@@ -7,11 +7,17 @@
 
 #include <stdlib.h>
 
+#define LOOK_MS   2000 /* whether Redis answers */
+#define KIND_LOOK UINT32_MAX
+
 struct svc_redis_pool {
     svc_redis_pool_config_t config;
-    svc_ctx_t *ctx;   /* borrowed */
-    svc_pool_t *pool; /* owned: one thread */
-    svc_buf_t out;    /* an encoded job */
+    svc_ctx_t *ctx;      /* borrowed */
+    svc_pool_t *pool;    /* owned: one thread */
+    svc_buf_t out;       /* an encoded job */
+    svc_need_t need;     /* Redis; added while look_timer is set */
+    uint64_t look_timer; /* 0: nobody asks */
+    bool is_looking;     /* a look is on its way */
 };
 
 /* --- Redis' thread ------------------------------------------------------------------------ */
@@ -49,6 +55,17 @@ open_worker(void *arg, char **error)
     return NULL;
 }
 
+/* While the breaker is open there is no reply, and Redis is left alone. */
+static void
+answer_look(worker_t *self, svc_job_t *job)
+{
+    redisReply *reply = svc_redis_command(self->redis, "PING");
+
+    svc_job_done(job, reply == NULL ? RC_UNAVAILABLE : RC_OK, (svc_str){NULL, 0});
+    if (reply != NULL)
+        freeReplyObject(reply);
+}
+
 static void
 work(void *state, svc_job_t *const *jobs, size_t n)
 {
@@ -56,9 +73,14 @@ work(void *state, svc_job_t *const *jobs, size_t n)
     const svc_redis_pool_config_t *config = &self->owner->config;
 
     for (size_t i = 0; i < n; i++) {
-        svc_rc rc = proto_decode(config->schema, svc_job_payload(jobs[i]), self->arena,
-                                 self->message);
+        svc_rc rc;
 
+        if (svc_job_kind(jobs[i]) == KIND_LOOK) {
+            answer_look(self, jobs[i]);
+            continue;
+        }
+        rc = proto_decode(config->schema, svc_job_payload(jobs[i]), self->arena,
+                          self->message);
         if (rc == RC_OK)
             config->run(self->owner->ctx, self->redis, jobs[i], self->message);
         else
@@ -81,6 +103,47 @@ svc_redis_pool_submit(svc_redis_pool_t *self, uint32_t kind, const void *message
     return svc_pool_submit(self->pool, kind, svc_buf_str(&self->out), done, arg, tag);
 }
 
+static void
+on_looked(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+{
+    svc_redis_pool_t *self = arg;
+
+    (void)tag;
+    (void)result;
+    self->is_looking = false;
+    svc_need_set(&self->need, rc == RC_OK);
+}
+
+/* A queue that is full says enough by itself. */
+static void
+look(void *arg, short events)
+{
+    svc_redis_pool_t *self = arg;
+
+    (void)events;
+    if (!self->is_looking)
+        self->is_looking = svc_pool_submit(self->pool, KIND_LOOK, (svc_str){NULL, 0},
+                                           on_looked, self, 0) == RC_OK;
+}
+
+static void
+add_need(svc_redis_pool_t *self)
+{
+    if (self->ctx->health == NULL)
+        return;
+    svc_health_add_need(self->ctx->health, &self->need, "redis", true, 0);
+    self->look_timer = svc_loop_every(self->ctx->loop, LOOK_MS, look, self);
+}
+
+static void
+remove_need(svc_redis_pool_t *self)
+{
+    if (self->look_timer == 0)
+        return;
+    svc_loop_cancel(self->ctx->loop, self->look_timer);
+    svc_health_remove_need(self->ctx->health, &self->need);
+}
+
 svc_redis_pool_t *
 svc_redis_pool_new(svc_ctx_t *ctx, const svc_redis_pool_config_t *config, char **error)
 {
@@ -101,6 +164,8 @@ svc_redis_pool_new(svc_ctx_t *ctx, const svc_redis_pool_config_t *config, char *
     self->pool = svc_pool_new(ctx, &pool, self, error);
     if (self->pool == NULL)
         svc_redis_pool_destroy(&self);
+    else
+        add_need(self);
     return self;
 }
 
@@ -112,6 +177,7 @@ svc_redis_pool_destroy(svc_redis_pool_t **self_p)
     if (self_p == NULL || *self_p == NULL)
         return;
     self = *self_p;
+    remove_need(self);
     svc_pool_destroy(&self->pool);
     svc_buf_fini(&self->out);
     free(self);

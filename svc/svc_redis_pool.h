@@ -2,7 +2,8 @@
  *
  * hiredis blocks, so what a loop wants of Redis crosses to a thread that has the connection. A job is a message of one
  * schema; its result comes back as svc_pool.h has it. What does not fit into the queue is refused at once: Redis is only
- * ever something that makes it better.
+ * ever something that makes it better. A process that is asked how it is (ctx->health) asks it each 2 s whether it is
+ * there, and is told to be "degraded" while it is not.
  *
  * Thread: the loop's, except where it says Redis'. */
 #ifndef SVC_SVC_REDIS_POOL_H

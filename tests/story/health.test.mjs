@@ -5,8 +5,10 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { BIN_DIR, CLEAN_ENV, prepare, SERVICES, serviceOf, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
+import { haveRedis, startRedis } from '../support/redis.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
 import { until, within } from '../support/deadline.mjs';
 
@@ -105,6 +107,40 @@ story('SIGTERM: not ready from then on, and still serving', async () => {
     await becomes(s, 'gateway', OK);
 });
 
+story('a thread that hangs is found and named, though the process goes on', async () => {
+    /* One question, which each of them gets to before it hangs. */
+    const points = { 'llm-svc': 'generate.after_piece', 'convo-svc': 'journal.received', gateway: 'gateway.ask_sent' };
+    const stack = await start({ admin: true });
+    try {
+        const user = await stack.user();
+        const id = await user.create('echo');
+        for (const [name, point] of Object.entries(points)) {
+            await stack.kill(name);
+            stack.own[name] = { test: { hang_at: point } };
+            stack.writeConfig();
+            stack.start(name);
+        }
+        for (const name of SERVICES)
+            await becomes(stack, name, OK);
+        const asked = user.ask(id, 'is anybody there?').catch(() => null);
+        for (const name of Object.keys(points)) {
+            let last;
+            await until(60_000, async () => (last = await ask(stack, name, '/healthz')).status === 503, `${name} is not alive`);
+            assert.equal(last.json.status, 'stuck');
+            assert.equal(last.json.loops.length, 1, name);
+            assert.match(last.json.loops[0], name === 'gateway' ? /^reactor \d+$/ : /^main$/);
+            assert.deepEqual(await ask(stack, name, '/readyz'), last, 'nor is it ready');
+            assert.deepEqual(await probe(stack, name, 'live'), { code: 1, out: `${JSON.stringify(last.json)}\n` });
+        }
+        assert.deepEqual(await ask(stack, 'auth-svc', '/healthz'), OK);
+        for (const name of Object.keys(points))
+            await stack.kill(name);
+        assert.equal(await asked, null);
+    } finally {
+        await stack.stopAll();
+    }
+}, { deadline: 120_000 });
+
 story('rubbish and a crowd at the admin port harm nobody', async () => {
     const { admin: port, address } = s.places.get('auth-svc');
     const sockets = [];
@@ -155,6 +191,57 @@ story('without libpq, a service starts on SQLite, and says what PostgreSQL needs
         }
     } finally {
         other.removeDir();
+    }
+});
+
+story('a Redis that is away is named by those who do with less, and found again', async () => {
+    const redis = await startRedis();
+    const stack = await start({ admin: true, redis });
+    try {
+        for (const name of ['auth-svc', 'convo-svc'])
+            await becomes(stack, name, OK);
+        for (const [away, back] of [['stop', 'start'], ['freeze', 'thaw']]) {
+            await redis[away]();
+            for (const name of ['auth-svc', 'convo-svc'])
+                await becomes(stack, name, { status: 200, json: { status: 'ok', degraded: ['redis'] } });
+            await redis[back]();
+            for (const name of ['auth-svc', 'convo-svc'])
+                await becomes(stack, name, OK, 60_000);
+        }
+    } finally {
+        await stack.stopAll();
+        await redis.stop();
+    }
+}, { skip: haveRedis ? false : 'there is no Redis here', deadline: 150_000 });
+
+story('SIGTERM ends a start that waits for PostgreSQL at once', async () => {
+    /* Somebody who accepts and says nothing, and a port where nobody is. */
+    const silent = net.createServer((socket) => socket.on('error', () => {}));
+    await new Promise((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const secret = '0123456789abcdef'.repeat(4);
+    try {
+        for (const [what, port] of [['silent', silent.address().port], ['nobody', 1]]) {
+            const other = await prepare({
+                config: {
+                    storage: { driver: 'postgresql', postgresql: { url: `postgresql://nobody@127.0.0.1:${port}/none` } },
+                    jwt: { secret }, convo: { seal_key: secret },
+                },
+            });
+            for (const name of ['auth-svc', 'convo-svc']) {
+                const met = what === 'silent' && once(silent, 'connection');
+                const child = spawn(path.join(BIN_DIR, name), ['--config', other.configFile], { env: CLEAN_ENV, cwd: other.dir, stdio: ['ignore', 'ignore', 'pipe'] });
+                const ended = new Promise((resolve) => child.once('close', (code, signal) => resolve(code ?? signal)));
+                let text = '';
+                child.stderr.on('data', (d) => { text += d; });
+                await (met || until(20_000, () => text.includes('waiting for PostgreSQL'), `${name} waits`));
+                child.kill('SIGTERM');
+                assert.equal(await within(8000, ended, `${name} ends long before its wait, of 10 s and more`), 0, text);
+                assert.match(text, /stopped before it had started: /);
+            }
+            other.removeDir();
+        }
+    } finally {
+        silent.close();
     }
 });
 

@@ -1,6 +1,6 @@
-/* test_svc_fault.c - a process dies at the chosen point, the chosen time, and nowhere else.
+/* test_svc_fault.c - a process dies or hangs at the chosen point, the chosen time, and nowhere else.
  *
- * The dying is done by children of the test; which step stands where is the story fault_points. */
+ * Both are done by children of the test; which step stands where is the story fault_points. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,9 @@
 
 #include "svc/svc_fault.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,7 +21,7 @@ static void
 nothing_is_chosen_by_default(void **state)
 {
     char *error = NULL;
-    svc_fault_t *none = svc_fault_new("", &error);
+    svc_fault_t *none = svc_fault_new("", "", &error);
 
     (void)state;
     assert_null(none);
@@ -45,9 +47,15 @@ what_is_no_point_is_refused(void **state)
     for (size_t i = 0; i < SVC_COUNT(wrong); i++) {
         char *error = NULL;
 
-        assert_null(svc_fault_new(wrong[i], &error));
+        assert_null(svc_fault_new(wrong[i], "", &error));
         assert_non_null(error);
+        assert_memory_equal(error, "test.die_at: ", 13);
         assert_non_null(strstr(error, wrong[i]));
+        free(error);
+        error = NULL;
+        assert_null(svc_fault_new("ask.received", wrong[i], &error));
+        assert_non_null(error);
+        assert_memory_equal(error, "test.hang_at: ", 14);
         free(error);
     }
 }
@@ -61,7 +69,7 @@ pass(const char *config, svc_fault_point point, int times)
     const pid_t child = fork();
 
     if (child == 0) {
-        svc_fault_t *self = svc_fault_new(config, &error);
+        svc_fault_t *self = svc_fault_new(config, "", &error);
 
         for (int i = 0; i < times; i++)
             svc_fault_at(self, point);
@@ -83,12 +91,52 @@ it_dies_there_at_that_time(void **state)
     assert_int_equal(pass("gateway.tail_sent", FAULT_GATEWAY_TAIL_SENT, 1), SIGKILL);
 }
 
+/* What /proc says of a process: R running, S asleep, Z dead. */
+static char
+state_of(pid_t pid)
+{
+    char path[64], text[512] = "";
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof(text), file));
+    assert_int_equal(fclose(file), 0);
+    return strrchr(text, ')')[2];
+}
+
+static void
+the_thread_that_comes_there_stands_still(void **state)
+{
+    char *error = NULL;
+    int status = 0;
+    const pid_t child = fork();
+    char is;
+
+    (void)state;
+    if (child == 0) {
+        svc_fault_t *self = svc_fault_new("", "journal.received:2", &error);
+
+        svc_fault_at(self, FAULT_ASK_RECEIVED);
+        svc_fault_at(self, FAULT_JOURNAL_RECEIVED);
+        svc_fault_at(self, FAULT_JOURNAL_RECEIVED);
+        _exit(0);
+    }
+    while ((is = state_of(child)) != 'S' && is != 'Z')
+        sched_yield();
+    kill(child, SIGTERM);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_chosen_by_default),
         cmocka_unit_test(what_is_no_point_is_refused),
+        cmocka_unit_test(the_thread_that_comes_there_stands_still),
         cmocka_unit_test(it_dies_there_at_that_time),
     };
 
