@@ -119,6 +119,20 @@ static const svc_service_t stubborn = {.name = "test-svc",
                                        .drain = drain_forever,
                                        .stop = stop};
 
+/* Waits for something that never comes, as a start does for its database. */
+static void *
+wait_for_ever(svc_ctx_t *ctx, char **error)
+{
+    svc_log_info(ctx->log, "waits");
+    while (!svc_main_is_told_to_end())
+        poll(NULL, 0, 10);
+    *error = svc_str_dup(SVC_LIT("it did not come"));
+    return NULL;
+}
+
+static const svc_service_t patient = {
+    .name = "test-svc", .summary = "a test", .start = wait_for_ever, .stop = stop};
+
 /* --- the child -------------------------------------------------------------------------------- */
 
 static void
@@ -289,6 +303,25 @@ a_second_signal_ends_it_at_once(void **state)
 }
 
 static void
+a_signal_ends_a_start_that_waits(void **state)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    child_t child;
+
+    (void)state;
+    write_config("");
+    for (size_t i = 0; i < SVC_COUNT(signals); i++) {
+        launch(&child, &patient, "--config", config_path, NULL);
+        read_until(&child, "waits");
+        assert_int_equal(kill(child.pid, signals[i]), 0);
+        assert_int_equal(finish(&child), 0);
+        assert_non_null(
+            strstr(child.text, "stopped before it had started: it did not come"));
+        assert_null(strstr(child.text, "stop was called"));
+    }
+}
+
+static void
 assert_refused(const svc_service_t *service, const char *a, const char *b,
                const char *wanted)
 {
@@ -394,6 +427,7 @@ main(void)
             a_lame_duck_serves_until_its_time_is_over_or_a_second_signal_comes),
         cmocka_unit_test(a_service_that_does_not_finish_is_stopped_after_drain_s),
         cmocka_unit_test(a_second_signal_ends_it_at_once),
+        cmocka_unit_test(a_signal_ends_a_start_that_waits),
         cmocka_unit_test(what_keeps_it_from_starting_is_one_line),
         cmocka_unit_test(options_that_only_print_do_so),
         cmocka_unit_test(a_configuration_that_the_service_would_refuse_is_not_ok),

@@ -189,6 +189,51 @@ an_address_that_is_none_is_told(void **state)
     free(error);
 }
 
+typedef struct {
+    svc_health_t *health;
+    const char *wanted;
+} telling_t;
+
+static bool
+is_told(void *arg)
+{
+    const telling_t *self = arg;
+    svc_buf_t out;
+    bool is;
+
+    svc_buf_init(&out, SVC_HEALTH_MAX_BYTES);
+    assert_true(
+        svc_health_tell_ready(self->health, &out)); /* nobody needs it that much */
+    is = out.n == strlen(self->wanted) && memcmp(out.p, self->wanted, out.n) == 0;
+    svc_buf_fini(&out);
+    return is;
+}
+
+static void
+a_redis_that_is_away_is_told_without_a_job(void **state)
+{
+    test_t *self = *state;
+    telling_t telling = {svc_health_new(SVC_HEALTH_STUCK_MS),
+                         "{\"status\":\"ok\",\"degraded\":[\"redis\"]}"};
+    char *error = NULL;
+
+    svc_redis_pool_destroy(&self->pool);
+    svc_health_set_started(telling.health);
+    self->fixture.ctx.health = telling.health;
+    self->pool = svc_redis_pool_new(&self->fixture.ctx, &pool_config, &error);
+    assert_non_null(self->pool);
+    fixture_run_until(&self->fixture, is_told, &telling);
+    telling.wanted = "{\"status\":\"ok\"}";
+    if (redis_is_installed()) {
+        redis_start(&self->redis, &self->fixture);
+        fixture_run_until(&self->fixture, is_told, &telling);
+    }
+    svc_redis_pool_destroy(&self->pool);
+    assert_true(is_told(&telling)); /* who is gone misses nothing */
+    svc_health_destroy(&telling.health);
+    self->fixture.ctx.health = NULL;
+}
+
 int
 main(void)
 {
@@ -198,6 +243,7 @@ main(void)
         TEST(without_redis_a_job_ends_all_the_same),
         TEST(what_does_not_fit_is_refused_at_once),
         TEST(what_is_queued_at_the_end_is_nobodys_any_more),
+        TEST(a_redis_that_is_away_is_told_without_a_job),
         TEST(an_address_that_is_none_is_told),
     };
 
