@@ -430,6 +430,12 @@ replays_only_what_was_released(void **state)
 }
 
 static bool
+has_final(void *arg)
+{
+    return ((bench_t *)arg)->final;
+}
+
+static bool
 is_drained(void *arg)
 {
     return ((bench_t *)arg)->drained;
@@ -448,8 +454,7 @@ drains_by_interrupting_what_takes_too_long(void **state)
     assert_int_equal(generate(&b, STREAM_B, FENCE(1), 1, "puppet", 12), RC_UNAVAILABLE);
     assert_int_equal(generate(&b, STREAM_A, FENCE(1), 1, "puppet", 13),
                      RC_LATER); /* an attach */
-    fixture_run_for(&b.fixture, 100);
-    assert_true(b.final);
+    fixture_run_until(&b.fixture, has_final, &b);
     assert_string_equal(b.error, "interrupted");
     assert_string_equal(b.bytes, "so far");
     assert_int_equal(b.puppet.cancelled, 1);

@@ -111,15 +111,15 @@ parts_lift_the_deadline_and_the_end_of_the_hold_is_silent(void **state)
     (void)state;
     bench_t bench;
     open_bench(&bench, "tool");
-    bench.hold_ms = 100;
+    bench.hold_ms = 1500;
     ask(&bench, 2, OP_AUTH_VERIFY, &verify_req_schema, &good_verify);
     assert_int_equal(bench.head.kind, PROTO_PARTIAL);
     for (int i = 0; i < 3; i++) {
         const verify_rep_t part = {.user = 2, .expires_s = 2};
-        fixture_run_for(&bench.fixture, 50);
+        fixture_run_for(&bench.fixture, 600);
         svc_call_t *call = svc_server_call(bench.server, bench.kept);
         assert_non_null(call);
-        assert_int_equal(svc_call_partial(call, &part, 100), RC_OK);
+        assert_int_equal(svc_call_partial(call, &part, i < 2 ? 1500 : 100), RC_OK);
     }
     bench.replies = 0;
     fixture_run_until(&bench.fixture, was_cancelled, &bench);
