@@ -128,10 +128,27 @@ a_group_of_another_kind_or_none_limits_nothing(void **state)
 
     put(world, "/sys/fs/cgroup", "cpu.max", "100000 100000\n");
     assert_int_equal(svc_cores(world->root), world->all);
-    put(world, "/proc/self", "cgroup", "4:cpu,cpuacct:/\n");
+    put(world, "/proc/self", "cgroup", "4:cpuset,cpuacct:/\nnonsense\n:\n::\n");
     assert_int_equal(svc_cores(world->root), world->all);
     put(world, "/proc/self", "cgroup", "");
     assert_int_equal(svc_cores(world->root), world->all);
+}
+
+static void
+groups_of_version_1_count_likewise(void **state)
+{
+    world_t *world = *state;
+
+    put(world, "/proc/self", "cgroup", "4:cpuacct,cpu:/docker/12ab\n3:cpuset:/\n0::/\n");
+    put(world, "/sys/fs/cgroup/cpu", "cpu.cfs_period_us", "100000\n");
+    put(world, "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "-1\n");
+    assert_int_equal(svc_cores(world->root), world->all);
+    put(world, "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "150000\n");
+    assert_int_equal(svc_cores(world->root), 1);
+    put(world, "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "-1\n");
+    put(world, "/sys/fs/cgroup/cpu/docker/12ab", "cpu.cfs_period_us", "50000\n");
+    put(world, "/sys/fs/cgroup/cpu/docker/12ab", "cpu.cfs_quota_us", "50000\n");
+    assert_int_equal(svc_cores(world->root), 1);
 }
 
 int
@@ -142,6 +159,7 @@ main(void)
         WORLD_TEST(without_a_limit_it_is_what_the_scheduler_gives),
         WORLD_TEST(the_limit_of_a_container_counts),
         WORLD_TEST(so_do_those_of_the_groups_around_it),
+        WORLD_TEST(groups_of_version_1_count_likewise),
         WORLD_TEST(a_group_of_another_kind_or_none_limits_nothing),
     };
 
