@@ -6,15 +6,13 @@
  * sweep looks at the heads only. A connection that ran out of time is shut down;
  * whoever reads from it sees the end and closes. */
 #include "conns.h"
+#include "client_socket.h"
 #include "gate.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -42,6 +40,7 @@ struct conn {
     void *server;     /* what the server calls it; NULL: not handed over */
     void *request;    /* who wants to know that the client left; NULL: not watched */
     bool counted;     /* in the limit per address */
+    bool is_guest;    /* another reactor has sent it: it stays */
     bool half_closed; /* the client sends no more */
     bool wants_out;   /* somebody waits until it is writable */
     bool is_prepared; /* for streams; it stays so */
@@ -56,6 +55,9 @@ struct conns {
     svc_ctx_t *ctx;                    /* loop, log, metrics */
     conn_limit_t *limit;               /* shared */
     const client_trust_t *trust;       /* shared */
+    meeting_t *meeting;                /* shared; NULL: there is nobody else */
+    size_t here;                       /* our number in it */
+    int guests_fd;                     /* the meeting's; -1: it sends us nobody */
     conns_hooks_t hooks;               /* the owner's */
     int listen_fd;                     /* owned; -1: accepts no more */
     int epoll_fd;                      /* owned */
@@ -135,6 +137,15 @@ remember_fd(conns_t *self, conn_t *conn)
     self->by_fd[fd] = conn;
 }
 
+/* There is one connection more, or less. */
+static void
+count(conns_t *self, size_t n)
+{
+    self->n = n;
+    if (self->meeting != NULL)
+        meeting_count(self->meeting, self->here, n);
+}
+
 static conn_t *
 new_conn(conns_t *self, int fd, const struct sockaddr_storage *addr)
 {
@@ -147,7 +158,7 @@ new_conn(conns_t *self, int fd, const struct sockaddr_storage *addr)
     conn->addr = client_addr_of((const struct sockaddr *)addr);
     remember_fd(self, conn);
     link_conn(conn, CONN_GATE);
-    self->n++;
+    count(self, self->n + 1);
     return conn;
 }
 
@@ -160,7 +171,7 @@ conns_closed(conns_t *self, conn_t *conn)
     if (conn->counted)
         conn_limit_leave(self->limit, &conn->addr);
     self->by_fd[conn->fd] = NULL;
-    self->n--;
+    count(self, self->n - 1);
     free(conn);
 }
 
@@ -200,8 +211,7 @@ conn_addr(const conn_t *self)
 
 /* --- the gate ----------------------------------------------------------------------------- */
 
-/* Looks at what has come, leaving it in the socket. False: the client has gone. *n_out 0:
- * nothing is there. */
+/* Looks at what has come, leaving it in the socket. False: the client has gone. *n_out 0: nothing is there. */
 static bool
 peek(const conn_t *conn, size_t *n_out)
 {
@@ -257,8 +267,8 @@ release(conn_t *conn, conn_phase phase)
     hooks->release(hooks->arg, conn->server);
 }
 
-/* Ends a connection at the gate. If the server has it, nothing of what is still in the
- * socket may reach it: that could look like a request. */
+/* Ends a connection at the gate. If the server has it, nothing of what is still in the socket may reach it: that could look
+ * like a request. */
 static void
 end_at_gate(conn_t *conn)
 {
@@ -272,8 +282,7 @@ end_at_gate(conn_t *conn)
     release(conn, CONN_BUSY); /* its end is the server's business now */
 }
 
-/* Reads and drops what the client still sends, so that closing does not destroy the
- * refusal on its way. */
+/* Reads and drops what the client still sends, so that closing does not destroy the refusal on its way. */
 static void
 linger(conn_t *conn)
 {
@@ -297,8 +306,32 @@ refuse(conn_t *conn, gate_verdict why)
     linger(conn);
 }
 
-/* A connection at the gate has something to read. `is_closed`: and its client sends no
- * more. */
+/* The first request is here, `n` bytes of it in self->peeked. True: another reactor reads that answer already, and has
+ * the connection now. It leaves our epoll set before: there the descriptor may be closed at once. */
+static bool
+send_away(conn_t *conn, size_t n)
+{
+    conns_t *self = conn->conns;
+    meeting_guest_t guest = {conn->fd, conn->counted, conn->sockaddr};
+    struct epoll_event event = {.events = WATCHED_EVENTS, .data.ptr = conn};
+    size_t to;
+
+    if (self->guests_fd < 0 || conn->is_guest)
+        return false;
+    to = meeting_place(self->meeting, (svc_str){self->peeked, n}, self->here);
+    if (to == 0 || epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL) != 0)
+        return false;
+    if (!meeting_send(self->meeting, self->here, to, &guest)) {
+        (void)epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event);
+        return false;
+    }
+    svc_metrics_add(self->ctx->metrics, SVC_M_VIEWERS_MOVED, 1);
+    conn->counted = false; /* its place in the limit goes along */
+    conns_closed(self, conn);
+    return true;
+}
+
+/* A connection at the gate has something to read. `is_closed`: and its client sends no more. */
 static void
 check_first(conn_t *conn, bool is_closed)
 {
@@ -310,12 +343,14 @@ check_first(conn_t *conn, bool is_closed)
     }
     conn->half_closed |= is_closed;
     gate_verdict verdict = gate_judge(&conn->gate, conn->conns->peeked, n);
-    if (verdict == GATE_PASS)
-        hand_over(conn);
-    else if (verdict != GATE_MORE)
+    if (verdict == GATE_PASS) {
+        if (!send_away(conn, n))
+            hand_over(conn);
+    } else if (verdict != GATE_MORE) {
         refuse(conn, verdict);
-    else if (is_closed)
+    } else if (is_closed) {
         close_conn(conn);
+    }
 }
 
 /* The same between two requests. What passes at once is left to the server, which reads
@@ -354,34 +389,60 @@ check_next(conn_t *conn, bool is_closed)
     }
 }
 
-static bool
-is_exempt(const conns_t *self, const client_addr_t *addr)
+static void
+turn_away(conns_t *self, const meeting_guest_t *guest)
 {
-    return client_addr_is_loopback(addr) || client_trust_has(self->trust, addr);
+    client_addr_t from = client_addr_of((const struct sockaddr *)&guest->peer);
+
+    if (guest->counted)
+        conn_limit_leave(self->limit, &from);
+    svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
+    send_refusal(guest->fd, GATE_FULL);
+    close(guest->fd);
+}
+
+static void
+admit(conns_t *self, const meeting_guest_t *guest, bool is_guest)
+{
+    conn_t *conn = new_conn(self, guest->fd, &guest->peer);
+    struct epoll_event event = {.events = WATCHED_EVENTS, .data.ptr = conn};
+
+    conn->counted = guest->counted;
+    conn->is_guest = is_guest;
+    if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, guest->fd, &event) == 0)
+        check_first(conn, false);
+    else
+        close_conn(conn);
 }
 
 static void
 welcome(conns_t *self, int fd, const struct sockaddr_storage *addr)
 {
     client_addr_t from = client_addr_of((const struct sockaddr *)addr);
-    bool exempt = is_exempt(self, &from);
-    int one = 1;
+    bool exempt = client_addr_is_loopback(&from) || client_trust_has(self->trust, &from);
 
     if (self->n >= self->max || (!exempt && !conn_limit_enter(self->limit, &from))) {
-        svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
-        send_refusal(fd, GATE_FULL);
-        close(fd);
+        turn_away(self, &(meeting_guest_t){fd, false, *addr});
         return;
     }
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    conn_t *conn = new_conn(self, fd, addr);
-    struct epoll_event event = {.events = WATCHED_EVENTS, .data.ptr = conn};
-    conn->counted = !exempt;
-    if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
-        check_first(conn, false);
-    else
-        close_conn(conn);
+    client_socket_welcome(fd);
+    admit(self, &(meeting_guest_t){fd, !exempt, *addr}, false);
+}
+
+/* Takes those that other reactors have sent. The meeting leaves room, but so many may have come by themselves since. */
+static void
+receive(void *arg, short events)
+{
+    conns_t *self = arg;
+    meeting_guest_t guest;
+
+    (void)events;
+    while (meeting_receive(self->meeting, self->here, &guest)) {
+        if (self->n < self->max)
+            admit(self, &guest, true);
+        else
+            turn_away(self, &guest);
+    }
 }
 
 static void
@@ -423,15 +484,6 @@ on_accept(void *arg, short events)
     }
 }
 
-/* Bytes that the client has not acknowledged. */
-static int
-unsent_bytes(const conn_t *conn)
-{
-    int n = 0;
-
-    return ioctl(conn->fd, SIOCOUTQ, &n) == 0 ? n : 0;
-}
-
 /* --- watching and sweeping ---------------------------------------------------------------- */
 
 void
@@ -462,7 +514,7 @@ conn_wait_writable(conn_t *self)
     struct epoll_event event = {.events = WATCHED_EVENTS | EPOLLOUT, .data.ptr = self};
 
     conn_enter(self, CONN_BLOCKED);
-    self->unsent = unsent_bytes(self);
+    self->unsent = client_socket_unsent(self->fd);
     self->taken_ms = self->since_ms;
     self->wants_out = true;
     (void)epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_MOD, self->fd, &event);
@@ -478,18 +530,9 @@ conn_writes(conn_t *self)
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog)
 {
-    /* The kernel doubles it for its own overhead; unbounded it would take 4 MB for a client that never reads. */
-    int sndbuf = (int)(backlog / 2), probes = 3;
-    int idle_s = silence_s / 2 > 0 ? (int)(silence_s / 2) : 1;
-    int interval_s = silence_s / 6 > 0 ? (int)(silence_s / 6) : 1;
-
-    if (self->is_prepared)
-        return;
+    if (!self->is_prepared)
+        client_socket_prepare_stream(self->fd, silence_s, backlog);
     self->is_prepared = true;
-    setsockopt(self->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
-    setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
-    setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
-    setsockopt(self->fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
 bool
@@ -501,11 +544,7 @@ conn_is_prepared(const conn_t *self)
 void
 conn_cut_if_silent(conn_t *self, uint32_t silence_s)
 {
-    struct tcp_info info = {0};
-    socklen_t n = sizeof info;
-
-    if (getsockopt(self->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 &&
-        info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= silence_s * 1000)
+    if (client_socket_is_silent(self->fd, silence_s))
         conn_cut(self);
 }
 
@@ -545,8 +584,7 @@ on_events(void *arg, short events)
     int n = epoll_wait(self->epoll_fd, ready, EVENTS_PER_TURN, 0);
 
     (void)events;
-    for (int i = 0; i < n;
-         i++) /* a connection is in `ready` once and frees no other one */
+    for (int i = 0; i < n; i++) /* each is in `ready` once and frees no other one */
         take_event(ready[i].data.ptr, ready[i].events);
 }
 
@@ -586,7 +624,7 @@ static bool
 may_still_read(conn_t *conn, uint64_t now)
 {
     conn_phase phase = conn->phase;
-    int unsent = unsent_bytes(conn);
+    int unsent = client_socket_unsent(conn->fd);
 
     if (conn->unsent < 0 || unsent < conn->unsent || unsent == 0)
         conn->taken_ms = now;
@@ -628,9 +666,8 @@ on_sweep(void *arg, short events)
 
     (void)events;
     conns_settle(self);
-    settle(
-        self, CONN_HALF,
-        SWEEP_MS); /* the server may be about to refuse it: that takes it a turn more */
+    /* the server may be about to refuse it: that takes it a turn more */
+    settle(self, CONN_HALF, SWEEP_MS);
     for (conn_phase phase = CONN_GATE; phase < CONN_PHASES; phase++) {
         uint64_t timeout_ms = self->timeout_ms[phase];
         conn_t *conn = self->lists[phase].first;
@@ -655,6 +692,7 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->trust = trust;
     self->hooks = *hooks;
     self->listen_fd = listen_fd;
+    self->guests_fd = -1;
     self->max = max;
     self->peeked = svc_alloc(GATE_HEADERS_MAX_BYTES);
     self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -690,8 +728,30 @@ conns_wait_no_more(conns_t *self)
 }
 
 void
+conns_meet(conns_t *self, meeting_t *meeting, size_t here)
+{
+    self->meeting = meeting;
+    self->here = here;
+    self->guests_fd = meeting_open(meeting, here);
+    svc_loop_add_fd(self->ctx->loop, self->guests_fd, ZMQ_POLLIN, receive, self);
+}
+
+/* Those that are on their way have asked before we stopped: they are served. */
+static void
+stop_meeting(conns_t *self)
+{
+    if (self->guests_fd < 0)
+        return;
+    meeting_close(self->meeting, self->here);
+    svc_loop_remove_fd(self->ctx->loop, self->guests_fd);
+    self->guests_fd = -1;
+    receive(self, 0);
+}
+
+void
 conns_stop_accepting(conns_t *self)
 {
+    stop_meeting(self);
     if (self->listen_fd >= 0) {
         svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
         close(self->listen_fd);

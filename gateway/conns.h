@@ -11,13 +11,14 @@
  *
  * Deadlines are absolute for the phase, so dripping bytes does not prolong them. While
  * a request is suspended libmicrohttpd does not see its client go; conn_watch does. A
- * client that has only stopped sending gets its answer, and is closed after it.
- * Thread: its reactor's. */
+ * client that has only stopped sending gets its answer, and is closed after it. One whose
+ * first request opens a stream may go to another reactor (meeting.h). Thread: its reactor's. */
 #ifndef GATEWAY_CONNS_H
 #define GATEWAY_CONNS_H
 
 #include "client_addr.h"
 #include "conn_limit.h"
+#include "meeting.h"
 #include "svc/svc_ctx.h"
 
 /* libmicrohttpd's memory for one connection: the headers, their lines, and some to write with. */
@@ -71,6 +72,10 @@ void conns_wait(conns_t *self, uint64_t ms);
 /* Who has waited is let in, and everybody from now on. */
 void conns_wait_no_more(conns_t *self);
 
+/* Sends connections to other reactors of `meeting`, as which it is number `here`, and takes theirs, until it stops
+ * accepting. Keeps meeting. */
+void conns_meet(conns_t *self, meeting_t *meeting, size_t here);
+
 /* Closes the listening socket and every connection that waits for a request, but not those that the server has and
  * whose next request has come; the server shall read that. None is held afterwards. */
 void conns_stop_accepting(conns_t *self);
@@ -123,17 +128,13 @@ void conn_unwatch(conn_t *self);
  * Idempotent. */
 void conn_cut(conn_t *self);
 
-/* For streams: bounds what the kernel holds for a client that does not read to `backlog` bytes, its own
- * overhead included, and lets it ask a silent client whether it is still there, so that one that vanished
- * is noticed within `silence_s`. (TCP_USER_TIMEOUT would do it, too, but also ends a client that only
- * reads slowly.) */
+/* For streams, once: client_socket_prepare_stream. */
 void conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog);
 
 /* True once it was prepared: its next request may find settings of a stream. */
 bool conn_is_prepared(const conn_t *self);
 
-/* Closes the connection of a client that has acknowledged nothing for `silence_s` of what was sent
- * to it. One whose receive buffer is full is not meant: nothing is in flight to it. */
+/* Cuts the connection of a client of which client_socket_is_silent is true. */
 void conn_cut_if_silent(conn_t *self, uint32_t silence_s);
 
 #endif

@@ -16,20 +16,23 @@
 
 typedef struct entry {
     svc_table_node_t
-        node;           /* key: of the stream, or of the feed itself once it has failed */
-    live_feed_t *live;  /* owned */
-    bool is_subscribed; /* its frames come in */
-    bool is_alone;      /* in the hub's list of those */
-    uint64_t alone_ms;  /* since when */
-    size_t alone_bytes; /* what it holds meanwhile */
-    struct entry *next; /* in that list */
+        node;          /* key: of the stream, or of the feed itself once it has failed */
+    live_feed_t *live; /* owned */
+    uint64_t conversation; /* whose answer it is */
+    bool is_subscribed;    /* its frames come in */
+    bool is_alone;         /* in the hub's list of those */
+    uint64_t alone_ms;     /* since when */
+    size_t alone_bytes;    /* what it holds meanwhile */
+    struct entry *next;    /* in that list */
 } entry_t;
 
 struct feed_hub {
-    svc_ctx_t *ctx;    /* loop, metrics, config */
-    live_bus_t bus;    /* for the feeds */
-    token_sub_t *sub;  /* owned */
-    svc_table_t table; /* of entry_t by stream, owned */
+    svc_ctx_t *ctx;     /* loop, metrics, config */
+    live_bus_t bus;     /* for the feeds */
+    token_sub_t *sub;   /* owned */
+    meeting_t *meeting; /* of all reactors; NULL: nobody is told */
+    size_t here;        /* our number in it */
+    svc_table_t table;  /* of entry_t by stream, owned */
     svc_table_t
         failed;     /* of entry_t by address: others may have taken their names; owned */
     entry_t *alone; /* those without viewers, that hold what is not stored yet */
@@ -134,6 +137,9 @@ add_entry(feed_hub_t *self, const live_subject_t *who)
     entry_t *entry = svc_alloc(sizeof *entry);
 
     entry->live = live_feed_new(&self->bus, who);
+    entry->conversation = who->conversation;
+    if (self->meeting != NULL)
+        meeting_begin(self->meeting, entry->conversation, self->here);
     svc_table_add(&self->table, &entry->node, stream_key(who->stream));
     return entry;
 }
@@ -173,6 +179,8 @@ remove_entry(feed_hub_t *self, svc_table_t *table, entry_t *entry)
 {
     end_alone(self, entry);
     unsubscribe(self, entry);
+    if (self->meeting != NULL)
+        meeting_end(self->meeting, entry->conversation, self->here);
     svc_table_remove(table, entry->node.key);
     live_feed_destroy(&entry->live);
     free(entry);
@@ -375,6 +383,13 @@ feed_hub_new(svc_ctx_t *ctx, svc_peers_t *convo, svc_peers_t *llm, char **error)
     svc_loop_on_stall(ctx->loop, on_stall, self);
     self->tick_timer = svc_loop_every(ctx->loop, TICK_MS, on_tick, self);
     return self;
+}
+
+void
+feed_hub_meet(feed_hub_t *self, meeting_t *meeting, size_t here)
+{
+    self->meeting = meeting;
+    self->here = here;
 }
 
 static void

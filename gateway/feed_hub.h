@@ -8,6 +8,7 @@
 #define GATEWAY_FEED_HUB_H
 
 #include "live_feed.h"
+#include "meeting.h"
 #include "token_sub.h"
 
 typedef struct feed_hub feed_hub_t;
@@ -16,6 +17,9 @@ typedef struct feed_hub feed_hub_t;
  * the peers. NULL with *error (free() it) set: that is no endpoint. */
 feed_hub_t *feed_hub_new(svc_ctx_t *ctx, svc_peers_t *convo, svc_peers_t *llm,
                          char **error);
+
+/* Tells `meeting` which conversations are read here, at reactor `here`. Keeps meeting. */
+void feed_hub_meet(feed_hub_t *self, meeting_t *meeting, size_t here);
 
 /* Closes it; all viewers must have left. Sets *self_p to NULL. NULL-safe. */
 void feed_hub_destroy(feed_hub_t **self_p);

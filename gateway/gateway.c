@@ -26,6 +26,7 @@ typedef struct {
     svc_server_t *server;  /* owned; svc.stats and nothing else; NULL: none is wanted */
     client_trust_t *trust; /* owned */
     conn_limit_t *limit;   /* owned */
+    meeting_t *meeting;    /* owned; NULL: none is wanted */
     readiness_t readiness; /* written by the reactors */
     reactor_thread_t *reactors[WORKERS_MAX]; /* owned */
     size_t n;                                /* of them */
@@ -101,13 +102,17 @@ count_workers(const svc_config_t *config)
 static bool
 start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
 {
+    const svc_config_t *config = self->ctx->config;
+    uint32_t max = (config->server_max_connections + (uint32_t)n - 1) / (uint32_t)n;
+
+    self->meeting = n > 1 && !config->test_plain_paths ? meeting_new(n, max) : NULL;
     reactor_setup_t setup = {
         .ctx = self->ctx,
         .trust = self->trust,
         .limit = self->limit,
+        .meeting = self->meeting,
         .readiness = &self->readiness,
-        .max_connections = (self->ctx->config->server_max_connections + (uint32_t)n - 1) /
-                           (uint32_t)n,
+        .max_connections = max,
         .drained = on_reactor_drained,
         .arg = self,
     };
@@ -206,5 +211,6 @@ gateway_stop(void *service)
     close(self->drained_fd);
     client_trust_destroy(&self->trust);
     conn_limit_destroy(&self->limit);
+    meeting_destroy(&self->meeting);
     free(self);
 }

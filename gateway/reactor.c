@@ -393,6 +393,10 @@ build(reactor_thread_t *self)
                                 reactor->peers[REACTOR_LLM], &self->error);
     if (reactor->hub == NULL || !open_http(self))
         return false;
+    if (self->setup.meeting != NULL) {
+        feed_hub_meet(reactor->hub, self->setup.meeting, self->setup.number);
+        conns_meet(reactor->conns, self->setup.meeting, self->setup.number);
+    }
     svc_loop_add_fd(reactor->ctx.loop, self->drain_fd, ZMQ_POLLIN, on_drain, self);
     svc_loop_on_turn(reactor->ctx.loop, on_turn, self);
     svc_loop_every(reactor->ctx.loop, EBB_MS, on_ebb, self);

@@ -1,7 +1,8 @@
 /* reactor.h - one thread of the gateway: its own loop, HTTP server, connections to the services, and feeds.
  *
- * Reactors share the configuration, the log, the counters and the limit per address,
- * and nothing else: a connection stays on the thread that accepted it. The struct is
+ * Reactors share the configuration, the log, the counters, the limit per address and a
+ * meeting: a connection that opens the stream of an answer goes to the one that reads that
+ * answer already, before anything was read from it; all others stay where they came. The struct is
  * plain, so that the parts of a reactor (request, handlers) find one another; only
  * reactor.c changes it, but for the counters that say so. Thread: its own, except
  * where a function says otherwise. */
@@ -60,6 +61,7 @@ typedef struct {
     const svc_ctx_t *ctx;        /* of the process; each reactor gets a loop of its own */
     const client_trust_t *trust; /* outlives them */
     conn_limit_t *limit;         /* outlives them */
+    meeting_t *meeting;          /* outlives them; NULL: each keeps its connections */
     size_t number;               /* of this one, from 1 on */
     readiness_t *
         readiness; /* outlives them; all reactors are counted as missing all before the first starts */

@@ -28,33 +28,36 @@ struct request {
     text_language language;           /* of sentences */
     uint8_t trace[PROTO_TRACE_BYTES]; /* random */
     uint64_t began_us;                /* monotonic */
-    uint64_t deadline_ms;  /* loop time: for its calls, until a stream has begun */
-    uint64_t user;         /* 0: not known */
-    uint64_t expires_s;    /* Unix: of its token */
-    uint64_t open_until_s; /* Unix: of its ticket; 0: none */
-    svc_buf_t body;        /* owned */
-    uint64_t body_seen;    /* bytes, dropped ones too */
-    stage at;              /* see there */
+    uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
+    uint64_t user;              /* 0: not known */
+    uint64_t expires_s;         /* Unix: of its token */
+    uint64_t open_until_s;      /* Unix: of its ticket; 0: none */
+    svc_buf_t body;             /* owned */
+    uint64_t body_seen;         /* bytes, dropped ones too */
+    stage at;                   /* see there */
+    svc_peers_t *called;        /* whom it asked last */
+    uint64_t call;              /* outstanding; 0: none */
+    request_reply_fn *on_reply; /* of that */
+    request_error_fn *on_error; /* likewise; NULL: none */
+    struct MHD_Response *response; /* owned until queued; NULL: not answered */
+    int status;                    /* of the answer; 0: none */
+    bool close_now;                /* queue the answer before the body is read */
+    /* What each token touches stands together from here on. */
     bool suspended;        /* its connection is */
     unsigned timeout_s;    /* libmicrohttpd's for the connection, see request_ask_first */
     bool is_events;        /* its answer is a stream that a person reads */
     bool gone;             /* the client has closed */
     bool doubted;          /* it has closed its sending side, maybe more */
     bool cut;              /* its stream must end badly */
-    svc_peers_t *called;   /* whom it asked last */
-    uint64_t call;         /* outstanding; 0: none */
-    request_reply_fn *on_reply;    /* of that */
-    request_error_fn *on_error;    /* likewise; NULL: none */
-    struct MHD_Response *response; /* owned until queued; NULL: not answered */
-    int status;                    /* of the answer; 0: none */
-    bool close_now;                /* queue the answer before the body is read */
-    stream_body_t stream;          /* its body, if it has one */
-    bool may_write;                /* its stream may be written to directly */
-    bool is_direct;                /* it is, while the connection is suspended */
-    bool is_blocked;          /* its socket takes no more, request_on_writable follows */
-    bool woken;               /* in the reactor's list of those to write to */
-    request_t *next_woken;    /* there */
-    void *data;               /* the handler's */
+    stream_body_t stream;  /* its body, if it has one */
+    bool may_write;        /* its stream may be written to directly */
+    bool is_direct;        /* it is, while the connection is suspended */
+    bool is_blocked;       /* its socket takes no more, request_on_writable follows */
+    bool was_blocked;      /* since its last write */
+    int fd;                /* of its connection, once it has a stream */
+    bool woken;            /* in the reactor's list of those to write to */
+    request_t *next_woken; /* there */
+    void *data;            /* the handler's */
     void (*drop)(void *data); /* NULL: none */
     void (*told)(void *data); /* that there is a doubt; NULL: nobody */
 };

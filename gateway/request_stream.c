@@ -62,16 +62,24 @@ request_wake(request_t *self)
     }
 }
 
+/* It has written. Once for each token: its connection is not looked at unless it must know. */
+static void
+unblock(request_t *self)
+{
+    if (self->was_blocked)
+        conn_writes(self->conn);
+    self->was_blocked = false;
+}
+
 /* Writes what there is. The end is libmicrohttpd's: it comes to the same one, between two chunks. */
 static void
 write_stream(request_t *self)
 {
-    switch (
-        stream_body_write(&self->stream, &self->reactor->scratch, conn_fd(self->conn))) {
+    switch (stream_body_write(&self->stream, &self->reactor->scratch, self->fd)) {
     case STREAM_MORE:
-    case STREAM_WAIT: conn_writes(self->conn); break;
+    case STREAM_WAIT: unblock(self); break;
     case STREAM_BLOCKED:
-        self->is_blocked = true;
+        self->is_blocked = self->was_blocked = true;
         conn_wait_writable(self->conn);
         break;
     case STREAM_CUT:
@@ -79,7 +87,7 @@ write_stream(request_t *self)
         resume(self);
         break;
     case STREAM_END:
-        conn_writes(self->conn);
+        unblock(self);
         resume(self);
         break;
     }
@@ -246,6 +254,7 @@ request_answer_stream(request_t *self, const char *type, bool is_events,
     size_t backlog = (size_t)config->gateway_viewer_backlog_kb << 10;
     size_t enough = is_events ? backlog / STREAM_BACKLOG_FILLS : STREAM_FILL_BYTES;
     stream_body_init(&self->stream, fill, arg, enough);
+    self->fd = conn_fd(self->conn);
     self->is_events = is_events;
     self->may_write = is_events && self->is_http11 && !config->test_plain_paths;
     if (is_events)

@@ -104,14 +104,15 @@ send_rest(stream_body_t *self, int fd)
 static bool
 frame(svc_buf_t *scratch, svc_str *chunk)
 {
-    char head[CHUNK_HEAD_BYTES + 1];
-    size_t n = (size_t)snprintf(head, sizeof head, "%zx\r\n",
-                                scratch->n - CHUNK_HEAD_BYTES);
+    size_t n = scratch->n - CHUNK_HEAD_BYTES, from = CHUNK_HEAD_BYTES - 2;
 
     if (svc_buf_add_str(scratch, SVC_LIT("\r\n")) != RC_OK)
         return false;
-    size_t from = CHUNK_HEAD_BYTES - n;
-    memcpy(scratch->p + from, head, n);
+    memcpy(scratch->p + from, "\r\n", 2);
+    do { /* once for each token: no printf */
+        SVC_ASSERT(from > 0);
+        scratch->p[--from] = "0123456789abcdef"[n & 15];
+    } while ((n >>= 4) > 0);
     *chunk = (svc_str){scratch->p + from, scratch->n - from};
     return true;
 }

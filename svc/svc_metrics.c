@@ -67,6 +67,7 @@ static const struct {
     [SVC_M_GENERATIONS_WASTED]       = {"generations_wasted",        "generations whose text nobody stored to the end"},
     [SVC_M_VIEWERS_RESUMED]          = {"viewers_resumed",           "streams opened for an answer that had begun before"},
     [SVC_M_VIEWERS_IDLE]             = {"viewers_idle",              "streams closed since their client took no byte for too long"},
+    [SVC_M_VIEWERS_MOVED]            = {"viewers_moved",             "connections handed to the reactor that reads their answer already"},
     [SVC_M_TICKETS]                  = {"tickets",                   "tickets made"},
 };
 // clang-format on

@@ -60,6 +60,7 @@ typedef enum {
     SVC_M_GENERATIONS_WASTED,
     SVC_M_VIEWERS_RESUMED,
     SVC_M_VIEWERS_IDLE,
+    SVC_M_VIEWERS_MOVED,
     SVC_M_TICKETS,
     SVC_M_COUNT
 } svc_metric;

@@ -4,7 +4,7 @@
  * the end of a stream gets the same time. */
 #include "conns_fixture.h"
 
-/* Fills the socket of the connection. */
+/* Fills the socket of the connection, and the client's. */
 static conn_t *
 block(world_t *world, int *request)
 {
@@ -17,10 +17,12 @@ block(world_t *world, int *request)
     conn_enter(conn, CONN_BUSY);
     conn_watch(conn, request);
     conn_prepare_stream(conn, 10, 128 << 10);
-    while (send(world->handed, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-        continue;
-    conn_wait_writable(conn);
-    assert_false(fixture_runs_until(&world->bus, is_writable, world, 20));
+    do { /* what is on its way makes room when it arrives, on a busy machine late */
+        world->writable = NULL;
+        while (send(world->handed, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            continue;
+        conn_wait_writable(conn);
+    } while (fixture_runs_until(&world->bus, is_writable, world, 20));
     return conn;
 }
 

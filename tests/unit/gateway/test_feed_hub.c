@@ -100,6 +100,24 @@ a_refused_question_fails_with_its_reason(void **state)
 }
 
 static void
+others_are_told_which_conversations_are_read_here(void **state)
+{
+    static const char head[] = "GET /api/chat/9/stream HTTP/1.1\r\n\r\n";
+    world_t *world = *state;
+    meeting_t *meeting = meeting_new(2, 10);
+
+    feed_hub_meet(world->hub, meeting, 2);
+    assert_int_equal(meeting_place(meeting, svc_str_c(head), 1), 0);
+    ask(world); /* in conversation 9 */
+    assert_int_equal(meeting_place(meeting, svc_str_c(head), 1), 2);
+    feed_hub_leave(world->hub, &world->viewer);
+    fixture_run_until(&world->fakes.bus, has_no_feed, world);
+    assert_int_equal(meeting_place(meeting, svc_str_c(head), 1), 0);
+    feed_hub_meet(world->hub, NULL, 0);
+    meeting_destroy(&meeting);
+}
+
+static void
 a_service_that_is_away_refuses_at_once(void **state)
 {
     world_t *world = *state;
@@ -274,6 +292,7 @@ main(void)
         WORLD_TEST(a_lost_tail_is_shown_by_a_mark),
         WORLD_TEST(without_any_frame_status_and_journal_are_enough),
         WORLD_TEST(a_refused_question_fails_with_its_reason),
+        WORLD_TEST(others_are_told_which_conversations_are_read_here),
         WORLD_TEST(a_service_that_is_away_refuses_at_once),
         WORLD_TEST(a_feed_is_watched_again_when_convo_svc_is_back),
         WORLD_TEST(a_feed_ends_when_convo_svc_stays_away),
