@@ -65,7 +65,9 @@ story('a failure is told by its name, its place and its first lines', async () =
       failureType: 'testCodeFailure'
       error: |-
         gateway ended by itself: exit 1: port 4711 is in use
-        ${'a long log line '.repeat(100)}
+        gateway (exit 1): ${'a long complaint '.repeat(100)}
+        --- auth-svc (pid 1)
+        the log of somebody else
         
       code: 'ERR_TEST_FAILURE'
       stack: |-
@@ -93,6 +95,7 @@ not ok 2 - isn't quoted
         ['isn\'t quoted', '', 'it isn\'t'],
     ]);
     assert.ok(tell(found[0]).length < 1000);
+    assert.ok(!tell(found[0]).includes('somebody else'));
     assert.equal(tellShortly('stall.test.mjs', found[0]),
         'failed: stall.test.mjs: stands still: for good: gateway ended by itself: exit 1: port 4711 is in use');
     assert.deepEqual(failuresOf('# Error: cannot be loaded\n#     at somewhere\n# pass 0').map((f) => f.lines),

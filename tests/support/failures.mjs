@@ -50,7 +50,9 @@ export function failuresOf(output) {
         if (failureType[0] === 'subtestsFailed')
             continue;
         const place = stack.map((line) => /([\w-]+\.test\.mjs:\d+)/.exec(line)?.[1]).find(Boolean) ?? '';
-        found.push({ number: bad[1], name: bad[2], place, lines: error.filter((line) => line.trim() !== '') });
+        const logs = error.findIndex((line) => line.startsWith('--- '));   /* of lastWords(): long, and in the kept output */
+        const told = logs > 0 ? error.slice(0, logs) : error;
+        found.push({ number: bad[1], name: bad[2], place, lines: told.filter((line) => line.trim() !== '') });
     }
     if (notes.length > 0)
         found.push({ number: 0, name: 'said beside the tests', place: '', lines: notes.slice(0, 12) });
