@@ -7,6 +7,7 @@
 #include "user_store.h"
 
 #include "svc/svc_db_lock.h"
+#include "svc/svc_time.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #define BUSY_TIMEOUT_MS \
     5000 /* within this process: a reader while the log is being reset */
+#define LOG_EVERY_MS 1000
 
 /* Step i brings version i to i + 1. Retired versions keep their step. */
 static const char *const migrations[] = {
@@ -33,13 +35,17 @@ static const char *const migrations[] = {
 #define SQL_FIND_KEY "SELECT id FROM user WHERE username = ?1 AND request_key = ?2"
 
 typedef struct {
-    char *path; /* of the database, owned */
-    int lock;   /* descriptor that holds the lock, -1: none */
+    char *path;     /* of the database, owned */
+    int lock;       /* descriptor that holds the lock, -1: none */
+    svc_log_t *log; /* borrowed, may be NULL */
 } store_t;
 
 typedef struct {
     sqlite3 *db;                         /* owned */
     sqlite3_stmt *find, *add, *find_key; /* owned */
+    svc_log_t *log;                      /* borrowed, may be NULL */
+    uint64_t
+        logged_ms; /* a failure was logged last: a disk that is full must not fill the log */
 } connection_t;
 
 /* Sets *error to "path: what: why". */
@@ -102,6 +108,7 @@ connect_store(void *arg, bool writes, char **error)
     connection_t *self = svc_alloc(sizeof(*self));
 
     (void)writes;
+    self->log = store->log;
     self->db = open_database(store->path, error);
     if (self->db != NULL && prepare(self->db, SQL_FIND, &self->find) &&
         prepare(self->db, SQL_ADD, &self->add) &&
@@ -178,6 +185,7 @@ open_store(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
     sqlite3 *db = NULL;
 
     (void)stop; /* nothing here waits for long */
+    self->log = ctx->log;
     self->path = svc_config_users_path(ctx->config);
     self->lock = svc_db_lock_take(self->path, "auth-svc", error);
     if (self->lock >= 0)
@@ -189,6 +197,30 @@ open_store(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
     }
     sqlite3_close(db);
     return self;
+}
+
+/* What the failure that the database has just had means for the caller: RC_UNAVAILABLE when it may be good again later (a disk
+ * that is full). Logs it. */
+static svc_rc
+judge_failure(connection_t *self)
+{
+    const int code = sqlite3_extended_errcode(self->db);
+    const uint64_t now = svc_mono_ms();
+
+    if (self->logged_ms == 0 || now - self->logged_ms >= LOG_EVERY_MS) {
+        self->logged_ms = now;
+        svc_log_error(self->log, "database: %s (%d)", sqlite3_errmsg(self->db), code);
+    }
+    switch (code & 0xff) {
+    case SQLITE_FULL:
+    case SQLITE_IOERR:
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_NOMEM:
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN: return RC_UNAVAILABLE;
+    default: return RC_INTERNAL;
+    }
 }
 
 /* --- users ------------------------------------------------------------------------------- */
@@ -218,13 +250,11 @@ find(void *arg, svc_str username, user_row_t *out)
     const char *hash;
     int step;
 
-    if (!bind(q, 1, username))
+    step = bind(q, 1, username) ? sqlite3_step(q) : SQLITE_ERROR;
+    if (step != SQLITE_ROW) {
+        rc = step == SQLITE_DONE ? RC_NOT_FOUND : judge_failure(self);
         goto out;
-    step = sqlite3_step(q);
-    if (step == SQLITE_DONE)
-        rc = RC_NOT_FOUND;
-    if (step != SQLITE_ROW)
-        goto out;
+    }
     hash = (const char *)sqlite3_column_text(q, 1);
     if (hash == NULL || sqlite3_column_bytes(q, 1) > USER_HASH_MAX_BYTES)
         goto out;
@@ -257,8 +287,8 @@ look_for_key(connection_t *self, new_user_t *user)
     if (step == SQLITE_ROW) {
         user->id = (uint64_t)sqlite3_column_int64(q, 0);
         rc = RC_OK;
-    } else if (step == SQLITE_DONE) {
-        rc = RC_USERNAME_TAKEN;
+    } else {
+        rc = step == SQLITE_DONE ? RC_USERNAME_TAKEN : judge_failure(self);
     }
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
@@ -283,6 +313,8 @@ insert(connection_t *self, new_user_t *user)
     } else if (step == SQLITE_CONSTRAINT &&
                sqlite3_extended_errcode(self->db) == SQLITE_CONSTRAINT_UNIQUE) {
         rc = look_for_key(self, user);
+    } else {
+        rc = judge_failure(self);
     }
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
@@ -293,19 +325,21 @@ static svc_rc
 add(void *arg, new_user_t *users, size_t n)
 {
     connection_t *self = arg;
-    bool good = execute(self->db, "BEGIN IMMEDIATE");
+    svc_rc rc = execute(self->db, "BEGIN IMMEDIATE") ? RC_OK : judge_failure(self);
 
-    for (size_t i = 0; i < n && good; i++) {
+    for (size_t i = 0; i < n && rc == RC_OK; i++) {
         users[i].rc = insert(self, &users[i]);
-        good = users[i].rc !=
-               RC_INTERNAL; /* a full disk may have ended the transaction already */
+        if (users[i].rc != RC_OK && users[i].rc != RC_USERNAME_TAKEN)
+            rc = users[i].rc; /* a full disk may have ended the transaction already */
     }
-    if (good && execute(self->db, "COMMIT"))
+    if (rc == RC_OK && !execute(self->db, "COMMIT"))
+        rc = judge_failure(self);
+    if (rc == RC_OK)
         return RC_OK;
     execute(self->db, "ROLLBACK");
     for (size_t i = 0; i < n; i++)
-        users[i].rc = RC_INTERNAL;
-    return RC_INTERNAL;
+        users[i].rc = rc;
+    return rc;
 }
 
 const user_store_driver_t user_store_sqlite = {

@@ -286,7 +286,8 @@ on_signal(void *arg, short events)
     }
 }
 
-/* Blocks what ends us, for this thread and all that it will make, and ignores broken pipes. */
+/* Blocks what ends us, for this thread and all that it will make, and ignores broken pipes and SIGHUP: who sends
+ * that to a daemon means "read your files again", not "die in mid-answer". */
 static bool
 take_signals(process_t *self, char **error)
 {
@@ -296,6 +297,7 @@ take_signals(process_t *self, char **error)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) == 0)
         self->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (self->signals >= 0)

@@ -329,6 +329,16 @@ on_monitor(void *arg, short events)
     }
 }
 
+/* Who has never answered may be at another address than the configuration says, which nothing else would tell. */
+static void
+tell_absence(svc_peer_t *self)
+{
+    if (!self->absence_told)
+        svc_log_warn(self->ctx->log, "%s at %s has not answered yet", self->service,
+                     self->endpoint);
+    self->absence_told = true;
+}
+
 /* --- time --------------------------------------------------------------------------- */
 
 static void
@@ -354,6 +364,8 @@ on_tick(void *arg, short events)
     }
     if (self->state != PEER_UP && silent_ms >= svc_peer_times(self)->lost)
         tell_lost(self, "no sign of life");
+    if (self->instance == 0 && silent_ms >= svc_peer_times(self)->down)
+        tell_absence(self);
 }
 
 /* We stood still ourselves: what we did not hear is no sign of anything. */

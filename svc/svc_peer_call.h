@@ -57,6 +57,7 @@ struct svc_peer {
     bool is_draining;            /* as its last ping reply said */
     bool hello_sent;             /* on this connection */
     bool is_asked;               /* a ping went out, and nothing has come since */
+    bool absence_told;           /* that it has never been up, logged once */
     bool complained;   /* about a wrong answer to hello, logged once until the next UP */
     unsigned ticks;    /* to ping at every n-th */
     uint64_t instance; /* that is or was up; 0: none yet */

@@ -5,7 +5,8 @@
  * a moment; what is asked in between is RC_UNAVAILABLE at once.
  *
  * Each session is told that a client of ours that stands still in the middle of a transaction must not hold its locks
- * (idle_in_transaction_session_timeout), and that nobody waits for a lock for long (lock_timeout). Statements are planned
+ * (idle_in_transaction_session_timeout), that a machine of ours that is gone must not hold them either (the server's own
+ * keep-alives: its 2 hours are too long for a batch whose end never came), and that nobody waits for a lock for long (lock_timeout). Statements are planned
  * once and never by reading whole tables: what they look for always has an index, but on an empty database the planner
  * does not know that it will be needed. */
 #include "svc_pg_private.h"
@@ -28,6 +29,10 @@
 static const char session[] = "SET client_min_messages = error;"
                               "SET idle_in_transaction_session_timeout = 3000;"
                               "SET lock_timeout = 1000;"
+                              "SET tcp_keepalives_idle = 5;"
+                              "SET tcp_keepalives_interval = 2;"
+                              "SET tcp_keepalives_count = 3;"
+                              "SET tcp_user_timeout = 10000;"
                               "SET plan_cache_mode = force_generic_plan;"
                               "SET enable_seqscan = off;"
                               "SET bytea_output = hex";

@@ -3,7 +3,9 @@
  * Each test has a directory of its own; a second connection plays the tamperer. */
 #include "user_store_tests.h"
 
+#include <signal.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,6 +95,39 @@ a_file_of_the_first_release_is_brought_up_to_date(void **state)
     store_driver->close(store);
 }
 
+/* A disk that is full: no file grows. */
+static void
+let_files_grow(bool may)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = may ? limit.rlim_max : 1;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void
+a_full_disk_is_unavailable_until_there_is_room(void **state)
+{
+    new_user_t users[] = {user("ann"), user("bob")};
+    void *store = open_store(), *connection = connect_to(store);
+    user_row_t row;
+
+    (void)state;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    let_files_grow(false);
+    assert_int_equal(store_driver->add(connection, users, 2), RC_UNAVAILABLE);
+    assert_int_equal(users[0].rc, RC_UNAVAILABLE);
+    assert_int_equal(users[1].rc, RC_UNAVAILABLE);
+    assert_int_equal(store_driver->find(connection, SVC_LIT("ann"), &row), RC_NOT_FOUND);
+    let_files_grow(true);
+    assert_int_equal(store_driver->add(connection, users, 2), RC_OK);
+    assert_int_equal(users[1].rc, RC_OK);
+    assert_int_equal(store_driver->find(connection, SVC_LIT("bob"), &row), RC_OK);
+    store_driver->disconnect(connection);
+    store_driver->close(store);
+}
+
 static void
 a_file_of_a_newer_release_is_refused(void **state)
 {
@@ -165,6 +200,8 @@ main(void)
         cmocka_unit_test_setup_teardown(a_second_process_is_sent_to_postgresql, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_the_first_release_is_brought_up_to_date,
+                                        make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_unavailable_until_there_is_room,
                                         make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_a_newer_release_is_refused, make_dir,
                                         remove_dir),

@@ -49,6 +49,35 @@ a_peer_that_never_was_there_is_neither_down_nor_lost(void **state)
 }
 
 static void
+one_that_has_never_answered_is_told_once(void **state)
+{
+    (void)state;
+    bench_t bench;
+    FILE *file = tmpfile();
+    char said[2048], *at;
+    size_t n;
+    open_bench(&bench);
+    bench.times.down = 100;
+    bench.fixture.ctx.log = svc_log_new(fileno(file), "gateway", SVC_LOG_TEXT,
+                                        SVC_LOG_WARN);
+    start_server(&bench, 1, "tcp://127.0.0.1:*");
+    svc_server_destroy(&bench.server);
+    open_peer(&bench);
+    fixture_run_for(&bench.fixture, 500);
+    start_server(&bench, 1, bench.endpoint);
+    await_events(&bench, "U");
+    rewind(file);
+    n = fread(said, 1, sizeof(said) - 1, file);
+    said[n] = '\0';
+    at = strstr(said, " has not answered yet");
+    assert_non_null(at);
+    assert_null(strstr(at + 1, " has not answered yet"));
+    svc_log_destroy(&bench.fixture.ctx.log);
+    close_bench(&bench);
+    (void)fclose(file);
+}
+
+static void
 the_death_of_a_server_fails_its_calls_and_its_successor_is_another_instance(void **state)
 {
     (void)state;
@@ -294,6 +323,7 @@ main(void)
         cmocka_unit_test(
             the_death_of_a_server_fails_its_calls_and_its_successor_is_another_instance),
         cmocka_unit_test(another_instance_at_the_same_address_is_the_loss_of_the_old_one),
+        cmocka_unit_test(one_that_has_never_answered_is_told_once),
         cmocka_unit_test(another_service_at_the_address_is_refused),
         cmocka_unit_test(
             another_service_that_takes_the_address_over_is_the_loss_of_the_instance),

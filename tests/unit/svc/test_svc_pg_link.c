@@ -576,6 +576,37 @@ the_mark_of_a_transaction_that_the_server_still_holds_is_waited_for(void **state
     assert_int_equal(is_there(self, 1), writer.rc == RC_OK);
 }
 
+/* What a client's machine leaves behind when it dies in the middle of a batch ends with its connection. */
+static void
+the_server_looks_after_its_end_of_the_connection(void **state)
+{
+    test_t *self = *state;
+    static const struct {
+        const char *name, *wanted;
+    } rows[] = {{"tcp_keepalives_idle", "5"},
+                {"tcp_keepalives_interval", "2"},
+                {"tcp_keepalives_count", "3"},
+                {"tcp_user_timeout", "10000"}};
+    char *error = NULL;
+
+    if (!pg_fixture_is_there())
+        skip();
+    assert_true(svc_pg_connect(self->pg, 20000, &error));
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        svc_pg_arg_t arg = PG_TEXT(svc_str_c(rows[i].name));
+        svc_pg_rows_t got;
+
+        /* What the kernel has, as the server asks it. */
+        assert_int_equal(svc_pg_query(self->pg, ST_HAS,
+                                      "SELECT setting FROM pg_settings WHERE name = $1",
+                                      &arg, 1, &got),
+                         RC_OK);
+        assert_int_equal(got.n, 1);
+        assert_true(svc_str_eq(svc_pg_str(&got, 0, 0), svc_str_c(rows[i].wanted)));
+        svc_pg_free(&got);
+    }
+}
+
 int
 main(void)
 {
@@ -586,6 +617,7 @@ main(void)
         cmocka_unit_test(what_is_waited_for_is_told_at_once_and_when_it_changes),
         cmocka_unit_test(what_no_waiting_cures_is_not_waited_for),
         cmocka_unit_test(a_server_that_is_not_there_is_waited_for_aloud),
+        TEST(the_server_looks_after_its_end_of_the_connection),
         TEST(a_wrong_password_is_told_and_a_missing_one_and_a_database_that_is_not_there),
         TEST(waits_for_a_server_that_is_starting),
         TEST(a_connection_that_was_closed_while_idle_costs_nobody_anything),
