@@ -35,8 +35,7 @@ settle(convo_t *self, convo_held_t *held, bool is_up)
 
     if (call != NULL) {
         if (is_up && !self->is_draining)
-            rc = convo_commit_ask(self, held->kind, held->call,
-                                  (svc_str){held->body, held->n});
+            rc = convo_commit_ask(self, held->kind, call, (svc_str){held->body, held->n});
         else
             svc_call_explain(call, "No service is there to write the answer.", 1);
         if (rc != RC_OK)

@@ -37,7 +37,8 @@ convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
     /* What became of the last commit is not known: nobody waits behind it. */
     if (pool == self->writer && atomic_load(&self->away))
         return RC_UNAVAILABLE;
-    rc = svc_pool_submit(pool, kind, svc_call_body(call), done, self, svc_call_id(call));
+    rc = svc_pool_submit_until(pool, kind, svc_call_body(call), svc_call_until(call),
+                               done, self, svc_call_id(call));
     return rc == RC_OK ? RC_LATER : rc;
 }
 
@@ -65,6 +66,7 @@ on_create(void *arg, svc_call_t *call, const void *req, void *rep)
 
     (void)req;
     (void)rep;
+    svc_fault_at(self->ctx->fault, FAULT_CREATE_RECEIVED);
     return convo_pass_on(self, self->writer, WRITE_CREATE, call, on_answered);
 }
 

@@ -96,7 +96,7 @@ on_retried(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 }
 
 svc_rc
-convo_commit_ask(convo_t *self, uint32_t kind, uint64_t call_id, svc_str body)
+convo_commit_ask(convo_t *self, uint32_t kind, const svc_call_t *call, svc_str body)
 {
     svc_rc rc;
 
@@ -104,8 +104,9 @@ convo_commit_ask(convo_t *self, uint32_t kind, uint64_t call_id, svc_str body)
         return RC_BUSY;
     if (atomic_load(&self->away))
         return RC_UNAVAILABLE;
-    rc = svc_pool_submit(self->writer, kind, body,
-                         kind == WRITE_ASK ? on_asked : on_retried, self, call_id);
+    rc = svc_pool_submit_until(self->writer, kind, body, svc_call_until(call),
+                               kind == WRITE_ASK ? on_asked : on_retried, self,
+                               svc_call_id(call));
     if (rc == RC_OK)
         self->n_asking++;
     return rc;
@@ -122,7 +123,7 @@ take_question(convo_t *self, uint32_t kind, svc_call_t *call, svc_str stream)
     /* Nobody is there to begin an answer. One that is being written already is only joined. */
     if (!svc_peers_is_up(self->llm) && answers_by_stream(self->answers, stream) == NULL)
         return convo_hold_ask(self, kind, call);
-    rc = convo_commit_ask(self, kind, svc_call_id(call), svc_call_body(call));
+    rc = convo_commit_ask(self, kind, call, svc_call_body(call));
     return rc == RC_OK ? RC_LATER : rc;
 }
 

@@ -114,6 +114,10 @@ typedef struct {
     /* Outside a transaction: does what makes later commits and reads cheaper and may take its time. */
     void (*tidy)(convo_store_t *self);
 
+    /* Unix ms of the database's own clock: read now, when all that was done in this transaction before has its locks. It goes on
+     * when our own stands still with a machine that is paused. */
+    svc_rc (*clock)(convo_store_t *self, uint64_t *out);
+
     /* Rows changed so far by this connection: tells whether a function that failed has left something. */
     uint64_t (*changes)(const convo_store_t *self);
 

@@ -239,6 +239,21 @@ tidy(convo_store_t *base)
     (void)base;
 }
 
+/* clock_timestamp() is read when the statement runs: after what was sent before it, whose locks it has waited for. */
+static svc_rc
+read_clock(convo_store_t *base, uint64_t *out)
+{
+    svc_pg_rows_t rows;
+    svc_rc rc = store_pg_query(
+        (store_pg_t *)base, PG_CLOCK,
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", NULL, 0, &rows);
+
+    if (rc == RC_OK && rows.n == 1)
+        *out = svc_pg_u64(&rows, 0, 0);
+    svc_pg_free(&rows);
+    return rc;
+}
+
 static uint64_t
 changes(const convo_store_t *base)
 {
@@ -307,6 +322,7 @@ static const convo_store_api_t postgresql_api = {
     .keep = keep,
     .undo = undo,
     .tidy = tidy,
+    .clock = read_clock,
     .changes = changes,
     .meta_get = meta_get,
     .meta_put = meta_put,

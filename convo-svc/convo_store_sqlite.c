@@ -357,6 +357,15 @@ tidy(convo_store_t *base)
     self->tidy_at = self->log_pages + TIDY_AGAIN_PAGES;
 }
 
+/* The database has no clock but ours. */
+static svc_rc
+read_clock(convo_store_t *base, uint64_t *out)
+{
+    (void)base;
+    *out = svc_unix_ms();
+    return RC_OK;
+}
+
 static uint64_t
 changes(const convo_store_t *base)
 {
@@ -417,6 +426,7 @@ static const convo_store_api_t sqlite_api = {
     .keep = keep,
     .undo = undo,
     .tidy = tidy,
+    .clock = read_clock,
     .changes = changes,
     .meta_get = meta_get,
     .meta_put = meta_put,

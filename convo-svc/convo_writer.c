@@ -5,6 +5,8 @@
  * without savepoints; a job that is refused half-way has the batch run again, carefully. Thread: the pool's. */
 #include "convo_writer_private.h"
 
+#include "svc/svc_time.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,10 +35,65 @@ static const write_kind_t kinds[] = {
 };
 // clang-format on
 
+/* --- too late --------------------------------------------------------------------------------- */
+
+static bool
+is_over(const svc_job_t *job)
+{
+    return svc_until_is_over(svc_job_until(job), svc_unix_ms());
+}
+
+/* Is it too late for what these jobs have just done (those whose rcs[i] is RC_OK)? A process that stood still at any place between
+ * reading a request and here must not do what its caller may have asked another replica for meanwhile, after which more may have
+ * happened: the answer stopped, asked anew, deleted. By now each of them holds the lock that the other replica needs for the
+ * same (the conversation's row, the entry of the key), so whatever it does comes after our commit and finds this one done,
+ * however long the commit still takes: who is in time here is in time. Two clocks are asked, since ours may have stood still, too. */
+static svc_rc
+look_at_clocks(writer_t *self, svc_job_t *const *jobs, size_t n, const svc_rc *rcs,
+               bool *late_out)
+{
+    const convo_store_api_t *api = self->store->api;
+    uint64_t earliest_ms = 0, now_ms = 0; /* moved of any job; of the database */
+    bool is_late = false;
+    svc_rc rc = RC_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t moved_ms = svc_job_until(jobs[i]).moved_ms;
+
+        if (rcs[i] != RC_OK)
+            continue;
+        if (moved_ms != 0 && (earliest_ms == 0 || moved_ms < earliest_ms))
+            earliest_ms = moved_ms;
+    }
+    if (earliest_ms != 0)
+        rc = api->clock(self->store, &now_ms);
+    for (size_t i = 0; i < n; i++) /* after the locks were waited for */
+        is_late |= rcs[i] == RC_OK && is_over(jobs[i]);
+    *late_out = is_late || (earliest_ms != 0 && earliest_ms <= now_ms);
+    return rc;
+}
+
+/* --- one job ---------------------------------------------------------------------------------- */
+
+/* Ends a job that is inside a savepoint: what was refused, or has come too late, is undone. */
+static svc_rc
+end_carefully(writer_t *self, svc_job_t *job, svc_rc *rc)
+{
+    convo_store_t *store = self->store;
+    bool is_late = false;
+    svc_rc looked = look_at_clocks(self, &job, 1, rc, &is_late);
+
+    if (looked != RC_OK)
+        return looked;
+    if (*rc == RC_OK && is_late)
+        *rc = RC_MOVED;
+    return *rc == RC_OK ? store->api->keep(store) : store->api->undo(store);
+}
+
 /* Does one job; *rc is its result. `careful`: inside a savepoint, so that what it did can be undone alone. Anything but RC_OK
  * returned: the transaction is lost; RC_LATER: since the job failed half-way, and there is no savepoint to go back to. */
 static svc_rc
-run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_t *out)
+run_job(writer_t *self, svc_job_t *job, bool careful, svc_rc *rc, svc_buf_t *out)
 {
     union {
         create_req_t create;
@@ -56,7 +113,9 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
         *rc = RC_INVALID;
         return RC_OK;
     }
-    *rc = proto_decode(kinds[kind].schema, svc_job_payload(job), self->arena, &arg);
+    *rc = is_over(job)
+              ? RC_MOVED
+              : proto_decode(kinds[kind].schema, svc_job_payload(job), self->arena, &arg);
     if (*rc != RC_OK)
         return RC_OK;
     saved = careful ? store->api->save(store) : RC_OK;
@@ -66,7 +125,7 @@ run_job(writer_t *self, const svc_job_t *job, bool careful, svc_rc *rc, svc_buf_
     if (*rc == RC_UNAVAILABLE || *rc == RC_BUSY)
         return *rc;
     if (careful)
-        return *rc == RC_OK ? store->api->keep(store) : store->api->undo(store);
+        return end_carefully(self, job, rc);
     return *rc == RC_OK || store->api->changes(store) == before ? RC_OK : RC_LATER;
 }
 
@@ -129,6 +188,21 @@ hasten(writer_t *self, svc_job_t *const *jobs, size_t n)
     return self->store->api->hasten(self->store, conversations, m);
 }
 
+/* Ends what was done in haste: RC_LATER, it is to be done again, carefully. */
+static svc_rc
+settle(writer_t *self, svc_job_t *const *jobs, size_t n)
+{
+    const convo_store_api_t *api = self->store->api;
+    bool is_late = false;
+    svc_rc rc = look_at_clocks(self, jobs, n, self->rc, &is_late);
+
+    if (rc == RC_OK)
+        rc = api->settle(self->store);
+    if (rc == RC_OK && is_late)
+        rc = RC_LATER;
+    return rc == RC_OK || rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
+}
+
 /* One transaction of all jobs, up to its commit. RC_BUSY: others were in the way, it is to be run again. */
 static svc_rc
 run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
@@ -147,7 +221,7 @@ run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
         rc = run_job(self, jobs[i], careful, &self->rc[i], &self->result[i]);
     }
     if (rc == RC_OK && !careful)
-        rc = store->api->settle(store);
+        rc = settle(self, jobs, n);
     if (rc == RC_OK && self->workers->fault != NULL)
         pass_faults(self, jobs, n, false);
     if (rc == RC_OK)
@@ -187,6 +261,8 @@ convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITTED_JOBS, n);
     }
     for (size_t i = 0; i < n; i++) {
+        if (rc == RC_OK && self->rc[i] == RC_MOVED)
+            svc_metrics_add(self->workers->metrics, SVC_M_EXPIRED, 1);
         if (rc != RC_OK)
             svc_job_done(jobs[i], rc, (svc_str){NULL, 0});
         else if (self->rc[i] != RC_OK)

@@ -14,6 +14,7 @@
 
 /* One slot per statement. */
 typedef enum {
+    PG_CLOCK,
     PG_META_LOCK,
     PG_META_GET,
     PG_META_PUT,

@@ -83,6 +83,7 @@ typedef struct svc_config {
     bool test_plain_paths;         /* every special fast path is off */
     char *test_die_at;             /* "" : nowhere; a fault point, see svc_fault.h */
     char *test_hang_at;            /* "" : nowhere; likewise */
+    char *test_freeze_at;          /* likewise: where it stops itself */
     svc_strings_t warnings; /* sentences to log at start (short secret, test switches) */
 } svc_config_t;
 

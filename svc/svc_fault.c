@@ -1,8 +1,9 @@
-/* svc_fault.c - counts how often a chosen point is passed, and dies or hangs there.
+/* svc_fault.c - counts how often a chosen point is passed, and dies, hangs or freezes there.
  *
  * One point of each kind a process: what happens when two things fail is for the tests that fail at random.
  * SIGKILL and not abort(): no handler, no buffer, no destructor may run, as with a machine that
- * loses its power. The counter is atomic, since a writer thread passes points of its own. */
+ * loses its power. SIGSTOP goes to the thread that has come there: it takes no further step, while
+ * a signal to the process may first wake another thread. The counter is atomic, since a writer thread passes points of its own. */
 #include "svc/svc_fault.h"
 
 #include <signal.h>
@@ -19,10 +20,11 @@ typedef struct {
 } trap_t;
 
 struct svc_fault {
-    trap_t die, hang;
+    trap_t die, hang, freeze;
 };
 
 static const char *const names[FAULT_POINTS] = {
+    [FAULT_CREATE_RECEIVED] = "create.received",
     [FAULT_ASK_RECEIVED] = "ask.received",
     [FAULT_ASK_BEFORE_COMMIT] = "ask.before_commit",
     [FAULT_ASK_AFTER_COMMIT] = "ask.after_commit",
@@ -95,16 +97,18 @@ set_trap(trap_t *out, const char *key, const char *config, char **error)
 }
 
 svc_fault_t *
-svc_fault_new(const char *die_at, const char *hang_at, char **error)
+svc_fault_new(const char *die_at, const char *hang_at, const char *freeze_at,
+              char **error)
 {
     svc_fault_t *self;
 
     *error = NULL;
-    if (*die_at == '\0' && *hang_at == '\0')
+    if (*die_at == '\0' && *hang_at == '\0' && *freeze_at == '\0')
         return NULL;
     self = svc_alloc(sizeof(*self));
     if (!set_trap(&self->die, "test.die_at", die_at, error) ||
-        !set_trap(&self->hang, "test.hang_at", hang_at, error))
+        !set_trap(&self->hang, "test.hang_at", hang_at, error) ||
+        !set_trap(&self->freeze, "test.freeze_at", freeze_at, error))
         svc_fault_destroy(&self);
     return self;
 }
@@ -129,6 +133,8 @@ svc_fault_hit(svc_fault_t *self, svc_fault_point point)
 {
     if (springs(&self->die, point))
         kill(getpid(), SIGKILL);
+    if (springs(&self->freeze, point))
+        raise(SIGSTOP);
     if (springs(&self->hang, point))
         for (;;)
             pause();

@@ -1,8 +1,9 @@
-/* svc_fault.h - places where a test may have this process die or hang, between any two steps of what it does.
+/* svc_fault.h - places where a test may have this process die, hang or freeze, between any two steps of what it does.
  *
  * `test.die_at: ask.after_commit` kills the process (SIGKILL, so that nothing is tidied up) when it
  * comes there; `ask.after_commit:3` when it comes there for the third time. `test.hang_at` stops the thread that comes
- * there, and no other, for good. Off, a place costs a look at a pointer that is NULL. Threads: any. */
+ * there, and no other, for good. `test.freeze_at` stops the whole process there (SIGSTOP), until the test has it go on.
+ * Off, a place costs a look at a pointer that is NULL. Threads: any. */
 #ifndef SVC_SVC_FAULT_H
 #define SVC_SVC_FAULT_H
 
@@ -11,6 +12,7 @@
 /* Every place; the names stand in svc_fault.c. */
 typedef enum {
     /* convo-svc */
+    FAULT_CREATE_RECEIVED,
     FAULT_ASK_RECEIVED,
     FAULT_ASK_BEFORE_COMMIT,
     FAULT_ASK_AFTER_COMMIT,
@@ -55,14 +57,15 @@ typedef enum {
 
 typedef struct svc_fault svc_fault_t;
 
-/* Reads `point` or `point:n`, twice. NULL and *error NULL: both are empty, nothing happens anywhere. NULL and *error (owned):
+/* Reads `point` or `point:n`, three times. NULL and *error NULL: all are empty, nothing happens anywhere. NULL and *error (owned):
  * no such point. */
-svc_fault_t *svc_fault_new(const char *die_at, const char *hang_at, char **error);
+svc_fault_t *svc_fault_new(const char *die_at, const char *hang_at, const char *freeze_at,
+                           char **error);
 
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void svc_fault_destroy(svc_fault_t **self_p);
 
-/* Dies or hangs when this is the point, and it is the time. */
+/* Dies, hangs or freezes when this is the point, and it is the time. Who freezes returns when it has thawed. */
 void svc_fault_hit(svc_fault_t *self, svc_fault_point point);
 
 /* What stands in the code: nothing happens unless a test wants so. */

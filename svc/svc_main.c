@@ -357,7 +357,7 @@ make_context(process_t *self, char **error)
         return false;
     }
     ctx->fault = svc_fault_new(self->config->test_die_at, self->config->test_hang_at,
-                               error);
+                               self->config->test_freeze_at, error);
     if (*error != NULL)
         return false;
     ctx->service = self->service->name;
@@ -438,6 +438,9 @@ run(process_t *self)
     if (self->config->test_hang_at[0] != '\0')
         svc_log_warn(self->ctx.log, "a thread stands still at %s, see test.hang_at",
                      self->config->test_hang_at);
+    if (self->config->test_freeze_at[0] != '\0')
+        svc_log_warn(self->ctx.log, "this process stops itself at %s, see test.freeze_at",
+                     self->config->test_freeze_at);
     svc_log_info(self->ctx.log, "started: version %s, instance %016llx, process %ld",
                  SVC_VERSION, (unsigned long long)self->ctx.instance, (long)getpid());
     if (self->admin != NULL)

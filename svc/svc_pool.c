@@ -4,7 +4,7 @@
  *                owner          [route, job, job, ...]     worker    [result, ...]   owner
  *
  * The owner holds one ROUTER, each worker a DEALER with its number as route, all over inproc. A
- * job is one frame: its kind, then its payload. A worker's batch is answered by as many frames in
+ * job is one frame: a head with its kind, then its payload. A worker's batch is answered by as many frames in
  * the same order: rc, then the result. What the owner needs to know of a job (whom to tell) never
  * leaves its thread: running jobs are remembered per worker, by their place in the batch.
  * The first message of a worker says that it is open (empty) or why not (text). An empty frame
@@ -27,10 +27,14 @@
 
 #define POOL_THREADS_MAX 64
 #define POOL_BATCH_MAX   1024
-#define POOL_HEAD_BYTES \
-    8 /* of a frame: kind or rc, and padding that keeps payloads aligned */
-#define POOL_DRAIN_MAX 64 /* batches a turn */
-#define POOL_LOOK_MS   50 /* at background jobs: how late one may be found to be late */
+#define POOL_DRAIN_MAX   64 /* batches a turn */
+#define POOL_LOOK_MS     50 /* at background jobs: how late one may be found to be late */
+
+/* What a frame begins with; its size keeps payloads aligned. */
+typedef struct {
+    uint32_t word;     /* kind of a job, rc of a result */
+    svc_until_t until; /* of a job */
+} head_t;
 
 typedef struct {
     svc_pool_done_fn *done; /* whom to tell */
@@ -75,7 +79,7 @@ struct svc_pool {
 };
 
 struct svc_job {
-    uint32_t kind;    /* as submitted */
+    head_t head;      /* as submitted */
     bool is_done;     /* answered */
     zmq_msg_t frame;  /* head and payload */
     zmq_msg_t result; /* head and result */
@@ -86,34 +90,46 @@ struct svc_job {
 uint32_t
 svc_job_kind(const svc_job_t *job)
 {
-    return job->kind;
+    return job->head.word;
+}
+
+svc_until_t
+svc_job_until(const svc_job_t *job)
+{
+    return job->head.until;
+}
+
+/* What stands behind the head of a frame. */
+static svc_str
+body_of(const zmq_msg_t *msg)
+{
+    const svc_str frame = svc_msg_str(msg);
+    return (svc_str){frame.p + sizeof(head_t), frame.n - sizeof(head_t)};
 }
 
 svc_str
 svc_job_payload(const svc_job_t *job)
 {
-    const svc_str frame = svc_msg_str(&job->frame);
-    return (svc_str){frame.p + POOL_HEAD_BYTES, frame.n - POOL_HEAD_BYTES};
+    return body_of(&job->frame);
 }
 
 /* Makes a frame of head and bytes; false when there is no memory. */
 static bool
-make_frame(zmq_msg_t *msg, uint32_t head, svc_str bytes)
+make_frame(zmq_msg_t *msg, const head_t *head, svc_str bytes)
 {
-    if (zmq_msg_init_size(msg, POOL_HEAD_BYTES + bytes.n) != 0)
+    if (zmq_msg_init_size(msg, sizeof(*head) + bytes.n) != 0)
         return false;
     char *p = zmq_msg_data(msg);
-    memset(p, 0, POOL_HEAD_BYTES);
-    memcpy(p, &head, sizeof(head));
+    memcpy(p, head, sizeof(*head));
     if (bytes.n > 0)
-        memcpy(p + POOL_HEAD_BYTES, bytes.p, bytes.n);
+        memcpy(p + sizeof(*head), bytes.p, bytes.n);
     return true;
 }
 
-static uint32_t
+static head_t
 head_of(const zmq_msg_t *msg)
 {
-    uint32_t head;
+    head_t head;
     memcpy(&head, svc_msg_str(msg).p, sizeof(head));
     return head;
 }
@@ -122,9 +138,10 @@ void
 svc_job_done(svc_job_t *job, svc_rc rc, svc_str result)
 {
     SVC_ASSERT(!job->is_done);
+    const head_t head = {.word = (uint32_t)rc}, too_big = {.word = RC_TOO_BIG};
     job->is_done = true;
-    if (!make_frame(&job->result, (uint32_t)rc, result))
-        SVC_ASSERT(make_frame(&job->result, RC_TOO_BIG, (svc_str){0}));
+    if (!make_frame(&job->result, &head, result))
+        SVC_ASSERT(make_frame(&job->result, &too_big, (svc_str){0}));
 }
 
 /* Reads a batch; false when it is the order to go home. */
@@ -142,7 +159,7 @@ receive_batch(void *socket, svc_job_t **jobs, size_t *n_out)
             zmq_msg_close(frame);
             return false;
         }
-        jobs[n]->kind = head_of(frame);
+        jobs[n]->head = head_of(frame);
         jobs[n]->is_done = false;
         n++;
     }
@@ -387,11 +404,11 @@ on_lazy_due(void *arg, short events)
 }
 
 static svc_rc
-queue(svc_pool_t *self, uint32_t kind, svc_str payload, entry_t *job)
+queue(svc_pool_t *self, const head_t *head, svc_str payload, entry_t *job)
 {
     if (self->n_queued == self->config.max_queued)
         return RC_BUSY;
-    if (!make_frame(&job->frame, kind, payload))
+    if (!make_frame(&job->frame, head, payload))
         return RC_TOO_BIG;
     self->queue[(self->first + self->n_queued) % self->config.max_queued] = *job;
     self->n_queued++;
@@ -405,16 +422,25 @@ svc_rc
 svc_pool_submit(svc_pool_t *self, uint32_t kind, svc_str payload, svc_pool_done_fn *done,
                 void *arg, uint64_t tag)
 {
+    return svc_pool_submit_until(self, kind, payload, (svc_until_t){0}, done, arg, tag);
+}
+
+svc_rc
+svc_pool_submit_until(svc_pool_t *self, uint32_t kind, svc_str payload, svc_until_t until,
+                      svc_pool_done_fn *done, void *arg, uint64_t tag)
+{
+    const head_t head = {.word = kind, .until = until};
     entry_t job = {.done = done, .arg = arg, .tag = tag};
-    return queue(self, kind, payload, &job);
+    return queue(self, &head, payload, &job);
 }
 
 svc_rc
 svc_pool_submit_lazy(svc_pool_t *self, uint32_t kind, svc_str payload,
                      svc_pool_done_fn *done, void *arg, uint64_t tag)
 {
+    const head_t head = {.word = kind};
     entry_t job = {.done = done, .arg = arg, .tag = tag, .is_lazy = true};
-    const svc_rc rc = queue(self, kind, payload, &job);
+    const svc_rc rc = queue(self, &head, payload, &job);
     if (rc == RC_OK && self->lazy_timer == 0 && self->n_queued > 0 && !self->is_lazy_due)
         self->lazy_timer = svc_loop_after(self->ctx->loop, SVC_POOL_LAZY_MS, on_lazy_due,
                                           self);
@@ -480,11 +506,10 @@ on_readable(void *arg, short events)
         self->is_handing_out = true;
         for (size_t i = 0; i < n; i++) {
             const entry_t *entry = &self->finished[i];
-            const svc_str frame = svc_msg_str(&self->results[i]);
+            const zmq_msg_t *result = &self->results[i];
             if (entry->done != NULL) /* else its twin was faster */
-                entry->done(
-                    entry->arg, entry->tag, (svc_rc)head_of(&self->results[i]),
-                    (svc_str){frame.p + POOL_HEAD_BYTES, frame.n - POOL_HEAD_BYTES});
+                entry->done(entry->arg, entry->tag, (svc_rc)head_of(result).word,
+                            body_of(result));
             zmq_msg_close(&self->results[i]);
         }
         self->is_handing_out = false;

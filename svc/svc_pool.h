@@ -13,6 +13,7 @@
 
 #include "proto/proto.h"
 #include "svc/svc_ctx.h"
+#include "svc/svc_time.h"
 
 #define SVC_POOL_LAZY_MS 15
 
@@ -63,6 +64,11 @@ svc_rc svc_pool_submit_lazy(svc_pool_t *self, uint32_t kind, svc_str payload,
                             svc_pool_done_fn *done, void *arg,
                             uint64_t tag) SVC_MUST_CHECK;
 
+/* The same as svc_pool_submit for a job that must not be done late; that is the worker's to see to (svc_job_until). */
+svc_rc svc_pool_submit_until(svc_pool_t *self, uint32_t kind, svc_str payload,
+                             svc_until_t until, svc_pool_done_fn *done, void *arg,
+                             uint64_t tag) SVC_MUST_CHECK;
+
 /* Lazy jobs have waited long enough. */
 void svc_pool_hurry(svc_pool_t *self);
 
@@ -72,6 +78,7 @@ size_t svc_pool_load(const svc_pool_t *self);
 /* Worker's thread: what was submitted. The payload is good until svc_job_done. */
 uint32_t svc_job_kind(const svc_job_t *job);
 svc_str svc_job_payload(const svc_job_t *job);
+svc_until_t svc_job_until(const svc_job_t *job);
 
 /* Worker's thread: answers a job, once. Copies `result`. Sent when work() returns; a
  * job that work() did not answer is RC_INTERNAL. */

@@ -193,6 +193,7 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
     call->route = *route;
     call->id = envelope->id;
     call->expires_ms = envelope->expires_ms;
+    call->moved_ms = envelope->moved_ms;
     call->began_us = svc_mono_us();
     if (envelope->trace.n == sizeof(call->trace))
         memcpy(call->trace, envelope->trace.p, sizeof(call->trace));
@@ -225,7 +226,7 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str message, bool is_who
     }
     /* It waited here while we stood still: another replica has been asked, and what has happened since may be undone by
      * doing it now. If its caller has not given us up yet, it asks again. */
-    if (envelope.moved_ms != 0 && envelope.moved_ms <= svc_unix_ms()) {
+    if (svc_until_is_over(svc_call_until(call), svc_unix_ms())) {
         svc_metrics_add(self->ctx->metrics, SVC_M_EXPIRED, 1);
         svc_call_finish(call, RC_MOVED, NULL);
         return;

@@ -13,6 +13,7 @@
 
 #include "proto/proto.h"
 #include "svc/svc_ctx.h"
+#include "svc/svc_time.h"
 
 #define SVC_SERVER_CALLS_MAX 65536 /* kept calls at once; one more is answered RC_BUSY */
 
@@ -81,6 +82,9 @@ svc_str svc_call_body(const svc_call_t *call);
  * as the call. */
 svc_str svc_call_trace(const svc_call_t *call);
 uint64_t svc_call_expires_ms(const svc_call_t *call);
+
+/* Until when the request may be done: what was read in time may be got to late, by a process that stood still in between. */
+svc_until_t svc_call_until(const svc_call_t *call);
 
 /* Did both come by the same connection? */
 bool svc_call_is_same_caller(const svc_call_t *a, const svc_call_t *b);

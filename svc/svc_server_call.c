@@ -349,6 +349,12 @@ svc_call_expires_ms(const svc_call_t *call)
     return call->expires_ms;
 }
 
+svc_until_t
+svc_call_until(const svc_call_t *call)
+{
+    return (svc_until_t){call->moved_ms, call->expires_ms};
+}
+
 bool
 svc_call_is_same_caller(const svc_call_t *a, const svc_call_t *b)
 {

@@ -23,21 +23,22 @@ typedef struct {
 typedef struct svc_clients svc_clients_t;
 
 struct svc_call {
-    svc_table_node_t by_handle;    /* first: cast from table nodes; key is the handle */
-    svc_heap_node_t deadline;      /* key: monotonic ms */
-    svc_server_t *server;          /* borrowed */
-    const svc_op_t *op;            /* borrowed; NULL for what the server answers itself */
-    const char *op_name;           /* static text, for the log */
-    const char *peer;              /* static text, for the log */
-    svc_route_t route;             /* to the caller */
-    uint64_t id;                   /* of the caller; 0: wants no reply */
-    uint64_t expires_ms;           /* Unix */
-    uint64_t began_us;             /* monotonic */
-    uint64_t retry_after_s;        /* of an error answer */
-    char *text;                    /* of an error answer; owned, may be NULL */
-    svc_call_cancel_fn *on_cancel; /* may be NULL */
-    void *on_cancel_arg;           /* for on_cancel */
-    svc_str body;                  /* view, while the handler runs */
+    svc_table_node_t by_handle; /* first: cast from table nodes; key is the handle */
+    svc_heap_node_t deadline;   /* key: monotonic ms */
+    svc_server_t *server;       /* borrowed */
+    const svc_op_t *op;         /* borrowed; NULL for what the server answers itself */
+    const char *op_name;        /* static text, for the log */
+    const char *peer;           /* static text, for the log */
+    svc_route_t route;          /* to the caller */
+    uint64_t id;                /* of the caller; 0: wants no reply */
+    uint64_t expires_ms;        /* Unix */
+    uint64_t moved_ms;          /* Unix: another replica may have been asked; 0: never */
+    uint64_t began_us;          /* monotonic */
+    uint64_t retry_after_s;     /* of an error answer */
+    char *text;                 /* of an error answer; owned, may be NULL */
+    svc_call_cancel_fn *on_cancel;    /* may be NULL */
+    void *on_cancel_arg;              /* for on_cancel */
+    svc_str body;                     /* view, while the handler runs */
     uint8_t trace[PROTO_TRACE_BYTES]; /* of the request */
     bool in_handler;                  /* must not be freed now */
     bool done;                        /* answered or cancelled while in_handler */

@@ -113,6 +113,19 @@ a_savepoint_undoes_one_job_and_a_rollback_all(void **state)
 }
 
 static void
+tells_the_time_of_the_database(void **state)
+{
+    test_t *self = *state;
+    const uint64_t before = svc_unix_ms();
+    uint64_t now = 0;
+
+    store_begin(self->store);
+    assert_int_equal(self->store->api->clock(self->store, &now), RC_OK);
+    assert_in_range(now, before - 1, svc_unix_ms() + 1);
+    store_commit(self->store);
+}
+
+static void
 a_value_that_does_not_fit_the_buffer_is_too_big(void **state)
 {
     test_t *self = *state;
@@ -185,6 +198,7 @@ main(void)
         BOTH(says_not_found_for_what_is_not_there),
         BOTH(keeps_values_of_the_database),
         BOTH(a_savepoint_undoes_one_job_and_a_rollback_all),
+        BOTH(tells_the_time_of_the_database),
         BOTH(a_value_that_does_not_fit_the_buffer_is_too_big),
         BOTH(a_transaction_that_is_not_open_cannot_be_committed),
         BOTH(finds_everything_again_after_reopening),

@@ -1,4 +1,4 @@
-/* test_svc_fault.c - a process dies or hangs at the chosen point, the chosen time, and nowhere else.
+/* test_svc_fault.c - a process dies, hangs or freezes at the chosen point, the chosen time, and nowhere else.
  *
  * Both are done by children of the test; which step stands where is the story fault_points. */
 #include <setjmp.h>
@@ -21,7 +21,7 @@ static void
 nothing_is_chosen_by_default(void **state)
 {
     char *error = NULL;
-    svc_fault_t *none = svc_fault_new("", "", &error);
+    svc_fault_t *none = svc_fault_new("", "", "", &error);
 
     (void)state;
     assert_null(none);
@@ -47,15 +47,20 @@ what_is_no_point_is_refused(void **state)
     for (size_t i = 0; i < SVC_COUNT(wrong); i++) {
         char *error = NULL;
 
-        assert_null(svc_fault_new(wrong[i], "", &error));
+        assert_null(svc_fault_new(wrong[i], "", "", &error));
         assert_non_null(error);
         assert_memory_equal(error, "test.die_at: ", 13);
         assert_non_null(strstr(error, wrong[i]));
         free(error);
         error = NULL;
-        assert_null(svc_fault_new("ask.received", wrong[i], &error));
+        assert_null(svc_fault_new("ask.received", wrong[i], "", &error));
         assert_non_null(error);
         assert_memory_equal(error, "test.hang_at: ", 14);
+        free(error);
+        error = NULL;
+        assert_null(svc_fault_new("", "ask.received", wrong[i], &error));
+        assert_non_null(error);
+        assert_memory_equal(error, "test.freeze_at: ", 16);
         free(error);
     }
 }
@@ -69,7 +74,7 @@ pass(const char *config, svc_fault_point point, int times)
     const pid_t child = fork();
 
     if (child == 0) {
-        svc_fault_t *self = svc_fault_new(config, "", &error);
+        svc_fault_t *self = svc_fault_new(config, "", "stop.received:7", &error);
 
         for (int i = 0; i < times; i++)
             svc_fault_at(self, point);
@@ -116,7 +121,7 @@ the_thread_that_comes_there_stands_still(void **state)
 
     (void)state;
     if (child == 0) {
-        svc_fault_t *self = svc_fault_new("", "journal.received:2", &error);
+        svc_fault_t *self = svc_fault_new("", "journal.received:2", "", &error);
 
         svc_fault_at(self, FAULT_ASK_RECEIVED);
         svc_fault_at(self, FAULT_JOURNAL_RECEIVED);
@@ -130,6 +135,33 @@ the_thread_that_comes_there_stands_still(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
+static void
+it_freezes_there_and_goes_on_when_it_is_told_to(void **state)
+{
+    char *error = NULL;
+    int status = 0;
+    const pid_t child = fork();
+
+    (void)state;
+    if (child == 0) {
+        svc_fault_t *self = svc_fault_new("", "", "stop.received:2", &error);
+
+        svc_fault_at(self, FAULT_STOP_RECEIVED);
+        svc_fault_at(self, FAULT_RETRY_RECEIVED);
+        svc_fault_at(self, FAULT_STOP_RECEIVED);
+        svc_fault_at(self, FAULT_STOP_RECEIVED);
+        svc_fault_destroy(&self);
+        _exit(3);
+    }
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(WSTOPSIG(status), SIGSTOP);
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 3);
+}
+
 int
 main(void)
 {
@@ -138,6 +170,7 @@ main(void)
         cmocka_unit_test(what_is_no_point_is_refused),
         cmocka_unit_test(the_thread_that_comes_there_stands_still),
         cmocka_unit_test(it_dies_there_at_that_time),
+        cmocka_unit_test(it_freezes_there_and_goes_on_when_it_is_told_to),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

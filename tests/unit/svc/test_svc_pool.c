@@ -40,7 +40,7 @@ typedef struct {
     int chain;           /* submits left from inside done functions */
 } bench_t;
 
-enum { KIND_ECHO, KIND_GATED, KIND_FORGET, KIND_ERROR };
+enum { KIND_ECHO, KIND_GATED, KIND_FORGET, KIND_ERROR, KIND_UNTIL };
 
 static void *
 open_state(void *arg, char **error)
@@ -86,8 +86,11 @@ work(void *state, svc_job_t *const *jobs, size_t n)
         if (kind == KIND_GATED)
             wait_at_gate(shared);
         atomic_fetch_add(&shared->worked, 1);
+        const svc_until_t until = svc_job_until(jobs[i]);
         if (kind == KIND_ERROR)
             svc_job_done(jobs[i], RC_CONFLICT, SVC_LIT("no"));
+        else if (kind == KIND_UNTIL)
+            svc_job_done(jobs[i], RC_OK, (svc_str){(const char *)&until, sizeof(until)});
         else if (kind != KIND_FORGET)
             svc_job_done(jobs[i], RC_OK, svc_job_payload(jobs[i]));
     }
@@ -181,6 +184,29 @@ submit(bench_t *bench, uint32_t kind, uint64_t tag)
 }
 
 static bench_t bench; /* too large for the stack */
+
+static void
+tells_the_worker_until_when_a_job_is_good(void **state)
+{
+    (void)state;
+    const svc_until_t until = {5, 7};
+    svc_until_t told;
+    open_bench(&bench, 1, 10, 1);
+    assert_int_equal(svc_pool_submit_until(bench.pool, KIND_UNTIL, SVC_LIT("job"), until,
+                                           on_done, &bench, 1),
+                     RC_OK);
+    bench.wanted = 1;
+    fixture_run_until(&bench.fixture, has_all, &bench);
+    assert_int_equal(bench.result_n, sizeof(told));
+    memcpy(&told, bench.result, sizeof(told));
+    assert_int_equal(told.moved_ms, 5);
+    assert_int_equal(told.expires_ms, 7);
+    submit(&bench, KIND_UNTIL, 2);
+    fixture_run_until(&bench.fixture, has_all, &bench);
+    memcpy(&told, bench.result, sizeof(told));
+    assert_true(told.moved_ms == 0 && told.expires_ms == 0);
+    close_bench(&bench);
+}
 
 static void
 gives_back_what_the_worker_answered(void **state)
@@ -427,6 +453,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tells_the_worker_until_when_a_job_is_good),
         cmocka_unit_test(gives_back_what_the_worker_answered),
         cmocka_unit_test(names_its_threads_and_keeps_signals_from_them),
         cmocka_unit_test(a_job_that_the_worker_forgot_is_an_internal_error),

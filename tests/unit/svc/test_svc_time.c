@@ -38,6 +38,18 @@ the_monotonic_clock_never_goes_back(void **state)
     assert_true(svc_mono_ms() - last_us / 1000 < 60000);
 }
 
+static void
+it_is_too_late_when_either_time_has_come(void **state)
+{
+    (void)state;
+    assert_false(svc_until_is_over((svc_until_t){0, 0}, UINT64_MAX));
+    assert_false(svc_until_is_over((svc_until_t){5, 7}, 4));
+    assert_true(svc_until_is_over((svc_until_t){5, 7}, 5));
+    assert_false(svc_until_is_over((svc_until_t){0, 7}, 6));
+    assert_true(svc_until_is_over((svc_until_t){0, 7}, 7));
+    assert_true(svc_until_is_over((svc_until_t){5, 0}, 9));
+}
+
 /* From 1970 to 9999, each day at another time of it. */
 static void
 a_time_is_written_as_the_calendar_has_it(void **state)
@@ -61,6 +73,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_wall_clock_is_the_systems),
         cmocka_unit_test(the_monotonic_clock_never_goes_back),
+        cmocka_unit_test(it_is_too_late_when_either_time_has_come),
         cmocka_unit_test(a_time_is_written_as_the_calendar_has_it),
     };
 
