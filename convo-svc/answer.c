@@ -488,6 +488,7 @@ on_due(answer_t *self, uint64_t now)
 static void
 stop_if_alone(answer_t *self, uint64_t now)
 {
+    const bool may_watch = !is_unsaved(self) && self->out->admits(self->arg);
     bool is_watched = !self->stop_alone || self->stop_wanted ||
                       self->phase == PHASE_END || self->phase == PHASE_OVER;
 
@@ -495,9 +496,12 @@ stop_if_alone(answer_t *self, uint64_t now)
         is_watched = self->watchers[i].until_ms == 0;
     if (is_watched)
         self->alone_ms = 0;
+    else if (!may_watch) /* those that we refuse have not left */
+        self->alone_ms = now + ANSWER_TAIL_AGAIN_MS;
     else if (self->alone_ms == 0)
         self->alone_ms = now;
-    else if (now - self->alone_ms >= self->out->alone_ms(self->arg)) {
+    else if (now >= self->alone_ms &&
+             now - self->alone_ms >= self->out->alone_ms(self->arg)) {
         (void)self->out->want_stop(self->arg);
         self->alone_ms = now; /* if it is not committed, it is asked for again */
     }

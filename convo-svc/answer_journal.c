@@ -218,6 +218,12 @@ state_of_final(const answer_t *self, const journal_rep_t *rep)
 static void
 on_final(answer_t *self, const journal_rep_t *rep)
 {
+    /* Its llm-svc goes, by its own word: nobody was shown any of this text, not even of what comes with it here. */
+    if (svc_rc_from_wire(rep->error) == RC_LOST && !self->is_writing &&
+        answer_may_restart(self)) {
+        answer_judge(self);
+        return;
+    }
     answer_clear_end(self);
     self->phase = PHASE_END;
     self->end.state = state_of_final(self, rep);

@@ -166,9 +166,8 @@ answer_find(answer_t *self)
 
 /* --- loss ------------------------------------------------------------------------------------- */
 
-/* Nothing of it has been shown, and it may be generated again. */
-static bool
-may_restart(const answer_t *self)
+bool
+answer_may_restart(const answer_t *self)
 {
     return self->state == ANSWER_WAITING && !self->stop_wanted &&
            self->attempt < CONVO_ATTEMPTS_MAX && !is_too_late(self);
@@ -226,12 +225,24 @@ answer_judge(answer_t *self)
         answer_tell_change(self);
     } else if (self->stop_wanted) {
         answer_end_stopped(self);
-    } else if (may_restart(self)) {
+    } else if (answer_may_restart(self)) {
         answer_try_restart(self);
     } else {
         answer_end_interrupted(self, RC_LOST,
                                "The process that wrote the answer was lost.");
     }
+}
+
+/* An llm-svc that was left behind is there, and may still be writing for nobody. */
+static void
+clean_up(answer_t *self)
+{
+    llm_stop_req_t stop = {answer_stream(self), self->left_fence, self->term};
+    ack_req_t ack = {answer_stream(self), self->left_fence, self->term, 0, true};
+
+    self->out->stop(self->arg, self->left_llm, &stop);
+    self->out->ack(self->arg, self->left_llm, &ack);
+    self->left_llm = 0;
 }
 
 void
@@ -252,22 +263,12 @@ answer_on_restart(answer_t *self, svc_rc rc)
         self->fence = self->next_fence;
         self->attempt++;
         self->llm = 0;
+        if (self->left_llm != 0 && self->out->is_up(self->arg, self->left_llm))
+            clean_up(self); /* it drains, and waits for somebody to take what it has */
         self->phase = PHASE_WAIT;
         answer_tell_change(self);
         answer_try_start(self);
     }
-}
-
-/* An llm-svc that was left behind is there again, and may still be writing for nobody. */
-static void
-clean_up(answer_t *self)
-{
-    llm_stop_req_t stop = {answer_stream(self), self->left_fence, self->term};
-    ack_req_t ack = {answer_stream(self), self->left_fence, self->term, 0, true};
-
-    self->out->stop(self->arg, self->left_llm, &stop);
-    self->out->ack(self->arg, self->left_llm, &ack);
-    self->left_llm = 0;
 }
 
 void
@@ -296,7 +297,8 @@ answer_on_llm_down(answer_t *self, uint64_t llm)
     self->retry_ms = 0;
     if (self->is_searching)
         search_on(self);
-    else if (!self->is_writing && may_restart(self) && self->out->takes_work(self->arg))
+    else if (!self->is_writing && answer_may_restart(self) &&
+             self->out->takes_work(self->arg))
         answer_judge(self);
     else
         expect_llm(self);

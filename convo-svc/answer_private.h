@@ -69,7 +69,8 @@ struct answer {
     uint64_t retry_ms; /* monotonic: when to try again; 0: not */
     uint64_t stop_ms;  /* monotonic: when llm.stop goes out again */
     uint64_t gap_ms;   /* monotonic: when a gap was answered last */
-    uint64_t alone_ms; /* monotonic: nobody watches since then; 0: somebody does */
+    uint64_t
+        alone_ms; /* monotonic: nobody watches since then, though he might; 0: somebody does */
     uint64_t
         silence_ms; /* monotonic: from then on an llm-svc that is not up counts as lost; 0: not */
     uint64_t tail_ms;  /* monotonic: end of PHASE_TAIL */
@@ -104,6 +105,9 @@ void answer_attach(answer_t *self);
 
 /* Until when tails are taken of an answer whose llm-svc is lost now. */
 uint64_t answer_tail_until(const answer_t *self);
+
+/* Nothing of it has been shown, and it may be generated again. */
+bool answer_may_restart(const answer_t *self);
 
 /* Its llm-svc is lost: decides what becomes of it. */
 void answer_judge(answer_t *self);

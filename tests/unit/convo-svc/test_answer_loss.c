@@ -140,6 +140,48 @@ a_waiting_answer_whose_llm_svc_is_lost_begins_again_with_another_fence(void **st
 }
 
 static void
+a_waiting_answer_whose_llm_svc_drains_begins_again_elsewhere(void **state)
+{
+    play_t *self = *state;
+
+    open_called(self);
+    self->llm.takes_work = false;
+    play_final(self, 0, "never shown", "", "interrupted");
+    assert_false(self->has_step);
+    assert_true(self->has_restart);
+    assert_int_equal(self->acks, 0); /* not before the text is given up for good */
+    play_commit_restart(self, RC_OK);
+    assert_int_equal(self->acked_llm, 500);
+    assert_true(self->ack.stored); /* nobody needs it any more: it may go */
+    assert_int_equal(self->ack.fence, self->stopped_fence);
+    assert_int_not_equal(self->ack.fence, self->fence);
+    self->others[0] = (play_llm_t){true, true, 700};
+    play_wait(self, ANSWER_RETRY_MS);
+    play_send_prompt(self, RC_OK);
+    assert_int_equal(self->called, 700);
+    play_final(self, 0, "Hi", "stop", "");
+    play_commit(self, RC_OK);
+    assert_ended(self, ANSWER_COMPLETE, "");
+}
+
+static void
+one_that_was_begun_thrice_ends_with_its_llm_svc(void **state)
+{
+    play_t *self = *state;
+
+    open_called(self);
+    for (int i = 0; i < 2; i++) {
+        play_final(self, 0, "", "", "interrupted");
+        play_commit_restart(self, RC_OK);
+        play_send_prompt(self, RC_OK);
+    }
+    play_final(self, 0, "", "", "interrupted");
+    assert_false(self->has_restart);
+    play_commit(self, RC_OK);
+    assert_ended(self, ANSWER_INTERRUPTED, "interrupted");
+}
+
+static void
 three_attempts_are_enough(void **state)
 {
     play_t *self = *state;
@@ -507,6 +549,8 @@ main(void)
         TEST(down_judges_nothing_and_the_same_instance_is_attached_to),
         TEST(down_while_a_piece_is_committed_keeps_the_piece),
         TEST(a_waiting_answer_whose_llm_svc_is_lost_begins_again_with_another_fence),
+        TEST(a_waiting_answer_whose_llm_svc_drains_begins_again_elsewhere),
+        TEST(one_that_was_begun_thrice_ends_with_its_llm_svc),
         TEST(three_attempts_are_enough),
         TEST(no_attempt_begins_after_120_s),
         TEST(a_restart_that_the_disk_refuses_is_tried_again_and_a_stale_one_given_up),

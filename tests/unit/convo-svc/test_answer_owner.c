@@ -259,6 +259,43 @@ our_own_standstill_gives_viewers_their_time_again(void **state)
 }
 
 static void
+those_that_are_refused_have_not_left(void **state)
+{
+    play_t *self = *state;
+
+    open_alone(self);
+    play_piece(self, 5, ", you");
+    play_commit(self, RC_UNAVAILABLE);
+    play_wait(self, ANSWER_UNSAVED_MS + ALONE_MS * 2); /* the database is away */
+    assert_int_equal(self->refused, 1);
+    assert_int_equal(self->wanted_stops, 0);
+    play_piece(self, 5, ", you");
+    play_commit(self, RC_OK);
+    play_wait(self, ALONE_MS);
+    assert_int_equal(self->wanted_stops, 0);
+    play_wait(self, ANSWER_TAIL_AGAIN_MS + 200);
+    assert_int_equal(self->wanted_stops, 1); /* by then he would have come back */
+}
+
+static void
+without_a_lease_nobody_counts_as_gone(void **state)
+{
+    play_t *self = *state;
+
+    open_alone(self);
+    answer_unwatch(self->answer, 1);
+    self->is_barred = true;
+    play_wait(self, ALONE_MS * 2);
+    assert_int_equal(self->wanted_stops, 0);
+    self->is_barred = false;
+    play_wait(self, ALONE_MS);
+    assert_int_equal(self->wanted_stops, 0);
+    assert_int_equal(answer_watch(self->answer, 2), RC_OK);
+    play_wait(self, ALONE_MS);
+    assert_int_equal(self->wanted_stops, 0);
+}
+
+static void
 others_go_on_without_viewers(void **state)
 {
     play_t *self = *state;
@@ -312,6 +349,8 @@ main(void)
         TEST(one_that_nobody_watches_is_stopped_in_the_end),
         TEST(a_stop_that_could_not_be_committed_is_asked_for_again),
         TEST(our_own_standstill_gives_viewers_their_time_again),
+        TEST(those_that_are_refused_have_not_left),
+        TEST(without_a_lease_nobody_counts_as_gone),
         TEST(others_go_on_without_viewers),
         TEST(those_who_watch_every_change_can_be_gone_through_and_taken_out),
     };
