@@ -150,6 +150,9 @@ svc_rc answer_tail(answer_t *self, const tail_req_t *req) SVC_MUST_CHECK;
 /* The answer is no longer ours: forgets it, and tells its watchers to ask again (RC_STALE). */
 void answer_give_up(answer_t *self);
 
+/* The row need not be as we know it any more: reads it, to see who has it, before anything else is done. */
+void answer_begin_look(answer_t *self);
+
 /* The database does not count it among ours: looks why. */
 void answer_doubt(answer_t *self);
 

@@ -97,9 +97,6 @@ answer_wants_commit(answer_t *self)
 /* Forgets the open call, if there is one. */
 void answer_hang_up(answer_t *self);
 
-/* The row is not as we know it: reads it, to see who has it. */
-void answer_begin_look(answer_t *self);
-
 /* Opens a call that goes on at `length`, now or when its llm-svc is there. */
 void answer_attach(answer_t *self);
 

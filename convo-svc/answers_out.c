@@ -13,6 +13,8 @@
 /* Shorter pieces came for their time, not for their length: nobody waits for their commit, so they are committed
  * together. (llm-svc sends one of 4096 at once; viewers are shown 64 KB past the last commit.) */
 #define LAZY_MAX_BYTES 4096
+#define WISH_LIFE_MS \
+    3000 /* as a lease: no longer than until another may have taken the answer over */
 
 static void on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
                        const error_rep_t *error);
@@ -127,6 +129,17 @@ restart(void *arg, const restart_job_t *job)
                   &restart_job_schema, job, on_restart);
 }
 
+/* That nobody watches is true now: when the database has been away, or this process has stood still before the commit, somebody may
+ * watch by then, here or at another owner. So it is not done late, but wished anew if it is still so. */
+static svc_rc
+submit_soon(svc_pool_t *self, uint32_t kind, svc_str payload, svc_pool_done_fn *done,
+            void *arg, uint64_t tag)
+{
+    const svc_until_t until = {.expires_ms = svc_unix_ms() + WISH_LIFE_MS};
+
+    return svc_pool_submit_until(self, kind, payload, until, done, arg, tag);
+}
+
 static svc_rc
 want_stop(void *arg)
 {
@@ -134,8 +147,8 @@ want_stop(void *arg)
     watch_req_t job = {answer_user(live->answer), answer_conversation(live->answer),
                        answer_stream(live->answer)};
 
-    return submit(live, svc_pool_submit, live->table->writer, WRITE_STOP,
-                  &watch_req_schema, &job, on_wanted_stop);
+    return submit(live, submit_soon, live->table->writer, WRITE_STOP, &watch_req_schema,
+                  &job, on_wanted_stop);
 }
 
 static svc_rc

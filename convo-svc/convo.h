@@ -95,6 +95,9 @@ bool convo_holds_answers(const convo_t *self);
 svc_rc convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
                      svc_pool_done_fn *done) SVC_MUST_CHECK;
 
+/* svc_pool_done_fn of the service: answers a kept call with what a worker has encoded already. */
+void convo_on_answered(void *arg, uint64_t tag, svc_rc rc, svc_str result);
+
 /* Gives a question (WRITE_ASK with its encoded ask_req_t) or a retry (WRITE_RETRY) to the writer; the call, which is kept, is
  * answered from its result on. RC_OK, or why not. */
 svc_rc convo_commit_ask(convo_t *self, uint32_t kind, const svc_call_t *call,

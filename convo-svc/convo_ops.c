@@ -42,9 +42,8 @@ convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
     return rc == RC_OK ? RC_LATER : rc;
 }
 
-/* Answers a kept call with what a worker has encoded already. */
-static void
-on_answered(void *arg, uint64_t tag, svc_rc rc, svc_str result)
+void
+convo_on_answered(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
     convo_t *self = arg;
     svc_call_t *call = svc_server_call(self->server, tag);
@@ -67,7 +66,7 @@ on_create(void *arg, svc_call_t *call, const void *req, void *rep)
     (void)req;
     (void)rep;
     svc_fault_at(self->ctx->fault, FAULT_CREATE_RECEIVED);
-    return convo_pass_on(self, self->writer, WRITE_CREATE, call, on_answered);
+    return convo_pass_on(self, self->writer, WRITE_CREATE, call, convo_on_answered);
 }
 
 static void

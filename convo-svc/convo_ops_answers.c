@@ -78,7 +78,10 @@ on_question(convo_t *self, uint64_t tag, svc_rc rc, svc_str result, svc_metric m
         memcpy(trace, svc_call_trace(call).p, sizeof(trace));
         show(self, call, &row);
     }
-    if (answer != NULL)
+    /* Committed, but by now others may have taken it over: we stood still, or the database did. */
+    if (answer != NULL && !convo_holds_answers(self))
+        answer_begin_look(answer);
+    else if (answer != NULL)
         answers_begin(self->answers, answer,
                       (svc_str){trace, call == NULL ? 0 : sizeof(trace)}, row.prompt);
 }
@@ -229,21 +232,6 @@ convo_on_unwatch(void *arg, svc_call_t *call, const void *arg_req, void *rep)
     return RC_OK;
 }
 
-/* Answers a call with what a reader has encoded. */
-static void
-on_read(void *arg, uint64_t tag, svc_rc rc, svc_str result)
-{
-    convo_t *self = arg;
-    svc_call_t *call = svc_server_call(self->server, tag);
-
-    if (call == NULL)
-        return;
-    if (rc == RC_OK)
-        svc_call_finish_encoded(call, result);
-    else
-        svc_call_finish(call, rc, NULL);
-}
-
 svc_rc
 convo_on_active(void *arg, svc_call_t *call, const void *req, void *rep)
 {
@@ -251,7 +239,7 @@ convo_on_active(void *arg, svc_call_t *call, const void *req, void *rep)
 
     (void)req;
     (void)rep;
-    return convo_pass_on(self, self->reader, READ_ACTIVE, call, on_read);
+    return convo_pass_on(self, self->reader, READ_ACTIVE, call, convo_on_answered);
 }
 
 svc_rc
@@ -261,7 +249,7 @@ convo_on_read(void *arg, svc_call_t *call, const void *req, void *rep)
 
     (void)req;
     (void)rep;
-    return convo_pass_on(self, self->reader, READ_TEXT, call, on_read);
+    return convo_pass_on(self, self->reader, READ_TEXT, call, convo_on_answered);
 }
 
 /* --- tail, stop ------------------------------------------------------------------------------- */

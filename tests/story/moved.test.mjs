@@ -100,7 +100,7 @@ function askFrozen(user, question) {
     });
 }
 
-for (const point of ['ask.received', 'ask.before_commit'])
+for (const point of ['ask.received', 'ask.before_commit', 'ask.after_commit'])
     story(`a question is asked once, though its convo-svc freezes at ${point} and thaws after a retry`, async () => {
         const user = await s.user();
         await arm(point);

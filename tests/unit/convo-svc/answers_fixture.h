@@ -22,6 +22,7 @@ typedef struct {
     answer_step_t step;    /* views are void */
     char bytes[100];       /* of the step */
     restart_job_t restart; /* views are void */
+    svc_until_t until;     /* of the last stop */
 } played_seen_t;
 
 /* What a played worker does with its jobs. */
@@ -126,6 +127,8 @@ played_note(played_pool_t *self, const svc_job_t *job, proto_arena_t *arena,
     if (self->writes && kind == WRITE_RESTART)
         SVC_ASSERT(proto_decode(&restart_job_schema, payload, arena,
                                 &self->seen.restart) == RC_OK);
+    if (self->writes && kind == WRITE_STOP)
+        self->seen.until = svc_job_until(job);
     self->n[kind]++;
 }
 

@@ -475,6 +475,37 @@ what_llm_svc_says_of_a_deleted_answer_reaches_nobody(void **state)
     assert_int_equal(answers_count(self->answers), 1);
 }
 
+static bool
+stop_is_wanted(void *arg)
+{
+    return played_count(&((test_t *)arg)->writer, WRITE_STOP) > 0;
+}
+
+/* What was true when it was wished need not be true at a late commit. */
+static void
+a_stop_for_want_of_viewers_is_wished_for_a_moment_only(void **state)
+{
+    test_t *self = *state;
+    const uint64_t before = svc_unix_ms();
+    svc_until_t until;
+    answer_row_t row = {.stream = stream_of(self->room, 1),
+                        .user = USER,
+                        .conversation = 1,
+                        .message = 2,
+                        .term = 1,
+                        .fence = 101,
+                        .attempt = 1,
+                        .asked_ms = before,
+                        .stop_alone = true};
+
+    self->service.config->convo_disconnect_stop_s = 1;
+    (void)answers_add(self->answers, &row, true);
+    run_until(self, stop_is_wanted);
+    until = played_last(&self->writer).until;
+    assert_int_equal(until.moved_ms, 0);
+    assert_in_range(until.expires_ms, before + 1000 + 1, svc_unix_ms() + 3000);
+}
+
 int
 main(void)
 {
@@ -502,6 +533,7 @@ main(void)
         TEST(a_refusal_of_llm_svc_ends_the_answer_with_its_words),
         TEST(what_is_posted_to_an_llm_svc_that_is_away_is_lost_without_harm),
         TEST(what_llm_svc_says_of_a_deleted_answer_reaches_nobody),
+        TEST(a_stop_for_want_of_viewers_is_wished_for_a_moment_only),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
