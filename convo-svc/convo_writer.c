@@ -248,13 +248,14 @@ run_jobs(writer_t *self, svc_job_t *const *jobs, size_t n)
     return rc == RC_OK || rc == RC_BUSY ? rc : RC_UNAVAILABLE;
 }
 
-void
-convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
+/* Does jobs in one transaction and answers them. */
+static void
+work_together(writer_t *self, svc_job_t *const *jobs, size_t n)
 {
-    writer_t *self = state;
     svc_rc rc;
 
-    SVC_ASSERT(n <= CONVO_WRITER_BATCH);
+    if (n == 0)
+        return;
     rc = run_jobs(self, jobs, n);
     if (rc == RC_OK) {
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITS, 1);
@@ -272,6 +273,35 @@ convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
         if (self->result[i].n > 0) /* a prompt has the api key in it */
             explicit_bzero(self->result[i].p, self->result[i].n);
     }
+}
+
+/* A stop and a delete lock the rows of an answer that another replica may be writing. With steps in the same transaction, which
+ * lock our own answers, two replicas that stop one another's would wait in a circle, again and again (PostgreSQL notices after 1 s). So
+ * nobody waits for such a row while he holds others. A file has one writer, and nobody to wait for. */
+static bool
+goes_alone(const writer_t *self, const svc_job_t *job)
+{
+    const uint32_t kind = svc_job_kind(job);
+
+    return self->workers->place.driver == SVC_STORAGE_POSTGRESQL &&
+           (kind == WRITE_STOP || kind == WRITE_DELETE);
+}
+
+void
+convo_writer_work(void *state, svc_job_t *const *jobs, size_t n)
+{
+    writer_t *self = state;
+    size_t done = 0;
+
+    SVC_ASSERT(n <= CONVO_WRITER_BATCH);
+    for (size_t i = 0; i < n; i++) {
+        if (!goes_alone(self, jobs[i]))
+            continue;
+        work_together(self, jobs + done, i - done);
+        work_together(self, jobs + i, 1);
+        done = i + 1;
+    }
+    work_together(self, jobs + done, n - done);
 }
 
 void

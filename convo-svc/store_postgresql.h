@@ -5,7 +5,8 @@
  * (a round trip costs more than a join), and finds out by its result whether it has changed anything: a constraint that is
  * broken would spoil the whole transaction.
  *
- * Order of locks, in every transaction: the conversation before its answers. */
+ * Order of locks, in every statement: the conversation before its answers. Steps lock answers of our own only, so they stand in one
+ * transaction with questions; what may lock an answer of another process (stop, delete) has a transaction of its own. */
 #ifndef STORE_POSTGRESQL_H
 #define STORE_POSTGRESQL_H
 

@@ -234,6 +234,73 @@ a_deletion_and_a_step_at_once_leave_nothing_behind(void **state)
     }
 }
 
+/* --- one another's answers -------------------------------------------------------------------- */
+
+/* Each stops what the other is writing, while it writes on: nobody waits in a circle. */
+static void
+two_that_stop_one_anothers_answers_do_not_wait_for_one_another(void **state)
+{
+    test_t *self = *state;
+    svc_pool_t *pools[2];
+
+    open_other(self);
+    pools[0] = self->writer;
+    pools[1] = self->other;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char rooms[2][PROTO_STREAM_BYTES];
+        uint64_t ids[2];
+        answer_step_t steps[2];
+
+        for (unsigned k = 0; k < 2; k++) {
+            answer_row_t row;
+
+            ids[k] = create(self, "");
+            assert_int_equal(ask(self, USER, ids[k], 100 + 2 * i + k, "hello", &row),
+                             RC_OK);
+            steps[k] = (answer_step_t){.stream = stream_of(rooms[k], 100 + 2 * i + k),
+                                       .term = 1,
+                                       .fence = row.fence,
+                                       .bytes = SVC_LIT("hi"),
+                                       .next_state = ANSWER_STREAMING};
+        }
+        forget_results(self);
+        for (unsigned k = 0; k < 2; k++) {
+            watch_req_t stop = {.user = USER, .conversation = ids[1 - k]};
+
+            submit(self, pools[k], WRITE_STEP, &answer_step_schema, &steps[k], 2 * k);
+            submit(self, pools[k], WRITE_STOP, &watch_req_schema, &stop, 2 * k + 1);
+        }
+        wait_for(self, 4);
+        for (size_t tag = 0; tag < 4; tag++)
+            assert_int_equal(self->results[tag].rc, RC_OK);
+    }
+}
+
+/* What came first is done first, but in PostgreSQL never a stop together with anything else. */
+static void
+a_stop_is_committed_by_itself(void **state)
+{
+    test_t *self = *state;
+    const bool is_file = self->folder.workers.place.driver == SVC_STORAGE_SQLITE;
+    uint64_t ids[2] = {create(self, ""), create(self, "")}, commits;
+    watch_req_t stop = {.user = USER, .conversation = ids[1]};
+
+    forget_results(self);
+    commits = fixture_count(&self->fixture, SVC_M_COMMITS);
+    send_ask(self, self->writer, ids[0], 1, (svc_str){NULL, 0}, 0);
+    send_ask(self, self->writer, ids[1], 2, (svc_str){NULL, 0}, 1);
+    submit(self, self->writer, WRITE_STOP, &watch_req_schema, &stop, 2);
+    submit(self, self->writer, WRITE_STOP, &watch_req_schema, &stop, 3);
+    send_ask(self, self->writer, ids[0], 3, (svc_str){NULL, 0}, 4);
+    wait_for(self, 5);
+    for (size_t tag = 0; tag < 4; tag++)
+        assert_int_equal(self->results[tag].rc, RC_OK);
+    assert_true(row_of(self, 2).stop_wanted); /* of the question that came before it */
+    assert_int_equal(self->results[4].rc, RC_ANSWERING);
+    assert_int_equal(fixture_count(&self->fixture, SVC_M_COMMITS) - commits,
+                     is_file ? 1 : 4);
+}
+
 int
 main(void)
 {
@@ -241,6 +308,7 @@ main(void)
 #define POSTGRESQL(f) cmocka_unit_test_setup_teardown(f, setup_postgresql, teardown)
     const struct CMUnitTest in_turn[] = {
         SQLITE(who_was_replaced_as_owner_writes_nothing_more),
+        SQLITE(a_stop_is_committed_by_itself),
     };
     const struct CMUnitTest at_once[] = {
         POSTGRESQL(who_was_replaced_as_owner_writes_nothing_more),
@@ -249,6 +317,8 @@ main(void)
         POSTGRESQL(of_a_retry_and_a_question_at_once_one_wins),
         POSTGRESQL(one_key_creates_one_conversation),
         POSTGRESQL(a_deletion_and_a_step_at_once_leave_nothing_behind),
+        POSTGRESQL(two_that_stop_one_anothers_answers_do_not_wait_for_one_another),
+        POSTGRESQL(a_stop_is_committed_by_itself),
     };
     int failed = cmocka_run_group_tests(in_turn, NULL, NULL);
 
