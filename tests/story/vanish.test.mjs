@@ -9,6 +9,7 @@ import { expectAnswer, expectNumbered } from '../support/expect.mjs';
 import fs from 'node:fs';
 import { until, within } from '../support/deadline.mjs';
 import { asked } from '../support/held.mjs';
+import { slowly } from '../support/rolling.mjs';
 import { RawConnection } from '../support/raw.mjs';
 
 let provider;
@@ -182,7 +183,8 @@ story('the next question waits for the answer that nobody listens to', async () 
 
 story('a hundred clients that come and go cost nobody anything', async () => {
     const user = await s.user();
-    const ids = await Promise.all(Array.from({ length: 100 }, () => user.create('fake:bytes')));
+    provider.script('fake:hundred', slowly);   /* the provider lives in this process: a packet for each byte would be all it does */
+    const ids = await Promise.all(Array.from({ length: 100 }, () => user.create('fake:hundred')));
     const streams = await Promise.all(ids.map((id) => user.chat(id, 'q')));
     for (const stream of streams)
         stream.leave();
