@@ -201,6 +201,10 @@ find_joinable(feed_hub_t *self, svc_str stream)
 
     if (entry == NULL || feed_failed(live_feed_feed(entry->live)) == RC_OK)
         return entry;
+    if (!live_feed_may_go(entry->live)) {
+        live_feed_stay(entry->live); /* what it holds would go with its name */
+        return entry;
+    }
     if (entry->is_alone) {
         remove_entry(self, &self->table, entry);
         return NULL;

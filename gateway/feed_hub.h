@@ -42,7 +42,7 @@ svc_rc feed_hub_watch(feed_hub_t *self, const live_subject_t *who,
                       live_viewer_t *viewer) SVC_MUST_CHECK;
 
 /* The viewer leaves; the last one takes the feed with it, unless it has been shown what is not stored yet: then the
- * feed stays for three times gateway.reattach_s at most. Harmless when it has not
+ * feed stays for six times gateway.reattach_s at most. Harmless when it has not
  * joined. */
 void feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer);
 

@@ -93,6 +93,7 @@ void
 live_feed_stay(live_feed_t *self)
 {
     feed_revive(self->feed);
+    self->given_up_ms = 0;
     live_feed_forgive(self);
 }
 

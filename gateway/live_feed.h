@@ -95,7 +95,8 @@ void live_feed_rename(live_feed_t *self, svc_str stream);
  * in what it holds. Frames that come then are not taken. */
 bool live_feed_may_go(const live_feed_t *self);
 
-/* Its last viewer has left, and it stays: that the services were out of sight was an error for readers only. */
+/* It is followed again for what it holds (live_feed_may_go is false): that the services were out of sight was an error for
+ * readers only. One that has not read of it yet reads on. */
 void live_feed_stay(live_feed_t *self);
 
 /* A viewer has joined one that had none: it waits for services as long as any other does, and what has come

@@ -21,8 +21,10 @@ struct live_feed {
     uint64_t hurried_ms;  /* when a watch that had failed was last renewed at once */
     uint64_t heard_ms;    /* the last word of convo-svc */
     uint64_t detached_ms; /* since when nobody tells of changes; 0: the watch holds */
-    uint64_t tail_call;   /* 0: none */
-    uint64_t tail_owner;  /* whom it was handed to */
+    uint64_t
+        given_up_ms; /* when its readers were told that nobody is in sight; 0: it is followed */
+    uint64_t tail_call;         /* 0: none */
+    uint64_t tail_owner;        /* whom it was handed to */
     uint64_t tail_from, tail_n; /* what it hands in */
 
     uint64_t fetch_call;  /* 0: none */

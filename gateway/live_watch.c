@@ -295,7 +295,12 @@ live_watch_tick(live_feed_t *self, uint64_t now)
     if (is_watchable(self) && (self->watch_call == 0 || since_ms >= renew_ms) &&
         svc_peers_is_up(convo_of(self)) && since_ms + RETRY_SLACK_MS >= LIVE_RETRY_MS)
         renew_watch(self);
+    /* A reader that does not read keeps it from being alone: what it holds must not wait for that one. */
+    if (!live_feed_may_go(self) && self->given_up_ms > 0 &&
+        now - self->given_up_ms >= LIVE_RENEW_MS / 5)
+        live_feed_stay(self);
     if (feed_failed(self->feed) == RC_OK && is_out_of_patience(self, now)) {
+        self->given_up_ms = now;
         feed_fail(self->feed, RC_UNAVAILABLE, (svc_str){NULL, 0}, 1);
         live_viewers_tell(self);
     }

@@ -339,13 +339,11 @@ what_was_shown_is_handed_in_although_nobody_reads_any_more(void **state)
     fixture_run_until(&world->fakes.bus, has_no_feed, world);
 }
 
-/* No convo-svc is there for gateway.reattach_s: the reader gets an error, what it was shown waits for the next owner. */
+/* A viewer was shown 30 bytes, of which 5 are stored, then no convo-svc is there for gateway.reattach_s, which is 1. */
 static void
-what_was_shown_is_handed_in_although_the_services_were_away_for_long(void **state)
+show_and_lose_sight(world_t *world)
 {
-    world_t *world = *state;
-
-    ask(world); /* gateway.reattach_s is 1 */
+    ask(world);
     stream(world, 5);
     world->fakes.released = 30;
     fake_publish(&world->fakes, FENCE, 0, 30, PROTO_TOKEN_TEXT);
@@ -353,15 +351,58 @@ what_was_shown_is_handed_in_although_the_services_were_away_for_long(void **stat
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
     assert_runs_until(world, is_settled);
     assert_int_equal(feed_failed(feed_of(world)), RC_UNAVAILABLE);
-    feed_hub_leave(world->hub, &world->viewer);
-    assert_int_equal(feed_hub_feeds(world->hub), 1);
-    fixture_run_for(&world->fakes.bus, 1500); /* longer than any reader waits */
-    assert_int_equal(feed_hub_feeds(world->hub), 1);
+}
+
+/* An owner comes that has no more than is stored, and gets what was shown. */
+static void
+assert_next_owner_gets_the_tail(world_t *world)
+{
     world->fakes.status.lost = true;
     fakes_start(&world->fakes, FAKE_CONVO);
     assert_runs_until(world, has_tail);
     assert_int_equal(world->fakes.tail_from, 5);
     assert_memory_equal(world->fakes.tail.p, world->fakes.truth + 5, 25);
+}
+
+static void
+what_was_shown_is_handed_in_although_the_services_were_away_for_long(void **state)
+{
+    world_t *world = *state;
+
+    show_and_lose_sight(world);
+    feed_hub_leave(world->hub, &world->viewer);
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    fixture_run_for(&world->fakes.bus, 1500); /* longer than any reader waits */
+    assert_int_equal(feed_hub_feeds(world->hub), 1);
+    assert_next_owner_gets_the_tail(world);
+}
+
+static void
+a_reader_that_does_not_read_keeps_nothing_from_the_next_owner(void **state)
+{
+    world_t *world = *state;
+
+    show_and_lose_sight(world);
+    assert_next_owner_gets_the_tail(world); /* the viewer has not left */
+    assert_int_equal(feed_failed(feed_of(world)), RC_OK);
+}
+
+static void
+whoever_comes_back_at_once_does_not_take_the_name_of_what_was_shown(void **state)
+{
+    world_t *world = *state;
+    live_subject_t who = {.user = 3, .conversation = 9};
+    reader_t second;
+
+    init_reader(&second, world);
+    show_and_lose_sight(world);
+    memcpy(who.stream, world->fakes.stream, sizeof who.stream);
+    watch(world, &who, 30, &second.viewer);
+    assert_ptr_equal(second.viewer.live, world->viewer.live);
+    assert_int_equal(feed_failed(feed_of(world)), RC_OK);
+    feed_hub_leave(world->hub, &world->viewer);
+    assert_next_owner_gets_the_tail(world);
+    feed_hub_leave(world->hub, &second.viewer);
 }
 
 static void
@@ -434,6 +475,8 @@ main(void)
         WORLD_TEST(a_feed_stays_until_what_was_shown_is_stored),
         WORLD_TEST(what_was_shown_is_handed_in_although_nobody_reads_any_more),
         WORLD_TEST(what_was_shown_is_handed_in_although_the_services_were_away_for_long),
+        WORLD_TEST(a_reader_that_does_not_read_keeps_nothing_from_the_next_owner),
+        WORLD_TEST(whoever_comes_back_at_once_does_not_take_the_name_of_what_was_shown),
         WORLD_TEST(a_feed_without_viewers_does_not_stay_for_ever),
         WORLD_TEST(whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile),
         WORLD_TEST(a_key_may_join_a_feed_that_nobody_reads_any_more),
