@@ -13,9 +13,11 @@ is_elsewhere(const convo_t *self, const answer_row_t *row)
 }
 
 /* Answers a call with the state of an answer: its end, or the present and whatever comes. Of one that somebody else runs only
- * what is committed can be told: it is the last that comes from here, and names who knows more. */
+ * what is committed can be told: it is the last that comes from here, and names who knows more. `is_asked`: the call has asked
+ * the question, which is committed. It is not refused any more, whoever has the answer by now: a client that was told of a
+ * failure would ask the same once more. It is told what is committed, and watches. */
 static void
-show(convo_t *self, svc_call_t *call, const answer_row_t *row)
+show(convo_t *self, svc_call_t *call, const answer_row_t *row, bool is_asked)
 {
     answer_t *answer = answers_by_stream(self->answers, row->stream);
     status_rep_t status = answer_status(row);
@@ -24,7 +26,7 @@ show(convo_t *self, svc_call_t *call, const answer_row_t *row)
     if (!convo_holds_answers(self))
         answer = NULL;
     if (answer_state_is_terminal(row->state) ||
-        (answer == NULL && is_elsewhere(self, row))) {
+        (answer == NULL && (is_asked || is_elsewhere(self, row)))) {
         svc_call_finish(call, RC_OK, &status);
         return;
     }
@@ -76,7 +78,7 @@ on_question(convo_t *self, uint64_t tag, svc_rc rc, svc_str result, svc_metric m
     }
     if (call != NULL) {
         memcpy(trace, svc_call_trace(call).p, sizeof(trace));
-        show(self, call, &row);
+        show(self, call, &row, true);
     }
     /* Committed, but by now others may have taken it over: we stood still, or the database did. */
     if (answer != NULL && !convo_holds_answers(self))
@@ -160,7 +162,7 @@ on_status(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     if (rc == RC_OK)
         rc = proto_decode(&answer_row_schema, result, self->arena, &row);
     if (rc == RC_OK) {
-        show(self, call, &row);
+        show(self, call, &row, false);
         return;
     }
     explain_ask(call, rc);

@@ -136,6 +136,50 @@ a_question_whose_caller_has_gone_is_answered_all_the_same(void **state)
     assert_int_equal(self->service.convo->n_asking, 0);
 }
 
+static bool
+holds_nothing(void *arg)
+{
+    return !convo_holds_answers(((const test_t *)arg)->service.convo);
+}
+
+static bool
+was_looked_for(void *arg)
+{
+    return ((const test_t *)arg)->service.llm.attaches > 0;
+}
+
+/* Whoever asked without a key would ask again, and find both questions in the history. */
+static void
+a_question_that_is_committed_without_a_lease_is_not_refused(void **state)
+{
+    static const convo_lease_times_t rare = {.lease = 100, .look = 60000, .hurry = 10};
+    test_t *self = *state;
+    convo_t *convo = self->service.convo;
+    uint64_t id = create(self, "t");
+    char *error = NULL;
+
+    convo->lease = convo_lease_new(&self->service.fixture.ctx, convo->answers,
+                                   &convo->workers, &rare, &error);
+    assert_non_null(convo->lease);
+    fixture_run_until(&self->service.fixture, holds_nothing, self);
+    for (int i = 0; i <= 1; i++) { /* and who comes again is told the same */
+        const seen_t *seen = ask_once(self, USER, id, 1, &self->a);
+
+        assert_int_equal(seen->rc, RC_OK);
+        assert_int_equal(seen->kind, PROTO_FINAL);
+        assert_int_equal(seen->status.state, ANSWER_WAITING);
+        assert_int_equal(seen->status.owner, self->service.fixture.ctx.instance);
+    }
+    send_watch(self, USER, id, 1, &self->b);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_UNAVAILABLE);
+    convo_lease_destroy(&convo->lease);
+    fixture_run_until(&self->service.fixture, was_looked_for, self); /* it goes on */
+    send_watch(self, USER, id, 1, &self->b);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->kind, PROTO_PARTIAL);
+    assert_non_null(strstr(history(self, USER, id)->json, "\"message_id\":2"));
+    assert_null(strstr(history(self, USER, id)->json, "\"message_id\":3"));
+}
+
 static void
 a_draining_service_takes_no_question_and_joins_none(void **state)
 {
@@ -408,6 +452,7 @@ main(void)
         TEST(the_longest_question_is_taken),
         TEST(live_answers_are_bounded),
         TEST(a_question_whose_caller_has_gone_is_answered_all_the_same),
+        TEST(a_question_that_is_committed_without_a_lease_is_not_refused),
         TEST(a_draining_service_takes_no_question_and_joins_none),
         TEST(an_answer_that_nobody_here_writes_is_unavailable),
         TEST(an_answer_that_another_process_runs_is_told_once_with_its_owner),
