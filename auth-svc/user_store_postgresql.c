@@ -44,7 +44,8 @@ static const svc_pg_step_t steps[] = {
 typedef struct {
     svc_ctx_t *ctx;          /* borrowed: config and log */
     const atomic_bool *stop; /* borrowed */
-    atomic_bool away;        /* the connection that writes waits for the server */
+    atomic_uint_least64_t
+        away_ms; /* monotonic: since when the connection that writes waits for the server; 0: it does not */
     atomic_uint_least64_t
         rests_until_ms; /* monotonic: a server that has frozen is left alone */
 } store_t;
@@ -64,7 +65,7 @@ make_connection(store_t *store, bool writes, char **error)
                                     .log = store->ctx->log,
                                     .slots = ST_COUNT,
                                     .stop = store->stop,
-                                    .away = writes ? &store->away : NULL,
+                                    .away_ms = writes ? &store->away_ms : NULL,
                                     .statement_ms = STATEMENT_MS};
 
     return svc_pg_new(&config, error);
@@ -129,7 +130,7 @@ is_away(void *arg)
 {
     store_t *self = arg;
 
-    return atomic_load(&self->away);
+    return atomic_load(&self->away_ms) != 0;
 }
 
 /* --- users ------------------------------------------------------------------------------- */

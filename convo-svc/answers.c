@@ -197,9 +197,9 @@ answers_set_admission(answers_t *self, bool (*admits)(const void *arg), const vo
 }
 
 void
-answers_set_away(answers_t *self, const atomic_bool *away)
+answers_set_away(answers_t *self, const atomic_uint_least64_t *away_ms)
 {
-    self->away = away;
+    self->away_ms = away_ms;
 }
 
 void

@@ -27,9 +27,9 @@ answers_t *answers_new(svc_ctx_t *ctx);
 void answers_set(answers_t *self, svc_server_t *server, svc_pool_t *writer,
                  svc_pool_t *reader, svc_peers_t *llm);
 
-/* Names the flag (borrowed for life) that is true while the writer waits to hear what became of a commit: no step is queued then,
+/* Names the clock (borrowed for life) that is not 0 while the writer waits to hear what became of a commit: no step is queued then,
  * so that none is committed at the first moment that the database is back, before anybody else is. */
-void answers_set_away(answers_t *self, const atomic_bool *away);
+void answers_set_away(answers_t *self, const atomic_uint_least64_t *away_ms);
 
 /* Names who tells whether anybody may watch here at present (both borrowed for life); without it always. */
 void answers_set_admission(answers_t *self, bool (*admits)(const void *arg),

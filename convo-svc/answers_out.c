@@ -114,7 +114,7 @@ step(void *arg, const answer_step_t *job)
                    job->next_state == ANSWER_STREAMING && job->bytes.n < LAZY_MAX_BYTES &&
                    !live->table->ctx->config->test_plain_paths;
 
-    if (live->table->away != NULL && atomic_load(live->table->away))
+    if (live->table->away_ms != NULL && atomic_load(live->table->away_ms) != 0)
         return RC_UNAVAILABLE;
     return submit(live, is_lazy ? svc_pool_submit_lazy : svc_pool_submit,
                   live->table->writer, WRITE_STEP, &answer_step_schema, job, on_step);

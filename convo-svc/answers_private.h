@@ -35,11 +35,12 @@ typedef struct live {
 } live_t;
 
 struct answers {
-    svc_ctx_t *ctx;                  /* borrowed */
-    svc_server_t *server;            /* borrowed, has the watchers' calls */
-    svc_pool_t *writer, *reader;     /* borrowed */
-    svc_peers_t *llm;                /* borrowed */
-    const atomic_bool *away;         /* borrowed; NULL: never */
+    svc_ctx_t *ctx;              /* borrowed */
+    svc_server_t *server;        /* borrowed, has the watchers' calls */
+    svc_pool_t *writer, *reader; /* borrowed */
+    svc_peers_t *llm;            /* borrowed */
+    const atomic_uint_least64_t
+        *away_ms; /* borrowed, 0 while the database is there; NULL: always */
     bool (*admits)(const void *arg); /* may anybody watch here? NULL: always */
     const void *admits_arg;          /* borrowed; for admits */
     svc_table_t by_handle;           /* owns the live_t */

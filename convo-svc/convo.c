@@ -88,7 +88,7 @@ place_of(convo_t *self)
         .path = self->db_path,
         .url = self->ctx->config->storage_postgresql_url,
         .stop = &self->stop,
-        .away = &self->away,
+        .away_ms = &self->away_ms,
     };
 }
 
@@ -172,7 +172,7 @@ recover(convo_t *self, char **error)
     svc_rc rc;
 
     self->answers = answers_new(self->ctx);
-    answers_set_away(self->answers, &self->away);
+    answers_set_away(self->answers, &self->away_ms);
     if (self->ctx->config->storage_driver != SVC_STORAGE_SQLITE)
         return true;
     store = convo_store_open(&self->workers.place, STORE_READ, self->ctx->log, error);
@@ -297,7 +297,8 @@ look_whether_done(void *arg, short events)
                                        : answers_busy(self->answers) == 0;
 
     (void)events;
-    if (is_done && self->n_asking == 0 && svc_pool_load(self->writer) == 0)
+    if (is_done && self->n_asking == 0 && self->n_held == 0 &&
+        svc_pool_load(self->writer) == 0)
         svc_loop_stop(self->ctx->loop);
 }
 

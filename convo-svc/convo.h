@@ -19,7 +19,8 @@
 #define CONVO_READERS_MAX  4    /* threads */
 #define CONVO_LOOKUP_BATCH 64   /* heads read in one go */
 #define CONVO_HELD_MS      2000 /* a question waits this long for an llm-svc that is away */
-#define CONVO_HELD_MAX     256 /* such questions; one more is refused at once */
+#define CONVO_AWAY_MS      1000 /* changes wait this long for the writer's connection */
+#define CONVO_HELD_MAX     256  /* of both together; one more is refused at once */
 #define CONVO_HELD_MAX_BYTES \
     (16u << 20) /* of all of them: two of the longest, or 256 of 64 KB */
 
@@ -35,11 +36,12 @@ typedef struct convo {
     seal_t seal;             /* of api keys */
     convo_workers_t workers; /* what writer and readers are given */
     atomic_bool stop;        /* nobody waits for a database that is away any more */
-    atomic_bool away;        /* the writer waits to hear what became of a commit */
-    svc_pool_t *writer;      /* owned: one thread */
-    svc_pool_t *reader;      /* owned */
-    svc_pool_t *lookup;      /* owned: one thread, for the heads */
-    convo_cache_t *cache;    /* owned; of histories */
+    atomic_uint_least64_t
+        away_ms; /* monotonic: since when the writer waits for the database; 0: it does not */
+    svc_pool_t *writer;   /* owned: one thread */
+    svc_pool_t *reader;   /* owned */
+    svc_pool_t *lookup;   /* owned: one thread, for the heads */
+    convo_cache_t *cache; /* owned; of histories */
     convo_cache_t *
         lists; /* owned; of lists, always in memory: another process would be slower than the database */
     svc_server_t *server; /* owned */
@@ -49,11 +51,12 @@ typedef struct convo {
     proto_arena_t *arena; /* of results */
     svc_table_t lookups;  /* owns the histories that the cache is asked for, by call */
     size_t n_asking;      /* questions on their way to the database */
-    convo_held_t *held;   /* owned; questions that wait for an llm-svc, oldest first */
-    size_t n_held;        /* in it, at most CONVO_HELD_MAX */
-    size_t held_bytes;    /* of their bodies, at most CONVO_HELD_MAX_BYTES */
-    uint64_t held_timer;  /* looks at them; 0: there are none */
-    bool is_draining;     /* no new questions */
+    convo_held_t
+        *held; /* owned; what waits for an llm-svc or for the database, oldest first */
+    size_t n_held;       /* in it, at most CONVO_HELD_MAX */
+    size_t held_bytes;   /* of their bodies, at most CONVO_HELD_MAX_BYTES */
+    uint64_t held_timer; /* looks at them; 0: there are none */
+    bool is_draining;    /* no new questions */
     uint64_t
         handover_ms;   /* monotonic: the hand-over ends then, unless an answer is taken */
     size_t handover_n; /* answers that were left when that was set */
@@ -106,7 +109,15 @@ svc_rc convo_commit_ask(convo_t *self, uint32_t kind, const svc_call_t *call,
 /* Keeps one of these for CONVO_HELD_MS, in case llm-svc comes back. RC_LATER, or why not (RC_UNAVAILABLE: too many are kept). */
 svc_rc convo_hold_ask(convo_t *self, uint32_t kind, svc_call_t *call) SVC_MUST_CHECK;
 
-/* Frees the questions that are still held. */
+/* Does the writer wait for the database? */
+bool convo_is_away(const convo_t *self);
+
+/* Keeps a change while it does, until it has waited for CONVO_AWAY_MS; then `done` is as for convo_pass_on, NULL: it is a
+ * question, for convo_commit_ask. RC_LATER, or why not (RC_UNAVAILABLE: it waits for longer already, or too many are kept). */
+svc_rc convo_hold_change(convo_t *self, uint32_t kind, svc_call_t *call,
+                         svc_pool_done_fn *done) SVC_MUST_CHECK;
+
+/* Frees what is still held. */
 void convo_drop_held(convo_t *self);
 
 /* Frees the histories that the cache is still asked for. */

@@ -279,7 +279,7 @@ open_worker(void *arg, char **error)
     svc_buf_init(&self->out,
                  sizeof(look_t) +
                      (ROWS_MAX + TAKE_ROUNDS * CONVO_LEASE_TAKE_MAX) * sizeof(found_t));
-    place.away = NULL; /* that is the writer's to tell */
+    place.away_ms = NULL; /* that is the writer's to tell */
     self->store = convo_store_open(&place, STORE_WRITE, self->workers->log, error);
     if (self->store != NULL && renew(self) == RC_OK)
         return self;

@@ -34,9 +34,8 @@ convo_pass_on(convo_t *self, svc_pool_t *pool, uint32_t kind, svc_call_t *call,
 {
     svc_rc rc;
 
-    /* What became of the last commit is not known: nobody waits behind it. */
-    if (pool == self->writer && atomic_load(&self->away))
-        return RC_UNAVAILABLE;
+    if (pool == self->writer && convo_is_away(self))
+        return convo_hold_change(self, kind, call, done);
     rc = svc_pool_submit_until(pool, kind, svc_call_body(call), svc_call_until(call),
                                done, self, svc_call_id(call));
     return rc == RC_OK ? RC_LATER : rc;

@@ -107,8 +107,6 @@ convo_commit_ask(convo_t *self, uint32_t kind, const svc_call_t *call, svc_str b
 
     if (answers_count(self->answers) + self->n_asking >= ANSWERS_MAX)
         return RC_BUSY;
-    if (atomic_load(&self->away))
-        return RC_UNAVAILABLE;
     rc = svc_pool_submit_until(self->writer, kind, body, svc_call_until(call),
                                kind == WRITE_ASK ? on_asked : on_retried, self,
                                svc_call_id(call));
@@ -128,6 +126,8 @@ take_question(convo_t *self, uint32_t kind, svc_call_t *call, svc_str stream)
     /* Nobody is there to begin an answer. One that is being written already is only joined. */
     if (!svc_peers_is_up(self->llm) && answers_by_stream(self->answers, stream) == NULL)
         return convo_hold_ask(self, kind, call);
+    if (convo_is_away(self))
+        return convo_hold_change(self, kind, call, NULL);
     rc = convo_commit_ask(self, kind, call, svc_call_body(call));
     return rc == RC_OK ? RC_LATER : rc;
 }

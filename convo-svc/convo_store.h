@@ -236,8 +236,8 @@ typedef struct {
     const char *url;  /* PostgreSQL: a secret */
     const atomic_bool
         *stop; /* true ends every wait for a database that is away; may be NULL */
-    atomic_bool
-        *away; /* a store sets it while it waits for one, and clears it; may be NULL */
+    atomic_uint_least64_t *
+        away_ms; /* a store says here since when it waits for one (monotonic; 0: it does not); may be NULL */
 } convo_place_t;
 
 /* What to call the database in a message: the file, or "PostgreSQL". */

@@ -362,7 +362,7 @@ convo_store_postgresql_open(const convo_place_t *place, store_use use, svc_log_t
         .log = log,
         .slots = PG_COUNT,
         .stop = place->stop,
-        .away = use == STORE_READ ? NULL : place->away,
+        .away_ms = use == STORE_READ ? NULL : place->away_ms,
     };
 
     self->base.api = &postgresql_api;

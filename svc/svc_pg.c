@@ -54,7 +54,7 @@ svc_pg_new(const svc_pg_config_t *config, char **error)
     snprintf(self->name, sizeof(self->name), "%s", config->name);
     self->log = config->log;
     self->stop = config->stop;
-    self->away = config->away;
+    self->away_ms = config->away_ms;
     self->statement_ms = config->statement_ms == 0 ? STATEMENT_MS : config->statement_ms;
     self->slots = config->slots + PG_SLOTS;
     self->prepared = svc_alloc(self->slots * sizeof(*self->prepared));
@@ -478,19 +478,17 @@ decide(svc_pg_t *self)
 {
     svc_rc rc = RC_BUSY;
 
+    (void)pg_link_begin_away(self);
     svc_log_warn(
         self->log,
         "database: the outcome of a commit is not known, waiting for the server");
     while (!pg_link_is_stopped(self)) {
-        if (self->away != NULL)
-            atomic_store(self->away, true);
         rc = look_up(self, self->mark);
         if (rc == RC_OK || rc == RC_CONFLICT)
             break;
         pg_link_pause(self, DECIDE_MS);
     }
-    if (self->away != NULL)
-        atomic_store(self->away, false);
+    pg_link_end_away(self, 0);
     svc_log_warn(self->log, "database: the commit %s",
                  rc == RC_OK         ? "has taken place"
                  : rc == RC_CONFLICT ? "has not taken place"

@@ -26,8 +26,8 @@ typedef struct {
     size_t slots;     /* statements are numbered 0.. below it */
     const atomic_bool
         *stop; /* borrowed, may be NULL: true ends every wait for a server that is away */
-    atomic_bool
-        *away; /* borrowed, may be NULL: true while a COMMIT's outcome is not known */
+    atomic_uint_least64_t *
+        away_ms; /* borrowed, may be NULL. Monotonic: since when it connects or waits to hear what became of a COMMIT; 0: neither */
     uint32_t
         statement_ms; /* one statement takes no longer, else the connection is given up; 0: 10 s */
 } svc_pg_config_t;

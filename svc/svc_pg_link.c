@@ -307,15 +307,32 @@ is_hopeless(const svc_pg_t *self)
                              strncmp(code, "3D000", CODE_CHARS) == 0));
 }
 
+uint64_t
+pg_link_begin_away(svc_pg_t *self)
+{
+    uint64_t before_ms = self->away_ms == NULL ? 0 : atomic_load(self->away_ms);
+
+    if (self->away_ms != NULL && before_ms == 0)
+        atomic_store(self->away_ms, svc_mono_ms());
+    return before_ms;
+}
+
+void
+pg_link_end_away(svc_pg_t *self, uint64_t before_ms)
+{
+    if (self->away_ms != NULL)
+        atomic_store(self->away_ms, before_ms);
+}
+
 /* Tries once. *why_p: why there is no connection, free() it; *hopeless: and there will be none. */
 static bool
 try_connect(svc_pg_t *self, char **why_p, bool *hopeless)
 {
-    bool ok, was_away = self->away != NULL && atomic_exchange(self->away, true);
+    uint64_t before_ms = pg_link_begin_away(self);
+    bool ok = connect_once(self);
 
-    ok = connect_once(self);
-    if (self->away != NULL) /* a commit that is waited for says so until it is decided */
-        atomic_store(self->away, was_away);
+    pg_link_end_away(
+        self, before_ms); /* a commit that is waited for says so until it is decided */
     if (ok) {
         if (self->was_up)
             svc_log_info(self->log, "database: connected again");

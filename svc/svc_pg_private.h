@@ -36,12 +36,12 @@ typedef enum {
 enum { PG_SLOT_VERSION = 1, PG_SLOT_ROW, PG_SLOT_MARK, PG_SLOT_LOOK, PG_SLOTS };
 
 struct svc_pg {
-    char *url;               /* owned; a secret */
-    char name[64];           /* application_name */
-    svc_log_t *log;          /* borrowed, may be NULL */
-    const atomic_bool *stop; /* borrowed, may be NULL */
-    atomic_bool *away;       /* likewise */
-    uint32_t statement_ms;   /* of one statement */
+    char *url;                      /* owned; a secret */
+    char name[64];                  /* application_name */
+    svc_log_t *log;                 /* borrowed, may be NULL */
+    const atomic_bool *stop;        /* borrowed, may be NULL */
+    atomic_uint_least64_t *away_ms; /* likewise; written by this object alone */
+    uint32_t statement_ms;          /* of one statement */
     size_t slots;   /* length of `prepared`: the caller's, then PG_SLOTS of these files */
     PGconn *conn;   /* owned; NULL: not connected */
     bool *prepared; /* owned; by slot, of this connection */
@@ -63,6 +63,12 @@ struct svc_pg {
 
 /* Connects when it is not, and notices when the server has closed the connection while nobody used it. RC_UNAVAILABLE. */
 svc_rc pg_link_up(svc_pg_t *self);
+
+/* Says since when others wait for the server: since now, unless it was said before. Gives what was said before, 0: nothing. */
+uint64_t pg_link_begin_away(svc_pg_t *self);
+
+/* Says what was said before that. */
+void pg_link_end_away(svc_pg_t *self, uint64_t before_ms);
 
 /* Forgets the connection. An open transaction is lost. */
 void pg_link_lose(svc_pg_t *self);

@@ -226,7 +226,7 @@ static void
 no_step_is_queued_while_the_writer_waits_for_the_database(void **state)
 {
     test_t *self = *state;
-    atomic_bool away = true;
+    atomic_uint_least64_t away = 1;
 
     answers_set_away(self->answers, &away);
     (void)begin_answer(self, 1);
@@ -234,7 +234,7 @@ no_step_is_queued_while_the_writer_waits_for_the_database(void **state)
     service_llm_piece(&self->service, 0, "Hello"); /* acknowledged as not stored yet */
     run_until(self, was_acked);
     assert_int_equal(played_count(&self->writer, WRITE_STEP), 0);
-    atomic_store(&away, false);
+    atomic_store(&away, 0);
     service_llm_piece(&self->service, 0, "Hello");
     run_until(self, acked_five);
     answers_set_away(self->answers, NULL);

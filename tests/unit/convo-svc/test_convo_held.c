@@ -1,4 +1,4 @@
-/* test_convo_held.c - questions while no llm-svc is there: held, bounded, released in order, refused in time.
+/* test_convo_held.c - questions while no llm-svc is there, changes while the database is away: held, bounded, released, refused in time.
  *
  * Each test begins without an llm-svc. */
 #include "service_calls.h"
@@ -313,6 +313,104 @@ a_service_that_ends_frees_what_it_holds(void **state)
     assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
 }
 
+/* --- changes while the writer waits for its connection ------------------------------------------ */
+
+/* The writer waits from now on, and for no time yet, however slow this test may be. */
+static void
+take_database_away(test_t *self)
+{
+    atomic_store(&self->service.convo->away_ms, svc_mono_ms() + 600000);
+}
+
+static void
+changes_wait_for_the_connection_that_is_being_made(void **state)
+{
+    test_t *self = *state;
+    uint64_t ids[2] = {create(self, "t"), create(self, "u")};
+    outcome_t deleted = {0};
+    create_req_t req = {.user = USER, .title = SVC_LIT("v"), .model = SVC_LIT("echo")};
+
+    start_llm(self);
+    take_database_away(self);
+    service_send(&self->service, OP_CONVO_CREATE, &create_req_schema, &req,
+                 &create_rep_schema, &self->a);
+    send_ask(self, USER, ids[0], 1, "hello", &self->b);
+    service_send(&self->service, OP_CONVO_DELETE, &conversation_req_schema,
+                 &(const conversation_req_t){USER, ids[1]}, &empty_schema, &deleted);
+    settle(self, ids[0]); /* reads go on */
+    assert_int_equal(self->service.convo->n_held, 3);
+    assert_int_equal(self->a.n + self->b.n + deleted.n, 0);
+    assert_int_equal(self->service.convo->n_asking, 0);
+    atomic_store(&self->service.convo->away_ms, 0);
+    assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_OK);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_OK);
+    assert_int_equal(service_wait(&self->service, &deleted, 1)->rc, RC_OK);
+    assert_int_equal(history(self, USER, ids[1])->rc, RC_NOT_FOUND);
+    fixture_run_until(&self->service.fixture, was_generated, self);
+    assert_int_equal(self->service.convo->n_held, 0);
+    assert_int_equal(self->service.convo->held_bytes, 0);
+    outcome_clear(&deleted);
+}
+
+static void
+changes_that_have_waited_long_enough_are_refused_and_not_made(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t");
+
+    start_llm(self);
+    take_database_away(self);
+    send_ask(self, USER, id, 1, "hello", &self->a);
+    service_send(&self->service, OP_CONVO_DELETE, &conversation_req_schema,
+                 &(const conversation_req_t){USER, id}, &empty_schema, &self->b);
+    settle(self, id);
+    assert_int_equal(self->service.convo->n_held, 2);
+    atomic_store(&self->service.convo->away_ms, svc_mono_ms() - CONVO_AWAY_MS);
+    assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_UNAVAILABLE);
+    atomic_store(&self->service.convo->away_ms, 0);
+    assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
+    assert_int_equal(self->service.convo->n_held, 0);
+}
+
+static void
+a_question_that_waits_for_llm_svc_does_not_hold_up_a_change(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t"), other = create(self, "u");
+
+    send_ask(self, USER, id, 1, "hello", &self->a); /* there is no llm-svc */
+    settle(self, id);
+    take_database_away(self);
+    service_send(&self->service, OP_CONVO_DELETE, &conversation_req_schema,
+                 &(const conversation_req_t){USER, other}, &empty_schema, &self->b);
+    settle(self, id);
+    atomic_store(&self->service.convo->away_ms, 0);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_OK);
+    start_llm(self);
+    (void)service_wait(&self->service, &self->a, 1); /* asked, or refused by now */
+}
+
+static void
+a_drain_waits_for_changes_that_are_held(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t");
+
+    start_llm(self);
+    take_database_away(self);
+    send_ask(self, USER, id, 1, "hello", &self->a);
+    service_send(&self->service, OP_CONVO_DELETE, &conversation_req_schema,
+                 &(const conversation_req_t){USER, id}, &empty_schema, &self->b);
+    settle(self, id);
+    convo_drain(self->service.convo); /* would stop the loop, and with it this test */
+    assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
+    assert_int_equal(self->service.convo->n_held, 1);
+    svc_loop_cancel(self->service.fixture.ctx.loop, self->service.convo->drain_timer);
+    atomic_store(&self->service.convo->away_ms, 0);
+    assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_OK);
+}
+
 int
 main(void)
 {
@@ -329,6 +427,10 @@ main(void)
         TEST(the_same_question_held_twice_is_asked_once),
         TEST(an_answer_that_is_being_written_is_joined_without_llm_svc),
         TEST(a_service_that_ends_frees_what_it_holds),
+        TEST(changes_wait_for_the_connection_that_is_being_made),
+        TEST(changes_that_have_waited_long_enough_are_refused_and_not_made),
+        TEST(a_question_that_waits_for_llm_svc_does_not_hold_up_a_change),
+        TEST(a_drain_waits_for_changes_that_are_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -622,13 +622,13 @@ a_cache_that_answers_nobody_or_never_is_harmless(void **state)
 }
 
 static void
-while_the_outcome_of_a_commit_is_not_known_changes_are_refused_at_once(void **state)
+while_the_database_is_away_for_long_changes_are_refused_at_once(void **state)
 {
     test_t *self = *state;
     uint64_t id = create(self, "t");
     create_req_t req = {.user = USER, .title = SVC_LIT("t"), .model = SVC_LIT("echo")};
 
-    atomic_store(&self->service.convo->away, true);
+    atomic_store(&self->service.convo->away_ms, svc_mono_ms() - CONVO_AWAY_MS);
     assert_int_equal(service_call(&self->service, OP_CONVO_CREATE, &create_req_schema,
                                   &req, &create_rep_schema, &self->b)
                          ->rc,
@@ -637,7 +637,8 @@ while_the_outcome_of_a_commit_is_not_known_changes_are_refused_at_once(void **st
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_UNAVAILABLE);
     assert_int_equal(on_conversation(self, OP_CONVO_STOP, USER, id)->rc, RC_UNAVAILABLE);
     assert_non_null(strstr(history(self, USER, id)->json, "\"messages\":[]"));
-    atomic_store(&self->service.convo->away, false);
+    assert_int_equal(self->service.convo->n_held, 0);
+    atomic_store(&self->service.convo->away_ms, 0);
     send_ask(self, USER, id, 1, "hello", &self->b);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_OK);
 }
@@ -654,7 +655,7 @@ main(void)
         TEST(what_is_not_there_is_not_found_by_any_operation),
         TEST(a_service_that_calls_nobody_may_use_no_operation),
         TEST(a_full_queue_is_busy_for_every_operation_that_needs_it),
-        TEST(while_the_outcome_of_a_commit_is_not_known_changes_are_refused_at_once),
+        TEST(while_the_database_is_away_for_long_changes_are_refused_at_once),
         TEST(the_writers_queue_has_the_bound_that_it_says),
         TEST(creates_lists_shows_and_deletes_conversations),
         TEST(a_deletion_ends_the_answer_for_everybody),

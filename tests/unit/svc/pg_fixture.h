@@ -134,10 +134,13 @@ pg_fixture_close(pg_fixture_t *self)
 /* A connection as the services make them, called like the schema. */
 static inline svc_pg_t *
 pg_fixture_connection(const pg_fixture_t *self, const char *url, size_t slots,
-                      const atomic_bool *stop, atomic_bool *away)
+                      const atomic_bool *stop, atomic_uint_least64_t *away_ms)
 {
-    svc_pg_config_t config = {
-        .url = url, .name = self->schema, .slots = slots, .stop = stop, .away = away};
+    svc_pg_config_t config = {.url = url,
+                              .name = self->schema,
+                              .slots = slots,
+                              .stop = stop,
+                              .away_ms = away_ms};
     char *error = NULL;
     svc_pg_t *pg = svc_pg_new(&config, &error);
 

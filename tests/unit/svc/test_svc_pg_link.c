@@ -11,7 +11,8 @@ typedef struct {
     pg_fixture_t db;
     pg_proxy_t proxy;
     char url[PG_URL_BYTES]; /* through the proxy */
-    atomic_bool stop, away;
+    atomic_bool stop;
+    atomic_uint_least64_t away_ms;
     svc_pg_t *pg; /* through the proxy */
 } test_t;
 
@@ -29,7 +30,7 @@ setup(void **state)
     pg_fixture_open(&self->db);
     proxy_open(&self->proxy, &self->db, self->url);
     self->pg = pg_fixture_connection(&self->db, self->url, ST_COUNT, &self->stop,
-                                     &self->away);
+                                     &self->away_ms);
     assert_true(svc_pg_migrate(self->pg, "test", steps, 1, &error));
     return 0;
 }
@@ -455,7 +456,7 @@ a_commit_that_did_not_arrive_is_refused(void **state)
         assert_int_equal(atomic_load(&self->proxy.cuts), i + 1);
         assert_false(is_there(self, i));
     }
-    assert_false(atomic_load(&self->away));
+    assert_false(atomic_load(&self->away_ms));
 }
 
 static void
@@ -512,22 +513,25 @@ waits_for_the_server_to_tell_and_says_that_it_is_away_meanwhile(void **state)
 {
     test_t *self = *state;
     writer_t writer = {self, RC_INTERNAL};
-    uint64_t end = svc_mono_ms() + 20000;
+    const uint64_t began = svc_mono_ms(), end = began + 20000;
+    uint64_t since;
     pthread_t thread;
 
     if (self->pg == NULL)
         skip();
     atomic_store(&self->proxy.mode, PROXY_CUT_AFTER_REFUSE);
     assert_int_equal(pthread_create(&thread, NULL, write_in_a_thread, &writer), 0);
-    while (!atomic_load(&self->away) || atomic_load(&self->proxy.mode) != PROXY_REFUSE)
+    while (!atomic_load(&self->away_ms) || atomic_load(&self->proxy.mode) != PROXY_REFUSE)
         assert_true(svc_mono_ms() < end);
-    /* Some tries to connect fail meanwhile: nobody must take that for its return. */
+    /* Some tries to connect fail meanwhile: nobody must take that for its return, or for the beginning. */
+    since = atomic_load(&self->away_ms);
+    assert_true(since >= began && since <= svc_mono_ms());
     for (uint64_t enough = svc_mono_ms() + 700; svc_mono_ms() < enough;)
-        assert_true(atomic_load(&self->away));
+        assert_int_equal(atomic_load(&self->away_ms), since);
     atomic_store(&self->proxy.mode, PROXY_PASS);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(writer.rc, RC_OK);
-    assert_false(atomic_load(&self->away));
+    assert_false(atomic_load(&self->away_ms));
     assert_true(is_there(self, 1));
 }
 
@@ -543,7 +547,7 @@ a_stop_ends_the_wait_and_acknowledges_nothing(void **state)
         skip();
     atomic_store(&self->proxy.mode, PROXY_CUT_AFTER_REFUSE);
     assert_int_equal(pthread_create(&thread, NULL, write_in_a_thread, &writer), 0);
-    while (!atomic_load(&self->away))
+    while (!atomic_load(&self->away_ms))
         assert_true(svc_mono_ms() < end);
     atomic_store(&self->stop, true);
     assert_int_equal(pthread_join(thread, NULL), 0);
