@@ -203,18 +203,48 @@ settle(writer_t *self, svc_job_t *const *jobs, size_t n)
     return rc == RC_OK || rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
 }
 
+/* In which order a batch's jobs are done: creates last, by user (0: not one, or not to be read). Each locks what its user's list is
+ * counted by until the commit, and two replicas that locked the same ones in different order would wait in a circle. Nobody has
+ * heard of what a create makes, so no other job is about it. */
+static void
+put_in_order(writer_t *self, svc_job_t *const *jobs, size_t n, size_t *order)
+{
+    uint64_t users[CONVO_WRITER_BATCH]; /* by place in `order` */
+    create_req_t create;
+
+    for (size_t i = 0; i < n; i++) {
+        const bool is_create = self->workers->place.driver == SVC_STORAGE_POSTGRESQL &&
+                               svc_job_kind(jobs[i]) == WRITE_CREATE &&
+                               proto_decode(&create_req_schema, svc_job_payload(jobs[i]),
+                                            self->arena, &create) == RC_OK;
+        const uint64_t user = is_create ? create.user : 0;
+        size_t at = i;
+
+        for (; at > 0 && users[at - 1] > user; at--) {
+            users[at] = users[at - 1];
+            order[at] = order[at - 1];
+        }
+        users[at] = user;
+        order[at] = i;
+    }
+}
+
 /* One transaction of all jobs, up to its commit. RC_BUSY: others were in the way, it is to be run again. */
 static svc_rc
 run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
 {
     convo_store_t *store = self->store;
+    size_t order[CONVO_WRITER_BATCH];
     svc_rc rc = store->api->begin(store, true);
 
+    put_in_order(self, jobs, n, order);
     if (rc == RC_OK && !careful)
         rc = run_steps(self, jobs, n);
     if (rc == RC_OK && !careful)
         rc = hasten(self, jobs, n);
-    for (size_t i = 0; i < n && rc == RC_OK; i++) {
+    for (size_t k = 0; k < n && rc == RC_OK; k++) {
+        const size_t i = order[k];
+
         if (!careful && svc_job_kind(jobs[i]) == WRITE_STEP)
             continue;
         svc_buf_clear(&self->result[i]);

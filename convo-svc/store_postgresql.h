@@ -6,7 +6,7 @@
  * broken would spoil the whole transaction.
  *
  * Order of locks, in every statement: the conversation before its answers. Steps lock answers of our own only, so they stand in one
- * transaction with questions; what may lock an answer of another process (stop, delete) has a transaction of its own. */
+ * transaction with questions; what may lock an answer of another process (stop, delete) has a transaction of its own. Lists are locked last, by user. */
 #ifndef STORE_POSTGRESQL_H
 #define STORE_POSTGRESQL_H
 

@@ -276,6 +276,54 @@ two_that_stop_one_anothers_answers_do_not_wait_for_one_another(void **state)
     }
 }
 
+static svc_rc
+take_seq(void *arg, const conversation_row_t *row)
+{
+    *(uint64_t *)arg = row->seq;
+    return RC_OK;
+}
+
+/* The place of the only conversation of a user among those that were made. */
+static uint64_t
+seq_of(test_t *self, uint64_t user)
+{
+    char *error = NULL;
+    uint64_t seq = 0;
+    convo_store_t *store = convo_store_open(&self->folder.workers.place, STORE_READ, NULL,
+                                            &error);
+
+    assert_non_null(store);
+    assert_int_equal(store->api->begin(store, false), RC_OK);
+    assert_int_equal(store->api->conversation_list(store, user, 0, take_seq, &seq),
+                     RC_OK);
+    store->api->rollback(store);
+    convo_store_destroy(&store);
+    return seq;
+}
+
+/* Each create locks its user's list until the commit: two replicas that make some for the same users at once lock them in one order,
+ * else they would wait in a circle (until PostgreSQL notices, after 1 s). */
+static void
+creates_of_a_batch_are_done_by_user(void **state)
+{
+    enum { USERS = 8 };
+    test_t *self = *state;
+
+    forget_results(self);
+    for (uint64_t k = 0; k < USERS; k++) {
+        create_req_t req = {.user = USER + (k * 3 + 1) % USERS,
+                            .title = SVC_LIT("t"),
+                            .model = SVC_LIT("echo")};
+
+        submit(self, self->writer, WRITE_CREATE, &create_req_schema, &req, k);
+    }
+    wait_for(self, USERS);
+    for (uint64_t k = 0; k < USERS; k++)
+        assert_int_equal(self->results[k].rc, RC_OK);
+    for (uint64_t k = 1; k < USERS; k++)
+        assert_true(seq_of(self, USER + k - 1) < seq_of(self, USER + k));
+}
+
 /* What came first is done first, but in PostgreSQL never a stop together with anything else. */
 static void
 a_stop_is_committed_by_itself(void **state)
@@ -318,6 +366,7 @@ main(void)
         POSTGRESQL(one_key_creates_one_conversation),
         POSTGRESQL(a_deletion_and_a_step_at_once_leave_nothing_behind),
         POSTGRESQL(two_that_stop_one_anothers_answers_do_not_wait_for_one_another),
+        POSTGRESQL(creates_of_a_batch_are_done_by_user),
         POSTGRESQL(a_stop_is_committed_by_itself),
     };
     int failed = cmocka_run_group_tests(in_turn, NULL, NULL);
