@@ -239,11 +239,11 @@ who_has_given_the_lease_back_takes_nothing_but_still_looks(void **state)
 
     add_row(self, 1);
     start_lease(self, 78, &rare);
+    (void)begin_answer(test, 2); /* lives here, and is nowhere in the database */
+    watch(test, 2, &test->a);    /* before the first look can doubt it */
     convo_lease_drop(self->lease);
     convo_lease_drop(self->lease); /* twice does no harm */
     assert_false(convo_lease_holds(self->lease));
-    (void)begin_answer(test, 2); /* lives here, and is nowhere in the database */
-    watch(test, 2, &test->a);
     played_show(&test->reader, RC_OK, 2, ANSWER_STREAMING);
     assert_int_equal(service_wait(&test->service, &test->a, 2)->kind, PROTO_FINAL);
     assert_int_equal(counted(self, SVC_M_TAKEOVERS), 0);
