@@ -582,6 +582,14 @@ svc_config_admin(const svc_config_t *self, const char *service)
     return "";
 }
 
+const svc_config_t *
+svc_config_hold(const svc_config_t *self)
+{
+    /* who holds it may not change it, but that there is one more has to be written down */
+    atomic_fetch_add(&((svc_config_t *)(uintptr_t)self)->holders, 1);
+    return self;
+}
+
 void
 svc_config_destroy(svc_config_t **self_p)
 {
@@ -590,6 +598,9 @@ svc_config_destroy(svc_config_t **self_p)
     if (self_p == NULL || *self_p == NULL)
         return;
     self = *self_p;
+    *self_p = NULL;
+    if (atomic_fetch_sub(&self->holders, 1) > 0)
+        return;
     for (size_t i = 0; i < self->n_providers; i++) {
         config_provider_t provider = {.is = self->providers[i]};
 
@@ -599,7 +610,6 @@ svc_config_destroy(svc_config_t **self_p)
     svc_strings_fini(&self->warnings);
     svc_config_release(svc_config_keys, self);
     free(self);
-    *self_p = NULL;
 }
 
 char *

@@ -1,13 +1,14 @@
 /* svc_config.h - the configuration of all services: one struct, one table of keys.
  *
- * Read once at start from config.yaml and the environment, checked completely, never changed
- * afterwards. The table in svc_config_keys.c names every key with type, default, bounds, unit and
+ * Read at start from config.yaml and the environment, checked completely, never changed
+ * afterwards: what is read again (SIGHUP) is another one. The table in svc_config_keys.c names every key with type, default, bounds, unit and
  * help; --help and the README's table are printed from it. Unknown keys and bad values are
  * refused with file, line and what was expected. */
 #ifndef SVC_SVC_CONFIG_H
 #define SVC_SVC_CONFIG_H
 
 #include "proto/base.h"
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define SVC_CONFIG_MAX_BYTES     (1u << 20)
@@ -85,6 +86,7 @@ typedef struct svc_config {
     char *test_hang_at;            /* "" : nowhere; likewise */
     char *test_freeze_at;          /* likewise: where it stops itself */
     svc_strings_t warnings; /* sentences to log at start (short secret, test switches) */
+    atomic_uint holders;    /* beside its owner, see svc_config_hold */
 } svc_config_t;
 
 /* Reads file (a path) and environment, checks all. NULL: *error (free() it) is one line: "file:line: what was expected". */
@@ -101,7 +103,10 @@ bool svc_config_read_key_files(svc_config_t *self, char **error);
 /* The address of the admin port of a service ("convo-svc"), "" when it has none. Borrowed from the configuration. */
 const char *svc_config_admin(const svc_config_t *self, const char *service);
 
-/* Frees it and sets *self_p to NULL. NULL-safe. */
+/* One holder more: it lives until each of them and its owner has called svc_config_destroy. Thread: any. */
+const svc_config_t *svc_config_hold(const svc_config_t *self);
+
+/* Lets go of it, sets *self_p to NULL; the last one frees it. NULL-safe. Thread: any. */
 void svc_config_destroy(svc_config_t **self_p);
 
 /* Prints the keys for --help. */

@@ -64,6 +64,12 @@ void svc_config_set_defaults(const config_key_t *keys, void *base);
 /* Frees what the values of `keys` own. */
 void svc_config_release(const config_key_t *keys, void *base);
 
+/* Have both structs the same value? */
+bool svc_config_same(const config_key_t *key, const void *a, const void *b);
+
+/* Gives `to` the value that `from` has (copied). */
+void svc_config_copy(const config_key_t *key, void *to, const void *from);
+
 /* Appends to a list. */
 void svc_strings_add(svc_strings_t *self, svc_str item);
 

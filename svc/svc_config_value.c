@@ -491,6 +491,71 @@ svc_config_release(const config_key_t *keys, void *base)
     }
 }
 
+static bool
+is_same_list(const svc_strings_t *a, const svc_strings_t *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    return true;
+}
+
+/* Bytes of a value that owns nothing. */
+static size_t
+size_of(const config_key_t *key)
+{
+    switch (key->type) {
+    case CONFIG_U32: return sizeof(uint32_t);
+    case CONFIG_U64: return sizeof(uint64_t);
+    case CONFIG_REAL: return sizeof(double);
+    case CONFIG_BOOL: return sizeof(bool);
+    case CONFIG_LISTEN: return sizeof(uint16_t);
+    default: return sizeof(int);
+    }
+}
+
+bool
+svc_config_same(const config_key_t *key, const void *a, const void *b)
+{
+    const void *at_a = (const char *)a + key->where;
+    const void *at_b = (const char *)b + key->where;
+
+    if (svc_config_is_list(key))
+        return is_same_list(at_a, at_b);
+    if (is_string(key))
+        return strcmp(*(char *const *)at_a, *(char *const *)at_b) == 0;
+    if (key->type == CONFIG_LISTEN && strcmp(((const svc_config_t *)a)->server_host,
+                                             ((const svc_config_t *)b)->server_host) != 0)
+        return false;
+    return memcmp(at_a, at_b, size_of(key)) == 0;
+}
+
+void
+svc_config_copy(const config_key_t *key, void *to, const void *from)
+{
+    const void *source = (const char *)from + key->where;
+    const svc_strings_t *list = source;
+
+    if (svc_config_same(key, to, from))
+        return;
+    if (svc_config_is_list(key)) {
+        svc_config_clear_list(key, to);
+        for (size_t i = 0; i < list->n; i++)
+            svc_strings_add(place(key, to), svc_str_c(list->items[i]));
+        return;
+    }
+    if (is_string(key)) {
+        replace(place(key, to), svc_str_c(*(char *const *)source));
+        return;
+    }
+    if (key->type == CONFIG_LISTEN)
+        replace(&((svc_config_t *)to)->server_host,
+                svc_str_c(((const svc_config_t *)from)->server_host));
+    memcpy(place(key, to), source, size_of(key));
+}
+
 bool
 svc_config_is_loopback(const char *endpoint)
 {

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@ struct svc_log {
     const char *service; /* borrowed; stands in each line */
     int fd;              /* borrowed */
     int format;          /* svc_log_format */
-    svc_log_level level; /* events below it are swallowed */
+    atomic_int level;    /* svc_log_level: events below it are swallowed */
 };
 
 typedef struct {
@@ -44,7 +45,7 @@ svc_log_new(int fd, const char *service, int format, svc_log_level level)
     self->service = service;
     self->fd = fd;
     self->format = format;
-    self->level = level;
+    atomic_init(&self->level, (int)level);
     return self;
 }
 
@@ -55,6 +56,19 @@ svc_log_destroy(svc_log_t **self_p)
         return;
     free(*self_p);
     *self_p = NULL;
+}
+
+void
+svc_log_set_level(svc_log_t *self, svc_log_level level)
+{
+    atomic_store_explicit(&self->level, (int)level, memory_order_relaxed);
+}
+
+bool
+svc_log_writes(const svc_log_t *self, svc_log_level level)
+{
+    return self != NULL &&
+           (int)level >= atomic_load_explicit(&self->level, memory_order_relaxed);
 }
 
 /* --- building a line --------------------------------------------------------------------- */
@@ -165,6 +179,18 @@ add_pair(const svc_log_t *self, line_t *line, const char *key, svc_str value)
     add_c(line, quoted ? "\"" : "");
 }
 
+/* Appends an id of 16 bytes as hex; anything else is none. */
+static void
+add_id(const svc_log_t *self, line_t *line, const char *key, svc_str id)
+{
+    char text[2 * PROTO_TRACE_BYTES + 1];
+
+    if (id.n != PROTO_TRACE_BYTES)
+        return;
+    svc_hex(id.p, id.n, text);
+    add_pair(self, line, key, svc_str_c(text));
+}
+
 /* Appends a number. */
 static void
 add_number(line_t *line, uint64_t number)
@@ -213,42 +239,65 @@ finish(const svc_log_t *self, line_t *line)
 
 /* --- what callers see -------------------------------------------------------------------- */
 
-void
-svc_log_event(svc_log_t *self, svc_log_level level, const char *fmt, ...)
+static void SVC_PRINTF(4, 0)
+    write_event(const svc_log_t *self, svc_log_level level, const svc_log_about_t *about,
+                const char *fmt, va_list args)
 {
     char text[EVENT_MAX_BYTES + 1];
     line_t line;
-    va_list args;
-    int n;
 
-    if (self == NULL || level < self->level)
-        return;
-    va_start(args, fmt);
-    n = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    if (n < 0)
+    if (vsnprintf(text, sizeof(text), fmt, args) < 0)
         return;
     begin(self, &line, level, svc_str_c(text));
+    if (about != NULL) {
+        add_id(self, &line, "trace", about->trace);
+        add_id(self, &line, "stream", about->stream);
+    }
     finish(self, &line);
+}
+
+void
+svc_log_event(svc_log_t *self, svc_log_level level, const char *fmt, ...)
+{
+    va_list args;
+
+    if (!svc_log_writes(self, level))
+        return;
+    va_start(args, fmt);
+    write_event(self, level, NULL, fmt, args);
+    va_end(args);
+}
+
+void
+svc_log_about(svc_log_t *self, svc_log_level level, const svc_log_about_t *about,
+              const char *fmt, ...)
+{
+    va_list args;
+
+    if (!svc_log_writes(self, level))
+        return;
+    va_start(args, fmt);
+    write_event(self, level, about, fmt, args);
+    va_end(args);
 }
 
 void
 svc_log_request(svc_log_t *self, const svc_log_request_t *request)
 {
-    char trace[2 * PROTO_TRACE_BYTES + 1] = "";
+    svc_log_level level = request->is_routine ? SVC_LOG_DEBUG : SVC_LOG_INFO;
     line_t line;
 
-    if (self == NULL || self->level > SVC_LOG_INFO)
+    if (!svc_log_writes(self, level))
         return;
-    if (request->trace.n == PROTO_TRACE_BYTES)
-        svc_hex(request->trace.p, request->trace.n, trace);
-    begin(self, &line, SVC_LOG_INFO, SVC_LIT("request"));
-    add_pair(self, &line, "trace", svc_str_c(trace));
+    begin(self, &line, level, SVC_LIT("request"));
+    add_id(self, &line, "trace", request->trace);
     add_pair(self, &line, "op", svc_str_c(request->op));
     add_pair(self, &line, "status", svc_str_c(request->status));
     add_c(&line, self->format == SVC_LOG_JSON ? ",\"us\":" : " us=");
     add_number(&line, request->us);
     if (request->peer != NULL)
         add_pair(self, &line, "peer", svc_str_c(request->peer));
+    if (request->request_id.n > 0)
+        add_pair(self, &line, "request_id", request->request_id);
     finish(self, &line);
 }

@@ -2,7 +2,8 @@
  *
  * Each line is one write(2), so lines of many threads and processes do not mix. Values are
  * escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
- * requests are logged by whoever answers them. Thread: any. */
+ * requests are logged by whoever answers them. What concerns one request carries its trace id, the same in every
+ * service; what concerns one answer its stream, too, which outlives the request. Thread: any. */
 #ifndef SVC_SVC_LOG_H
 #define SVC_SVC_LOG_H
 
@@ -18,6 +19,12 @@ svc_log_t *svc_log_new(int fd, const char *service, int format, svc_log_level le
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void svc_log_destroy(svc_log_t **self_p);
 
+/* Events below `level` are swallowed from now on. */
+void svc_log_set_level(svc_log_t *self, svc_log_level level);
+
+/* Are events of this level written? For what costs something to put together. A NULL log: no. */
+bool svc_log_writes(const svc_log_t *self, svc_log_level level);
+
 /* Writes one event: a sentence, formatted. Long ones are cut at 2 KiB. A NULL log swallows everything. */
 void svc_log_event(svc_log_t *self, svc_log_level level, const char *fmt, ...)
     SVC_PRINTF(3, 4);
@@ -27,6 +34,16 @@ void svc_log_event(svc_log_t *self, svc_log_level level, const char *fmt, ...)
 #define svc_log_warn(log, ...)  svc_log_event((log), SVC_LOG_WARN, __VA_ARGS__)
 #define svc_log_error(log, ...) svc_log_event((log), SVC_LOG_ERROR, __VA_ARGS__)
 
+/* What an event is about, as raw bytes; what is empty is not written. */
+typedef struct {
+    svc_str trace;  /* PROTO_TRACE_BYTES: the request that it comes from */
+    svc_str stream; /* PROTO_STREAM_BYTES: the answer */
+} svc_log_about_t;
+
+/* The same as svc_log_event, with what it is about. */
+void svc_log_about(svc_log_t *self, svc_log_level level, const svc_log_about_t *about,
+                   const char *fmt, ...) SVC_PRINTF(4, 5);
+
 /* One served request. */
 typedef struct {
     svc_str trace;      /* PROTO_TRACE_BYTES raw bytes; written as hex */
@@ -34,9 +51,11 @@ typedef struct {
     const char *status; /* wire name of the result, or HTTP status */
     uint64_t us;        /* from receipt to answer */
     const char *peer;   /* who asked: service name or client address; NULL: not said */
+    svc_str request_id; /* what the client calls it; empty: nothing */
+    bool is_routine;    /* of the services among themselves: level debug */
 } svc_log_request_t;
 
-/* Writes the line of one request, at level info. */
+/* Writes the line of one request, at level info; of one that is routine at level debug. */
 void svc_log_request(svc_log_t *self, const svc_log_request_t *request);
 
 #endif

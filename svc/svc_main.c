@@ -1,11 +1,12 @@
 /* svc_main.c - from argv to the exit code, the same for every service.
  *
  * Signals are blocked before the first thread exists, so that every thread inherits the mask and
- * SIGTERM reaches the loop alone, as a readable signalfd; a start that waits looks for it itself. Until the service runs, everything that
+ * SIGTERM reaches the loop alone, as a readable signalfd; a start that waits looks for it itself. SIGHUP comes the same way. Until the service runs, everything that
  * goes wrong is one line on stderr, `auth-svc: what and why`, and exit code 1 (while a start waits, the
  * log says what for); from then on the log speaks. The ZeroMQ context is made here and outlives all that the service holds. */
 #include "svc_main.h"
 #include "svc_admin.h"
+#include "svc_config_reload.h"
 #include "svc_resolver.h"
 #include "svc_secret.h"
 #include "svc_time.h"
@@ -46,7 +47,8 @@ typedef enum {
 typedef struct {
     const svc_service_t *service; /* what main() described */
     const char *config_path;      /* borrowed from argv */
-    svc_config_t *config;         /* owned */
+    svc_config_t *config;         /* owned; as it started: who runs borrows from it */
+    svc_config_t *current;        /* owned; as it was read again last, NULL: never */
     svc_ctx_t ctx;                /* its pointers are owned here, but for config */
     svc_admin_t *admin;           /* owned; NULL: none is wanted */
     svc_beat_t beat;              /* of the main loop */
@@ -270,6 +272,59 @@ begin_drain(process_t *self, int signal_number)
         on_lame_duck_over(self, 0);
 }
 
+/* Reads the configuration as a start does, for this service. NULL with *error. */
+static svc_config_t *
+read_again(const process_t *self, char **error)
+{
+    svc_config_t *fresh = svc_config_load(self->config_path, error);
+
+    if (fresh == NULL)
+        return NULL;
+    if ((!self->service->reads_provider_keys ||
+         svc_config_read_key_files(fresh, error)) &&
+        (self->service->check_config == NULL ||
+         self->service->check_config(fresh, error)))
+        return fresh;
+    svc_config_destroy(&fresh);
+    return NULL;
+}
+
+static void
+log_change(const process_t *self, const svc_config_change_t *change)
+{
+    svc_log_info(self->ctx.log, "the configuration was read again: %s%s",
+                 change->live[0] != '\0' ? "changed: " : "nothing has changed",
+                 change->live);
+    if (change->restart[0] != '\0')
+        svc_log_warn(self->ctx.log, "needs a restart to change: %s", change->restart);
+}
+
+/* SIGHUP: takes over what may change while the service runs, or says why not. */
+static void
+reload(process_t *self)
+{
+    const svc_config_t *running = self->current != NULL ? self->current : self->config;
+    svc_config_change_t change = {NULL, NULL};
+    char *error = NULL;
+    svc_config_t *fresh = read_again(self, &error);
+
+    if (fresh != NULL)
+        svc_config_renew(fresh, running, &change);
+    if (fresh != NULL && (self->service->reload == NULL ||
+                          self->service->reload(self->state, fresh, &error))) {
+        svc_config_destroy(&self->current);
+        self->current = fresh;
+        svc_log_set_level(self->ctx.log, (svc_log_level)fresh->log_level);
+        log_change(self, &change);
+    } else {
+        svc_log_error(self->ctx.log, "the configuration stays as it was: %s",
+                      error != NULL ? error : "it cannot be taken over");
+        svc_config_destroy(&fresh);
+    }
+    svc_config_change_fini(&change);
+    free(error);
+}
+
 static void
 on_signal(void *arg, short events)
 {
@@ -278,6 +333,11 @@ on_signal(void *arg, short events)
 
     (void)events;
     while (read(self->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGHUP) {
+            if (!self->draining)
+                reload(self);
+            continue;
+        }
         if (self->draining) {
             svc_log_warn(self->ctx.log, "got a second signal, ending at once");
             _exit(128 + (int)info.ssi_signo);
@@ -286,8 +346,8 @@ on_signal(void *arg, short events)
     }
 }
 
-/* Blocks what ends us, for this thread and all that it will make, and ignores broken pipes and SIGHUP: who sends
- * that to a daemon means "read your files again", not "die in mid-answer". */
+/* Blocks what ends us and what has us read our files again, for this thread and all that it will make, and ignores broken
+ * pipes. */
 static bool
 take_signals(process_t *self, char **error)
 {
@@ -296,10 +356,11 @@ take_signals(process_t *self, char **error)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) == 0)
         self->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    signal(SIGHUP, SIG_DFL); /* nohup has it ignored: no signalfd would ever see it */
     if (self->signals >= 0)
         return true;
     SVC_ASSERT(asprintf(error, "cannot watch for signals: %s", strerror(errno)) >= 0);
@@ -388,6 +449,7 @@ free_all(process_t *self)
             ;
     if (self->signals >= 0)
         close(self->signals);
+    svc_config_destroy(&self->current);
     svc_config_destroy(&self->config);
 }
 

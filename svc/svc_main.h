@@ -26,6 +26,12 @@ typedef struct {
     /* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Runs before the loop does. */
     void *(*start)(svc_ctx_t *ctx, char **error);
 
+    /* SIGHUP: takes over what may change while it runs, all of it or nothing. `fresh` is checked as at a start, and differs from what the
+     * service runs with in live keys only (svc_config_reload.h); who needs it for longer holds it (svc_config_hold). Called also when no
+     * key has changed: files that keys name may have. False with *error (free() it) set: refused, nothing has changed. On the main
+     * thread, while the loop runs and nothing drains. NULL: nothing but log.level changes. */
+    bool (*reload)(void *service, const svc_config_t *fresh, char **error);
+
     /* First SIGTERM or SIGINT: say to everybody that this process will go, and serve on. May be NULL. */
     void (*announce)(void *service);
 

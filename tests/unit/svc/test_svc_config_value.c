@@ -534,6 +534,47 @@ a_list_of_strings_can_be_emptied_and_used_again(void **state)
     svc_strings_fini(&list);
 }
 
+static void
+a_copied_value_is_the_same_whatever_its_type(void **state)
+{
+    (void)state;
+    for (const config_key_t *key = svc_config_keys; key->path != NULL; key++) {
+        static const char *const texts[] = {"other",
+                                            "4",
+                                            "7",
+                                            "0.5",
+                                            "true",
+                                            "json",
+                                            "postgresql",
+                                            "bare",
+                                            "debug",
+                                            "a, b",
+                                            "10.0.0.0/8, fd00::/8",
+                                            "127.0.0.1:9",
+                                            "tcp://127.0.0.1:9",
+                                            "4096"};
+        svc_config_t *a = svc_alloc(sizeof(*a)), *b = svc_alloc(sizeof(*b));
+        size_t n_set = 0;
+
+        svc_config_set_defaults(svc_config_keys, a);
+        svc_config_set_defaults(svc_config_keys, b);
+        assert_true(svc_config_same(key, a, b));
+        for (size_t i = 0; i < SVC_COUNT(texts); i++) {
+            if (!set(key, a, svc_str_c(texts[i])) || svc_config_same(key, a, b))
+                continue;
+            n_set++;
+            svc_config_copy(key, b, a);
+            assert_true(svc_config_same(key, a, b));
+        }
+        if (n_set == 0)
+            fail_msg("no text sets %s", key->path);
+        svc_config_release(svc_config_keys, a);
+        svc_config_release(svc_config_keys, b);
+        free(a);
+        free(b);
+    }
+}
+
 int
 main(void)
 {
@@ -556,6 +597,7 @@ main(void)
         cmocka_unit_test(items_are_bounded_one_by_one),
         cmocka_unit_test(address_ranges_are_addresses_with_as_many_bits_as_they_have),
         cmocka_unit_test(a_list_of_strings_can_be_emptied_and_used_again),
+        cmocka_unit_test(a_copied_value_is_the_same_whatever_its_type),
     };
     return cmocka_run_group_tests(tests, NULL, forget_wrong);
 }

@@ -185,7 +185,79 @@ a_request_without_peer_or_trace_is_logged_too(void **state)
     (void)state;
     svc_log_request(piped.log, &request);
     assert_string_equal(read_line(&piped) + 24,
-                        " info  test-svc request trace= op=svc.ping status=ok us=0\n");
+                        " info  test-svc request op=svc.ping status=ok us=0\n");
+}
+
+static void
+an_event_tells_the_request_and_the_answer_that_it_is_about(void **state)
+{
+    const svc_log_about_t about = {.trace = SVC_LIT("0123456789abcdef"),
+                                   .stream = SVC_LIT("\x01\x02\x03\x04\x05\x06\x07\x08"
+                                                     "\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10")};
+    const svc_log_about_t odd = {.trace = SVC_LIT("short")};
+    piped_t piped = open_log(SVC_LOG_JSON, SVC_LOG_INFO);
+    struct json_object *json;
+
+    (void)state;
+    svc_log_about(piped.log, SVC_LOG_WARN, &about, "stored %d bytes", 7);
+    json = json_tokener_parse(read_line(&piped));
+    assert_non_null(json);
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "message")),
+                        "stored 7 bytes");
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "trace")),
+                        "30313233343536373839616263646566");
+    assert_string_equal(json_object_get_string(json_object_object_get(json, "stream")),
+                        "0102030405060708090a0b0c0d0e0f10");
+    json_object_put(json);
+
+    piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_about(piped.log, SVC_LOG_INFO, &odd, "no id of ours");
+    assert_string_equal(read_line(&piped) + 24, " info  test-svc no id of ours\n");
+    piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_about(piped.log, SVC_LOG_DEBUG, &about, "swallowed");
+    svc_log_about(NULL, SVC_LOG_ERROR, &about, "swallowed");
+    assert_string_equal(read_line(&piped), "");
+}
+
+static void
+what_a_client_calls_its_request_stands_last(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+
+    (void)state;
+    request.request_id = SVC_LIT("mine-1");
+    svc_log_request(piped.log, &request);
+    assert_non_null(strstr(read_line(&piped), " peer=gateway request_id=mine-1\n"));
+}
+
+static void
+what_is_routine_is_told_at_debug_only(void **state)
+{
+    svc_log_request_t request = some_request();
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+
+    (void)state;
+    request.is_routine = true;
+    svc_log_request(piped.log, &request);
+    assert_string_equal(read_line(&piped), "");
+    piped = open_log(SVC_LOG_TEXT, SVC_LOG_DEBUG);
+    svc_log_request(piped.log, &request);
+    assert_non_null(strstr(read_line(&piped), " debug test-svc request trace="));
+}
+
+static void
+the_level_may_change(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_WARN);
+
+    (void)state;
+    assert_false(svc_log_writes(piped.log, SVC_LOG_INFO));
+    assert_false(svc_log_writes(NULL, SVC_LOG_ERROR));
+    svc_log_set_level(piped.log, SVC_LOG_DEBUG);
+    assert_true(svc_log_writes(piped.log, SVC_LOG_DEBUG));
+    svc_log_debug(piped.log, "now");
+    assert_string_equal(read_line(&piped) + 24, " debug test-svc now\n");
 }
 
 int
@@ -200,6 +272,10 @@ main(void)
         cmocka_unit_test(a_long_event_is_cut_and_stays_one_valid_line),
         cmocka_unit_test(levels_below_the_configured_one_are_silent),
         cmocka_unit_test(a_request_without_peer_or_trace_is_logged_too),
+        cmocka_unit_test(an_event_tells_the_request_and_the_answer_that_it_is_about),
+        cmocka_unit_test(what_a_client_calls_its_request_stands_last),
+        cmocka_unit_test(what_is_routine_is_told_at_debug_only),
+        cmocka_unit_test(the_level_may_change),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,6 +97,24 @@ stop(void *service)
     svc_log_info(((svc_ctx_t *)service)->log, "stop was called");
 }
 
+/* Refuses what it is asked to by the configuration. */
+static bool
+reload(void *service, const svc_config_t *fresh, char **error)
+{
+    svc_log_info(((svc_ctx_t *)service)->log, "reload was called: port %u",
+                 fresh->server_port);
+    if (fresh->log_level != SVC_LOG_ERROR)
+        return true;
+    *error = svc_str_dup(SVC_LIT("there is no level like that today"));
+    return false;
+}
+
+static const svc_service_t renewable = {.name = "test-svc",
+                                        .summary = "a test",
+                                        .start = start,
+                                        .reload = reload,
+                                        .drain = drain,
+                                        .stop = stop};
 static const svc_service_t good = {.name = "test-svc",
                                    .summary = "a test",
                                    .start = start,
@@ -217,7 +235,6 @@ runs_until_a_signal_and_ends_with_zero(void **state)
         read_until(&child, "started: version");
         assert_non_null(
             strstr(child.text, "warn  test-svc test.drop_token_frames is on"));
-        assert_int_equal(kill(child.pid, SIGHUP), 0); /* nothing to it */
         assert_int_equal(kill(child.pid, signals[i]), 0);
         assert_int_equal(finish(&child), 0);
         assert_non_null(strstr(child.text, "stop was called"));
@@ -320,6 +337,85 @@ a_signal_ends_a_start_that_waits(void **state)
             strstr(child.text, "stopped before it had started: it did not come"));
         assert_null(strstr(child.text, "stop was called"));
     }
+}
+
+/* Has the child read `yaml` again; waits until it says `wanted`, gives what it says from there on. */
+static const char *
+read_again(child_t *child, const char *yaml, const char *wanted)
+{
+    write_config(yaml);
+    child->n = 0;
+    memset(child->text, 0, sizeof(child->text));
+    assert_int_equal(kill(child->pid, SIGHUP), 0);
+    read_until(child, wanted);
+    return strstr(child->text, wanted);
+}
+
+static void
+sighup_has_the_configuration_read_again(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("server: {port: 1234}\nlog: {level: warn}\ntest: {plain_paths: true}");
+    launch(&child, &renewable, "--config", config_path, NULL);
+    read_until(&child, "plain_paths is on");
+    /* the level counts from here on: what is said about it is written already */
+    read_again(&child, "server: {port: 4321}\nlog: {level: info}",
+               "needs a restart to change: server.port, test.plain_paths\n");
+    assert_non_null(strstr(child.text, "the configuration was read again: changed: "
+                                       "log.level\n"));
+    /* a key that needs a restart keeps its value, and is named again */
+    read_again(&child, "server: {port: 4321}\nlog: {level: info}",
+               "needs a restart to change: server.port, test.plain_paths\n");
+    assert_non_null(strstr(child.text, "reload was called: port 1234"));
+    read_again(&child,
+               "server: {port: 1234}\nlog: {level: info}\n"
+               "test: {plain_paths: true}",
+               "the configuration was read again: nothing has changed\n");
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    assert_int_equal(finish(&child), 0);
+}
+
+static void
+what_cannot_be_taken_over_changes_nothing(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("");
+    launch(&child, &renewable, "--config", config_path, NULL);
+    read_until(&child, "started: version");
+    read_again(&child, "log: {level: loud}",
+               "error test-svc the configuration stays as it was: ");
+    assert_null(strstr(child.text, "reload was called"));
+    read_again(&child, "log: {level: error}",
+               "the configuration stays as it was: there is no level like that today\n");
+    assert_int_equal(unlink(config_path), 0);
+    child.n = 0;
+    memset(child.text, 0, sizeof(child.text));
+    assert_int_equal(kill(child.pid, SIGHUP), 0);
+    read_until(&child, "stays as it was: /tmp/test_svc_main.");
+    read_again(&child, "", "nothing has changed\n");
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    assert_int_equal(finish(&child), 0);
+}
+
+/* As with nohup: whoever ignores the signal before it starts us wants us to outlive a terminal, and we do. */
+static void
+an_ignored_sighup_is_heard_too(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("");
+    signal(SIGHUP, SIG_IGN);
+    launch(&child, &good, "--config", config_path, NULL);
+    signal(SIGHUP, SIG_DFL);
+    read_until(&child, "started: version");
+    read_again(&child, "log: {level: debug}", "changed: log.level\n");
+    assert_int_equal(kill(child.pid, SIGTERM), 0);
+    assert_int_equal(finish(&child), 0);
 }
 
 static void
@@ -429,6 +525,9 @@ main(void)
         cmocka_unit_test(a_service_that_does_not_finish_is_stopped_after_drain_s),
         cmocka_unit_test(a_second_signal_ends_it_at_once),
         cmocka_unit_test(a_signal_ends_a_start_that_waits),
+        cmocka_unit_test(sighup_has_the_configuration_read_again),
+        cmocka_unit_test(what_cannot_be_taken_over_changes_nothing),
+        cmocka_unit_test(an_ignored_sighup_is_heard_too),
         cmocka_unit_test(what_keeps_it_from_starting_is_one_line),
         cmocka_unit_test(options_that_only_print_do_so),
         cmocka_unit_test(a_configuration_that_the_service_would_refuse_is_not_ok),
