@@ -203,6 +203,25 @@ on_replay(void *arg, proto_kind kind, svc_rc rc, const void *rep,
         take_page(self, false, page->from, page->bytes);
 }
 
+/* The journal had no such answer, and the watch tells why: deleted, or another one in its place. */
+static void
+on_why(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+{
+    live_feed_t *self = arg;
+    svc_rc gone = live_feed_why_gone(kind, rc);
+
+    (void)rep;
+    (void)error;
+    svc_peers_forget(self->bus->convo, self->fetch_call); /* one reply is all */
+    self->fetch_call = 0;
+    if (gone == RC_OK) {
+        fetch_failed(self, true, kind == PROTO_ERROR ? rc : RC_OK);
+        return;
+    }
+    feed_fail(self->feed, gone, (svc_str){NULL, 0}, 0);
+    live_viewers_tell(self);
+}
+
 static void
 on_read(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
 {
@@ -211,11 +230,10 @@ on_read(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_
 
     (void)error;
     self->fetch_call = 0;
-    if (kind == PROTO_ERROR && (rc == RC_NOT_FOUND || rc == RC_SUPERSEDED)) {
-        feed_fail(self->feed, rc == RC_NOT_FOUND ? RC_DELETED : rc, (svc_str){NULL, 0},
-                  0);
-        live_viewers_tell(self);
-    } else if (kind == PROTO_ERROR)
+    if (kind == PROTO_ERROR && rc == RC_NOT_FOUND &&
+        live_feed_call_watch(self, on_why, self, &self->fetch_call) == RC_OK)
+        return;
+    if (kind == PROTO_ERROR)
         fetch_failed(self, true, rc);
     else
         take_page(self, true, page->from, page->bytes);

@@ -47,6 +47,7 @@ typedef struct live_viewer {
     uint64_t page_from;              /* wanted offset */
     uint64_t page_since_ms;          /* wanted since; 0: none is wanted */
     bool starved; /* the page did not come within gateway.reattach_s: give up */
+    svc_rc gone;  /* it never will: RC_DELETED, RC_SUPERSEDED; RC_OK: it may */
 } live_viewer_t;
 
 /* Whose answer it is. */

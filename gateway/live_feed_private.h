@@ -72,6 +72,14 @@ void live_feed_probe(live_feed_t *self);
 
 /* --- live_watch.c ------------------------------------------------------------------------- */
 
+/* Watches the answer once more, for `on_reply`. Errors of the call. */
+svc_rc live_feed_call_watch(const live_feed_t *self, svc_reply_fn *on_reply, void *arg,
+                            uint64_t *call);
+
+/* What a watch's reply says of an answer that there is no more: RC_DELETED, RC_SUPERSEDED, RC_NO_ANSWER; RC_OK: it says
+ * nothing of that kind. */
+svc_rc live_feed_why_gone(proto_kind kind, svc_rc rc);
+
 /* Watches again, or gives up, when that is due. */
 void live_watch_tick(live_feed_t *self, uint64_t now);
 

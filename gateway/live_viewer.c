@@ -70,15 +70,32 @@ live_viewer_moved(live_viewer_t *viewer, uint64_t offset)
 
 /* --- pages -------------------------------------------------------------------------------- */
 
+/* There is no such answer any more: the watch tells why. */
+static void
+on_why(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+{
+    live_viewer_t *viewer = arg;
+
+    (void)rep;
+    (void)error;
+    svc_peers_forget(viewer->live->bus->convo, viewer->page_call); /* one reply is all */
+    viewer->page_call = 0;
+    viewer->gone = live_feed_why_gone(kind, rc);
+    if (viewer->gone != RC_OK)
+        viewer->changed(viewer->arg);
+}
+
 static void
 on_page(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
 {
     live_viewer_t *viewer = arg;
     const read_rep_t *page = rep;
 
-    (void)rc;
     (void)error;
     viewer->page_call = 0;
+    if (kind == PROTO_ERROR && rc == RC_NOT_FOUND &&
+        live_feed_call_watch(viewer->live, on_why, viewer, &viewer->page_call) == RC_OK)
+        return;
     if (kind == PROTO_ERROR || page->bytes.n == 0)
         return; /* the tick asks again until the viewer starves */
     viewer->page_since_ms = 0;
@@ -109,7 +126,7 @@ void
 live_viewers_tick(live_feed_t *self, uint64_t now)
 {
     for (live_viewer_t *viewer = self->viewers; viewer != NULL; viewer = viewer->next) {
-        if (viewer->page_since_ms == 0)
+        if (viewer->page_since_ms == 0 || viewer->gone != RC_OK)
             continue;
         ask_for_page(viewer);
         if (now - viewer->page_since_ms < live_feed_reattach_ms(self))

@@ -61,9 +61,9 @@ live_feed_ask(live_feed_t *self, const live_question_t *question)
 
 /* --- watching ----------------------------------------------------------------------------- */
 
-/* Watches anew and forgets the watch before; leaves that one when it cannot. */
-static void
-renew_watch(live_feed_t *self)
+svc_rc
+live_feed_call_watch(const live_feed_t *self, svc_reply_fn *on_reply, void *arg,
+                     uint64_t *call)
 {
     watch_req_t watch = {self->subject.user, self->subject.conversation,
                          feed_stream(self->feed)};
@@ -74,14 +74,22 @@ renew_watch(live_feed_t *self)
         .rep_schema = &status_rep_schema,
         .trace = live_feed_trace(self),
         .timeout_ms = 1000ull * self->bus->ctx->config->gateway_request_timeout_s,
-        .on_reply = on_status,
-        .arg = self,
+        .on_reply = on_reply,
+        .arg = arg,
         .instance = owner_of(self),
     };
+
+    return svc_peers_call(convo_of(self), &request, call);
+}
+
+/* Watches anew and forgets the watch before; leaves that one when it cannot. */
+static void
+renew_watch(live_feed_t *self)
+{
     uint64_t call = 0;
 
     self->renewed_ms = live_feed_now_ms(self);
-    if (svc_peers_call(convo_of(self), &request, &call) != RC_OK)
+    if (live_feed_call_watch(self, on_status, self, &call) != RC_OK)
         return;
     svc_peers_forget(convo_of(self), self->watch_call);
     self->watch_call = call;
@@ -113,19 +121,30 @@ renew_in_a_hurry(live_feed_t *self)
     renew_watch(self);
 }
 
+svc_rc
+live_feed_why_gone(proto_kind kind, svc_rc rc)
+{
+    if (kind != PROTO_ERROR)
+        return RC_OK;
+    if (rc == RC_NOT_FOUND)
+        return RC_DELETED;
+    return rc == RC_SUPERSEDED || rc == RC_NO_ANSWER ? rc : RC_OK;
+}
+
 /* An ask or watch failed. Before the first status that is the end, later only the loss
  * of sight. */
 static void
 take_error(live_feed_t *self, svc_rc rc, const error_rep_t *error)
 {
+    svc_rc gone = live_feed_why_gone(PROTO_ERROR, rc);
+
     if (!feed_status(self->feed)->heard) {
         /* stale: another convo-svc has it by now, and who asks again finds that one */
         feed_fail(self->feed, rc == RC_STALE ? RC_UNAVAILABLE : rc, error->text,
                   error->retry_after_s);
-    } else if (rc == RC_NOT_FOUND) {
-        feed_fail(self->feed, RC_DELETED, (svc_str){NULL, 0}, 0);
-    } else if (rc == RC_SUPERSEDED || rc == RC_NO_ANSWER) {
-        feed_fail(self->feed, rc, error->text, 0);
+    } else if (gone != RC_OK) {
+        feed_fail(self->feed, gone, gone == RC_DELETED ? (svc_str){NULL, 0} : error->text,
+                  0);
     } else {
         detach(self);
         if (rc == RC_UNAVAILABLE && is_watchable(self))

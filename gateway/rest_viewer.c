@@ -99,8 +99,10 @@ fill_stream(void *arg, svc_buf_t *out, size_t enough)
                      FAULT_GATEWAY_FIRST_SHOWN);
     if (self->ended)
         return STREAM_END;
-    if (self->viewer.starved)
+    if (self->viewer.starved || (self->viewer.gone != RC_OK && !is_between))
         return STREAM_CUT;
+    if (self->viewer.gone != RC_OK)
+        sse_stream_refuse(self->sse, self->viewer.gone);
     if (request_is_ending(self->request) && is_between && self->has_sent)
         return STREAM_END;
     if (request_is_doubted(self->request))

@@ -159,6 +159,7 @@ class SlowReader {
 
     /** Goes on with n bytes each ms. */
     read(n, ms) {
+        clearInterval(this.timer);
         this.timer = setInterval(() => {
             this.left = n;
             this.socket.resume();
@@ -181,6 +182,13 @@ const chatRequest = (user, id) => {
         `Authorization: Bearer ${user.token}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 };
 
+const isDone = (slow) => /\r\n0\r\n\r\n$/.test(slow.text.slice(-20));
+
+function eventsOf(slow) {
+    const body = slow.text.slice(slow.text.indexOf('\r\n\r\n') + 4).replace(/(^|\r\n)[0-9a-f]+\r\n/gi, '');
+    return body.split('\n').filter((line) => line.trim() !== '').map((line) => JSON.parse(line));
+}
+
 story('one that reads slowly delays nobody and gets every byte; one that takes none is closed', async () => {
     const user = await s.user();
     const slow = new SlowReader(s.port, chatRequest(user, await user.create('fake:megabyte')));
@@ -190,9 +198,8 @@ story('one that reads slowly delays nobody and gets every byte; one that takes n
         expectAnswer(await user.ask(await user.create('fake'), `q${i}`), answerFor(`q${i}`), { messageId: 2 });
     assert.ok(!slow.text.includes('full_response'), 'the slow one is done already: it was not slow');
     const text = provider.last('fake:megabyte').sent;
-    await until(40_000, () => /\r\n0\r\n\r\n$/.test(slow.text.slice(-20)), 'the slow one has all');
-    const lines = slow.text.slice(slow.text.indexOf('\r\n\r\n') + 4).replace(/(^|\r\n)[0-9a-f]+\r\n/gi, '').split('\n').filter((line) => line.trim() !== '');
-    const events = lines.map((line) => JSON.parse(line));
+    await until(40_000, () => isDone(slow), 'the slow one has all');
+    const events = eventsOf(slow);
     expectText(events.filter((e) => e.event === 'message').map((e) => e.data).join(''), text, 'pieces');
     expectText(events.at(-1).data, text, 'full_response');
     dead.read(1 << 20, 50);     /* too late: only what stood in the sockets is left */
@@ -201,6 +208,36 @@ story('one that reads slowly delays nobody and gets every byte; one that takes n
     slow.stop();
     dead.stop();
 }, { deadline: 120_000 });
+
+story('one that is far behind when the answer is deleted, or asked for anew, is told so', async () => {
+    const user = await s.user();
+    const asked = [];
+    for (const code of ['deleted', 'superseded']) {
+        const id = await user.create('fake:megabyte');
+        const slow = new SlowReader(s.port, chatRequest(user, id));
+        slow.read(4096, 250);
+        asked.push({ code, id, slow });
+    }
+    try {
+        for (const { code, id, slow } of asked) {
+            await until(20_000, async () => (await user.messages(id)).length === 2, 'the answer is stored');
+            if (code === 'deleted')
+                assert.equal((await user.del(id)).status, 200);
+            else
+                expectText((await (await user.retry(id)).rest()).text, provider.last('fake:megabyte').sent, 'pieces');
+            slow.read(1 << 20, 50);
+            await until(20_000, () => isDone(slow), `the end of ${code}`);
+            const events = eventsOf(slow);
+            const error = events.pop();
+            assert.deepEqual([error.event, error.code], ['error', code]);
+            const text = events.map((e) => e.data).join('');
+            assert.ok(text.length > 0 && provider.last('fake:megabyte').sent.startsWith(text), `${text.length} bytes`);
+        }
+    } finally {
+        for (const { slow } of asked)
+            slow.stop();
+    }
+}, { deadline: 60_000 });
 
 story('a crowd that does not read costs little', async () => {
     const N = 100;

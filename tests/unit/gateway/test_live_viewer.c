@@ -104,6 +104,31 @@ viewers_come_and_go(void **state)
     assert_int_equal(feed_end(feed_of(world)), 20);
 }
 
+static bool
+is_gone(void *arg)
+{
+    return ((world_t *)arg)->viewer.gone != RC_OK;
+}
+
+static void
+a_viewer_whose_page_is_gone_hears_why(void **state)
+{
+    world_t *world = *state;
+
+    ask(world, true);
+    world->fakes.scripts[FAKE_READ].rc = RC_NOT_FOUND;
+    world->fakes.scripts[FAKE_WATCH].rc = RC_BUSY;
+    live_viewer_want_page(&world->viewer, 7);
+    assert_false(fixture_runs_until(&world->fakes.bus, is_gone, world, 20));
+    world->fakes.scripts[FAKE_WATCH].rc = RC_SUPERSEDED;
+    unsigned changes = world->changes;
+    live_feed_tick(world->feed); /* asks again */
+    run_until(world, is_gone);
+    assert_int_equal(world->viewer.gone, RC_SUPERSEDED);
+    assert_int_equal(world->changes, changes + 1);
+    assert_int_equal(world->pages, 0);
+}
+
 static void
 a_viewer_that_leaves_gets_no_page(void **state)
 {
@@ -127,6 +152,7 @@ main(void)
         FEED_TEST(a_slow_viewer_gets_the_page_it_wants_once),
         FEED_TEST(a_page_that_fails_is_asked_for_again),
         FEED_TEST(a_viewer_whose_page_does_not_come_starves),
+        FEED_TEST(a_viewer_whose_page_is_gone_hears_why),
         FEED_TEST(viewers_come_and_go),
         FEED_TEST(a_viewer_that_leaves_gets_no_page),
     };

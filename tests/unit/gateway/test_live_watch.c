@@ -117,9 +117,24 @@ a_journal_that_was_deleted_ends_the_feed(void **state)
     ask(world, true);
     world->fakes.scripts[FAKE_REPLAY].rc = RC_NOT_FOUND;
     world->fakes.scripts[FAKE_READ].rc = RC_NOT_FOUND;
+    world->fakes.scripts[FAKE_WATCH].rc = RC_NOT_FOUND; /* which is asked why */
     frame(world, FAKE_FENCE, 50, 10);
     run_until(world, has_failed);
     assert_int_equal(feed_failed(feed_of(world)), RC_DELETED);
+}
+
+static void
+a_journal_that_a_retry_has_replaced_says_so(void **state)
+{
+    world_t *world = *state;
+
+    ask(world, true);
+    world->fakes.scripts[FAKE_REPLAY].rc = RC_NOT_FOUND;
+    world->fakes.scripts[FAKE_READ].rc = RC_NOT_FOUND;
+    world->fakes.scripts[FAKE_WATCH].rc = RC_SUPERSEDED;
+    frame(world, FAKE_FENCE, 50, 10);
+    run_until(world, has_failed);
+    assert_int_equal(feed_failed(feed_of(world)), RC_SUPERSEDED);
 }
 
 /* The watch breaks and no other succeeds; nobody ticks for longer than gateway.reattach_s. */
@@ -301,6 +316,7 @@ main(void)
         FEED_TEST(a_question_without_a_word_yet_is_not_watched),
         FEED_TEST(a_conversation_that_was_deleted_ends_the_feed),
         FEED_TEST(a_journal_that_was_deleted_ends_the_feed),
+        FEED_TEST(a_journal_that_a_retry_has_replaced_says_so),
         FEED_TEST(an_answer_out_of_sight_for_long_is_given_up),
         FEED_TEST(time_that_was_slept_through_does_not_count),
         FEED_TEST(what_was_shown_past_the_journal_is_handed_in),
