@@ -13,11 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define START_WAIT_MS 10000 /* a database that starts beside us may be late */
-#define STATEMENT_MS  3000
-#define REST_MS       1000 /* of those who read, after one has waited so long for nothing */
-#define BUSY_TRIES    5    /* of a batch that somebody was in the way of */
-#define USERS_MAX     128 /* whose results are due at once; more go in turns */
+#define STATEMENT_MS 3000
+#define REST_MS      1000 /* of those who read, after one has waited so long for nothing */
+#define BUSY_TRIES   5    /* of a batch that somebody was in the way of */
+#define USERS_MAX    128  /* whose results are due at once; more go in turns */
 
 enum { ST_FIND, ST_ADD, ST_FIND_KEY, ST_COUNT };
 
@@ -116,8 +115,7 @@ open_store(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
     self->ctx = ctx;
     self->stop = stop;
     pg = make_connection(self, false, error);
-    good = pg != NULL && svc_pg_connect(pg, START_WAIT_MS, error) &&
-           svc_pg_migrate(pg, "auth", steps, (int)SVC_COUNT(steps), error);
+    good = pg != NULL && svc_pg_migrate(pg, "auth", steps, (int)SVC_COUNT(steps), error);
     svc_pg_destroy(&pg);
     if (good)
         return self;

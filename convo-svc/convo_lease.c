@@ -273,6 +273,7 @@ open_worker(void *arg, char **error)
     lease_worker_t *self = svc_alloc(sizeof(*self));
     const convo_lease_t *lease = arg;
     convo_place_t place = lease->workers->place;
+    svc_rc rc = RC_INTERNAL;
 
     self->workers = lease->workers; /* neither ever changes */
     self->times = lease->times;
@@ -281,9 +282,14 @@ open_worker(void *arg, char **error)
                      (ROWS_MAX + TAKE_ROUNDS * CONVO_LEASE_TAKE_MAX) * sizeof(found_t));
     place.away_ms = NULL; /* that is the writer's to tell */
     self->store = convo_store_open(&place, STORE_WRITE, self->workers->log, error);
-    if (self->store != NULL && renew(self) == RC_OK)
-        return self;
     if (self->store != NULL)
+        rc = renew(self);
+    while ((rc == RC_UNAVAILABLE || rc == RC_BUSY) &&
+           self->store->api->await(self->store, error))
+        rc = renew(self);
+    if (rc == RC_OK)
+        return self;
+    if (*error == NULL)
         *error = svc_str_dup(SVC_LIT("cannot take a lease in the database"));
     close_worker(self);
     return NULL;

@@ -114,6 +114,10 @@ typedef struct {
     /* Outside a transaction: does what makes later commits and reads cheaper and may take its time. */
     void (*tidy)(convo_store_t *self);
 
+    /* While the service starts, after RC_UNAVAILABLE or RC_BUSY: waits until it can be tried again. False: it makes no sense, this
+     * database is not waited for; with *error (free() it) when there is something new to say. */
+    bool (*await)(convo_store_t *self, char **error);
+
     /* Unix ms of the database's own clock: read now, when all that was done in this transaction before has its locks. It goes on
      * when our own stands still with a machine that is paused. */
     svc_rc (*clock)(convo_store_t *self, uint64_t *out);

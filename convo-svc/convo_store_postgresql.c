@@ -14,7 +14,6 @@
 
 #include <stdlib.h>
 
-#define START_MS        15000       /* a server that is starting, too, is waited for */
 #define ARRAY_MAX_BYTES (16u << 20) /* more than the steps of one batch have */
 
 static const svc_pg_step_t steps[] = {
@@ -239,6 +238,12 @@ tidy(convo_store_t *base)
     (void)base;
 }
 
+static bool
+await(convo_store_t *base, char **error)
+{
+    return svc_pg_await(((store_pg_t *)base)->pg, error);
+}
+
 /* clock_timestamp() is read when the statement runs: after what was sent before it, whose locks it has waited for. */
 static svc_rc
 read_clock(convo_store_t *base, uint64_t *out)
@@ -322,6 +327,7 @@ static const convo_store_api_t postgresql_api = {
     .keep = keep,
     .undo = undo,
     .tidy = tidy,
+    .await = await,
     .clock = read_clock,
     .changes = changes,
     .meta_get = meta_get,
@@ -372,8 +378,7 @@ convo_store_postgresql_open(const convo_place_t *place, store_use use, svc_log_t
     /* Readers connect when they are first asked: then the server may be away as at any other time. */
     if (self->pg == NULL ||
         (use != STORE_READ &&
-         (!svc_pg_connect(self->pg, START_MS, error) ||
-          !svc_pg_migrate(self->pg, "convo", steps, SVC_COUNT(steps), error)))) {
+         !svc_pg_migrate(self->pg, "convo", steps, SVC_COUNT(steps), error))) {
         destroy(&self->base);
         return NULL;
     }

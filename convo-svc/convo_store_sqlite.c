@@ -357,6 +357,15 @@ tidy(convo_store_t *base)
     self->tidy_at = self->log_pages + TIDY_AGAIN_PAGES;
 }
 
+/* A file does not come back by itself. */
+static bool
+await(convo_store_t *base, char **error)
+{
+    (void)base;
+    (void)error;
+    return false;
+}
+
 /* The database has no clock but ours. */
 static svc_rc
 read_clock(convo_store_t *base, uint64_t *out)
@@ -426,6 +435,7 @@ static const convo_store_api_t sqlite_api = {
     .keep = keep,
     .undo = undo,
     .tidy = tidy,
+    .await = await,
     .clock = read_clock,
     .changes = changes,
     .meta_get = meta_get,

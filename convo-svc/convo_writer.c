@@ -395,6 +395,18 @@ check_in(writer_t *self)
     return rc;
 }
 
+/* Checks in with a database that may come and go meanwhile. Anything but RC_OK: *error may say why. */
+static svc_rc
+check_in_at_last(writer_t *self, char **error)
+{
+    svc_rc rc = check_in(self);
+
+    while ((rc == RC_UNAVAILABLE || rc == RC_BUSY) &&
+           self->store->api->await(self->store, error))
+        rc = check_in(self);
+    return rc;
+}
+
 void *
 convo_writer_open(void *arg, char **error)
 {
@@ -414,9 +426,10 @@ convo_writer_open(void *arg, char **error)
         convo_writer_close(self);
         return NULL;
     }
-    rc = check_in(self);
+    rc = check_in_at_last(self, error);
     if (rc != RC_OK) {
-        if (asprintf(error,
+        if (*error == NULL &&
+            asprintf(error,
                      rc == RC_INVALID
                          ? "convo.seal_key is not the key that %s was sealed with"
                          : "cannot write to the database %s",

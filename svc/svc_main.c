@@ -58,6 +58,9 @@ typedef struct {
     uint64_t end_ms; /* loop time: the loop is stopped then, while draining */
 } process_t;
 
+static atomic_bool
+    is_started; /* the service's start is over: its loop reads the signals */
+
 /* Says why the process cannot start, takes the text. */
 static int
 refuse(const process_t *self, char **error)
@@ -372,7 +375,7 @@ svc_main_is_told_to_end(void)
 {
     sigset_t pending;
 
-    return sigpending(&pending) == 0 &&
+    return !atomic_load(&is_started) && sigpending(&pending) == 0 &&
            (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
@@ -492,6 +495,7 @@ run(process_t *self)
     self->state = self->service->start(&self->ctx, &error);
     if (self->state == NULL)
         return svc_main_is_told_to_end() ? give_up(self, &error) : refuse(self, &error);
+    atomic_store(&is_started, true);
     for (size_t i = 0; i < self->config->warnings.n; i++)
         svc_log_warn(self->ctx.log, "%s", self->config->warnings.items[i]);
     if (self->config->test_die_at[0] != '\0')

@@ -46,8 +46,8 @@ typedef struct {
 /* Runs a service from options to exit; gives the exit code. A second SIGTERM or SIGINT ends the process at once, in the lame duck's time, too. */
 int svc_main(const svc_service_t *service, int argc, char **argv);
 
-/* Has a SIGTERM or SIGINT come that the loop has not read yet? What waits in start() asks it now and then, and gives up:
- * the process then ends with exit code 0. Thread: any. */
+/* Has a SIGTERM or SIGINT come during start()? What waits there asks it now and then, and gives up: the process then ends with
+ * exit code 0. False from then on: the loop hears of signals. Thread: any. */
 bool svc_main_is_told_to_end(void);
 
 #endif

@@ -16,6 +16,7 @@
 
 #define SVC_PG_ARGS_MAX 32  /* of one statement */
 #define SVC_PG_DUE_MAX  512 /* results not yet read; more are read first */
+#define SVC_PG_FOREVER  UINT32_MAX
 
 typedef struct svc_pg svc_pg_t;
 
@@ -42,9 +43,14 @@ svc_pg_t *svc_pg_new(const svc_pg_config_t *config, char **error);
 /* Ends the connection (and what was not committed), frees everything, sets *self_p to NULL. NULL-safe. */
 void svc_pg_destroy(svc_pg_t **self_p);
 
-/* Connects, trying again for up to `wait_ms` (0: once); says in the log at once what it waits for. What no waiting cures (a wrong
- * password, no such database, a server too old) ends it at once. False with *error (free() it): why not. */
+/* Connects, trying again for up to `wait_ms` (0: once; SVC_PG_FOREVER: until config.stop, or a signal during the service's start);
+ * says in the log at once what it waits for. What no waiting cures (a wrong password, no such database, a server too old) ends it
+ * at once. False with *error (free() it): why not. */
 bool svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error) SVC_MUST_CHECK;
+
+/* What a start does after RC_UNAVAILABLE or RC_BUSY: after a moment, and when the server is there again (waited for as by
+ * svc_pg_connect, for ever), the same may be tried once more. False with *error (free() it): it makes no sense any more. */
+bool svc_pg_await(svc_pg_t *self, char **error) SVC_MUST_CHECK;
 
 /* --- schema ----- */
 
@@ -54,7 +60,8 @@ typedef struct {
     int oldest; /* smallest count of steps with which code still works on what this one leaves */
 } svc_pg_step_t;
 
-/* Brings the part `name` of the schema up to date, in one transaction that only one process at a time may be in.
+/* Brings the part `name` of the schema up to date, in one transaction that only one process at a time may be in. A server that is
+ * not there, or is lost meanwhile, is waited for as by svc_pg_await.
  * False with *error: why not (a newer release has left something that this code does not fit). */
 bool svc_pg_migrate(svc_pg_t *self, const char *name, const svc_pg_step_t *steps, int n,
                     char **error) SVC_MUST_CHECK;

@@ -18,11 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CONNECT_MS   3000 /* one try */
-#define RETRY_MS     200  /* between two */
-#define LOG_EVERY_MS 1000
-#define CODE_CHARS   5   /* of a SQLSTATE */
-#define SLICE_MS     100 /* a stop is noticed within this time */
+#define CONNECT_MS    3000 /* one try */
+#define RETRY_MS      200  /* between two */
+#define LOG_EVERY_MS  1000
+#define TELL_EVERY_MS 60000 /* what is waited for, while that stays the same */
+#define CODE_CHARS    5     /* of a SQLSTATE */
+#define SLICE_MS      100   /* a stop is noticed within this time */
 #define OLDEST \
     130000 /* server version that is tried; older ones are no longer looked after */
 
@@ -40,9 +41,7 @@ static const char session[] = "SET client_min_messages = error;"
 bool
 pg_link_is_stopped(const svc_pg_t *self)
 {
-    if (!self->was_up && svc_main_is_told_to_end()) /* it waits in the service's start */
-        return true;
-    return self->stop != NULL && atomic_load(self->stop);
+    return svc_main_is_told_to_end() || (self->stop != NULL && atomic_load(self->stop));
 }
 
 void
@@ -114,17 +113,21 @@ pg_link_wait(svc_pg_t *self, uint64_t deadline_ms)
     const char *why = "the connection was lost";
 
     for (;;) {
-        int unsent = pg_lib()->PQflush(self->conn);
+        int unsent = pg_lib()->PQflush(self->conn), ready;
 
         if (unsent >= 0 && pg_lib()->PQisBusy(self->conn) == 0)
             return true;
         if (unsent < 0)
             break;
-        if (wait_for(self, (short)(POLLIN | (unsent > 0 ? POLLOUT : 0)), deadline_ms) ==
-            0) {
+        ready = wait_for(self, (short)(POLLIN | (unsent > 0 ? POLLOUT : 0)),
+                         svc_mono_ms() + SLICE_MS < deadline_ms ? svc_mono_ms() + SLICE_MS
+                                                                : deadline_ms);
+        if (ready == 0 && (svc_mono_ms() >= deadline_ms || svc_main_is_told_to_end())) {
             why = "no answer in time";
             break;
         }
+        if (ready == 0)
+            continue;
         /* What was still in the socket when it broke is to be read first: it may be the server's reason. */
         if (pg_lib()->PQconsumeInput(self->conn) == 0 &&
             pg_lib()->PQisBusy(self->conn) != 0)
@@ -349,21 +352,33 @@ try_connect(svc_pg_t *self, char **why_p, bool *hopeless)
     return false;
 }
 
-/* Says once what is waited for, and again when it has become something else. Takes `why`. */
+/* What was said of a wait. */
+typedef struct {
+    char *why; /* owned; NULL: nothing yet */
+    uint64_t at_ms;
+} told_t;
+
+/* Says what is waited for: at once, when it has become something else, and now and then. Takes `why`. */
 static void
-tell_wait(const svc_pg_t *self, char *why, char **told_p)
+tell_wait(const svc_pg_t *self, char *why, told_t *told)
 {
-    if (*told_p == NULL || strcmp(*told_p, why) != 0)
+    const uint64_t now = svc_mono_ms();
+
+    if (told->why == NULL || strcmp(told->why, why) != 0 ||
+        now - told->at_ms >= TELL_EVERY_MS) {
         svc_log_warn(self->log, "waiting for PostgreSQL: %s", why);
-    free(*told_p);
-    *told_p = why;
+        told->at_ms = now;
+    }
+    free(told->why);
+    told->why = why;
 }
 
 bool
 svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error)
 {
-    uint64_t end = svc_mono_ms() + wait_ms;
-    char *why = NULL, *told = NULL;
+    const uint64_t end = wait_ms == SVC_PG_FOREVER ? UINT64_MAX : svc_mono_ms() + wait_ms;
+    told_t told = {.why = NULL};
+    char *why = NULL;
     bool hopeless = false, is_up = self->conn != NULL;
 
     while (!is_up && !(is_up = try_connect(self, &why, &hopeless))) {
@@ -375,10 +390,20 @@ svc_pg_connect(svc_pg_t *self, uint32_t wait_ms, char **error)
         tell_wait(self, why, &told);
         pg_link_pause(self, RETRY_MS);
     }
-    if (is_up && told != NULL)
+    if (is_up && told.why != NULL)
         svc_log_info(self->log, "connected to PostgreSQL");
-    free(told);
+    free(told.why);
     return is_up;
+}
+
+bool
+svc_pg_await(svc_pg_t *self, char **error)
+{
+    pg_link_pause(self, RETRY_MS);
+    if (!pg_link_is_stopped(self))
+        return svc_pg_connect(self, SVC_PG_FOREVER, error);
+    *error = svc_str_dup(SVC_LIT("the database was lost, and is not waited for"));
+    return false;
 }
 
 /* Has the server something to say to a connection on which nothing is due? It only says why it ends it. */

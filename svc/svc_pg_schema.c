@@ -58,7 +58,8 @@ take_steps(svc_pg_t *self, const char *name, const svc_pg_step_t *steps, int fro
     return pg_link_script(self, note, MIGRATE_MS);
 }
 
-/* All of it, inside the transaction. *newer: the schema is past what this code fits. */
+/* All of it, in one transaction: when the connection is lost in it, nothing is done on another one. *newer: the schema is past
+ * what this code fits. */
 static svc_rc
 migrate(svc_pg_t *self, const char *name, const svc_pg_step_t *steps, int n, bool *newer)
 {
@@ -66,10 +67,18 @@ migrate(svc_pg_t *self, const char *name, const svc_pg_step_t *steps, int n, boo
     svc_rc rc = pg_link_script(self, enter, MIGRATE_MS);
 
     if (rc == RC_OK)
+        self->tx = TX_OPEN;
+    self->failed = RC_OK;
+    if (rc == RC_OK)
         rc = read_version(self, name, &taken, &oldest);
     *newer = rc == RC_OK && oldest > (uint64_t)n;
     if (rc == RC_OK && taken < (uint64_t)n)
         rc = take_steps(self, name, steps, (int)taken, n);
+    if (rc == RC_OK)
+        rc = pg_link_script(self, *newer ? "ROLLBACK" : "COMMIT", MIGRATE_MS);
+    self->tx = TX_NONE;
+    if (rc != RC_OK && self->conn != NULL)
+        (void)pg_link_script(self, "ROLLBACK", MIGRATE_MS);
     return rc;
 }
 
@@ -78,17 +87,15 @@ svc_pg_migrate(svc_pg_t *self, const char *name, const svc_pg_step_t *steps, int
                char **error)
 {
     bool newer = false;
-    svc_rc rc = RC_UNAVAILABLE;
+    svc_rc rc;
 
-    for (int tries = 0; tries < 2 && rc == RC_UNAVAILABLE; tries++) {
-        if (!svc_pg_connect(self, 0, error))
+    if (!svc_pg_connect(self, SVC_PG_FOREVER, error))
+        return false;
+    /* A COMMIT that nobody answered is no question here: the next try finds it done, or not. */
+    while ((rc = migrate(self, name, steps, n, &newer)) == RC_UNAVAILABLE ||
+           rc == RC_BUSY)
+        if (!svc_pg_await(self, error))
             return false;
-        rc = migrate(self, name, steps, n, &newer);
-        if (rc == RC_OK)
-            rc = pg_link_script(self, newer ? "ROLLBACK" : "COMMIT", MIGRATE_MS);
-        if (rc != RC_OK && self->conn != NULL)
-            (void)pg_link_script(self, "ROLLBACK", MIGRATE_MS);
-    }
     if (rc == RC_OK && !newer)
         return true;
     if (asprintf(

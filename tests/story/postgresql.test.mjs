@@ -3,7 +3,7 @@
  * our processes ends. */
 import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
-import { start } from '../support/stack.mjs';
+import { prepare, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
@@ -11,6 +11,7 @@ import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError, expectNumbered } from '../support/expect.mjs';
 import { pause, until } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
+import { startCreep } from '../support/creep.mjs';
 
 const skip = !havePostgres;
 
@@ -205,4 +206,72 @@ story('while the database is away everything that needs it is 503 at once, and n
     assert.ok(Date.now() - begun < 20_000);
     await postgres.start();
     await until(20_000, async () => (await user.ask(id, 'again')).full === 'again', 'the system answers again');
+}, { skip });
+
+/* --- while a service starts ------------------------------------------------------------------------ */
+
+/** The database's URL by way of another port, and to a database of its own. */
+function urlBy(port, database) {
+    const url = new URL(postgres.url);
+    url.port = port;
+    url.pathname = `/${database}`;
+    return url.href;
+}
+
+const through = (creep, database) => ({ storage: { postgresql: { url: urlBy(creep.port, database) } } });
+
+for (const after of [false, true]) {
+    story(`a service that loses the database at any step of its start waits for it: ${after ? 'the answer' : 'the message'} is lost`, async () => {
+        const database = `creep_${after}`;
+        await postgres.query(`CREATE DATABASE ${database}`);
+        const port = Number(new URL(postgres.url).port);
+        const [auth, convo] = await Promise.all([startCreep(port, { after }), startCreep(port, { after })]);
+        const other = await prepare({ postgres });
+        try {
+            Object.assign(other.own, { 'auth-svc': through(auth, database), 'convo-svc': through(convo, database) });
+            other.writeConfig();
+            for (const name of other.names)
+                other.start(name);
+            for (const [name, creep] of [['auth-svc', auth], ['convo-svc', convo]]) {
+                await until(40_000, () => other.logs(name).includes(' started: version ') || !other.running(name), `${name} has started`);
+                creep.pacify();
+            }
+            await other.ready();
+            assert.ok(auth.cuts > 7, `auth-svc has met ${auth.cuts} cuts`);
+            assert.ok(convo.cuts > 14, `convo-svc has met ${convo.cuts} cuts`);
+            const user = await other.user();
+            assert.equal((await user.ask(await user.create('echo'), 'all the same')).full, 'all the same');
+        } finally {
+            await other.stopAll();
+            auth.stop();
+            convo.stop();
+        }
+    }, { skip, deadline: 90_000 });
+}
+
+story('SIGTERM ends a start that has lost the database and waits for it again', async () => {
+    /* Connecting takes four messages; then come the schema and, of convo-svc, its check of the key and its lease. */
+    const port = Number(new URL(postgres.url).port);
+    const other = await prepare({ postgres, admin: true, replicas: { 'auth-svc': 2, 'convo-svc': 3 } });
+    const creeps = new Map();
+    try {
+        for (const [name, from] of [['auth-svc', 4], ['auth-svc-2', 6], ['convo-svc', 4], ['convo-svc-2', 6], ['convo-svc-3', 8]]) {
+            creeps.set(name, await startCreep(port, { after: true, from, once: true }));
+            other.own[name] = through(creeps.get(name), 'postgres');
+        }
+        other.writeConfig();
+        for (const name of creeps.keys())
+            other.start(name);
+        for (const [name, creep] of creeps) {
+            await until(20_000, () => creep.cuts > 0 && other.logs(name).includes('waiting for PostgreSQL: '), `${name} waits`);
+            assert.deepEqual((await other.admin(name).api('GET', '/readyz')).json, { status: 'starting' });
+        }
+        await Promise.all([...creeps.keys()].map((name) => other.drain(name)));
+        for (const name of creeps.keys())
+            assert.match(other.logs(name), /stopped before it had started: /);
+    } finally {
+        await other.stopAll();
+        for (const creep of creeps.values())
+            creep.stop();
+    }
 }, { skip });

@@ -3,6 +3,7 @@
  * llm-svc away, lost and back; restarts, second processes, wrong keys, and draining. The gateway
  * and llm-svc are played by the test. */
 #include "service_calls.h"
+#include "tests/unit/svc/pg_proxy.h"
 
 /* --- llm-svc goes and comes ------------------------------------------------------------------- */
 
@@ -186,6 +187,44 @@ replicas_need_a_seal_key_and_a_database_of_all(void **state)
     assert_true(convo_check_config(&config, &error));
 }
 
+static void
+a_server_that_is_lost_at_any_step_of_the_start_is_waited_for(void **state)
+{
+    static const int modes[] = {PROXY_CREEP, PROXY_CREEP_AFTER};
+    char key[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    test_t *self = *state;
+    svc_config_t *config = self->service.config, before = *config;
+    char url[PG_URL_BYTES];
+    pg_fixture_t db;
+    pg_proxy_t proxy;
+
+    if (!pg_fixture_is_there())
+        skip();
+    service_stop_convo(&self->service);
+    config->storage_driver = SVC_STORAGE_POSTGRESQL;
+    config->storage_postgresql_url = url;
+    config->convo_seal_key = key;
+    for (size_t i = 0; i < SVC_COUNT(modes); i++) {
+        pg_fixture_open(&db);
+        proxy_open(&proxy, &db, url);
+        atomic_store(&proxy.mode, modes[i]);
+        service_start_convo(&self->service);
+        assert_true(atomic_load(&proxy.cuts) > 14); /* of writer and lease */
+        atomic_store(&proxy.mode, PROXY_PASS);
+        ask_and_stream(self, create(self, "t"));
+        service_llm_final(&self->service, 5, "!", "stop");
+        assert_int_equal(service_wait(&self->service, &self->a, 3)->status.state,
+                         ANSWER_COMPLETE);
+        service_stop_convo(&self->service);
+        proxy_close(&proxy);
+        pg_fixture_close(&db);
+    }
+    config->storage_driver = before.storage_driver;
+    config->storage_postgresql_url = before.storage_postgresql_url;
+    config->convo_seal_key = before.convo_seal_key;
+    service_start_convo(&self->service);
+}
+
 static bool
 is_draining(void *arg)
 {
@@ -224,6 +263,7 @@ main(void)
         TEST(a_second_process_and_a_port_in_use_are_refused_with_one_line),
         TEST(a_wrong_seal_key_is_refused_at_start),
         cmocka_unit_test(replicas_need_a_seal_key_and_a_database_of_all),
+        TEST(a_server_that_is_lost_at_any_step_of_the_start_is_waited_for),
         TEST(a_drain_takes_no_questions_waits_for_answers_and_ends),
     };
 

@@ -2,7 +2,9 @@
  *
  * A thread forwards every connection to its port. Its mode says what happens to them: they pass, they are refused, nothing
  * moves any more, or the connection is cut when a COMMIT goes by: before it reaches the server, at the same moment, or when its
- * answer is about to come back. A cut happens once, then all pass again (or are refused, when the test has said so). */
+ * answer is about to come back. A cut happens once, then all pass again (or are refused, when the test has said so).
+ * Or whoever connects comes one message further than the one before and is cut there, until all of what he does has met a cut at
+ * each of its steps; who connects while others are connected begins with the first message, too. */
 #ifndef TESTS_UNIT_SVC_PG_PROXY_H
 #define TESTS_UNIT_SVC_PG_PROXY_H
 
@@ -23,6 +25,9 @@ enum {
     PROXY_CUT_WITH,         /* the next COMMIT is sent, and at once all is over */
     PROXY_CUT_AFTER,        /* the next COMMIT is done, but nobody hears of it */
     PROXY_CUT_AFTER_REFUSE, /* likewise, and then nobody gets in until PROXY_PASS */
+    PROXY_CREEP,       /* each gets one message further: the last one does not arrive */
+    PROXY_CREEP_AFTER, /* likewise, but its answer is what does not arrive */
+    PROXY_CREEP_WITH,  /* likewise, but its answer is the last that arrives */
 };
 
 #define PROXY_PAIRS_MAX 8
@@ -37,7 +42,9 @@ typedef struct {
     struct {
         int client, server; /* -1: none */
         bool committing;    /* a COMMIT went by; its answer is the next that comes */
+        int rank, sent;     /* how many others were there before; messages so far */
     } pair[PROXY_PAIRS_MAX];
+    int may[PROXY_PAIRS_MAX + 1]; /* messages that pass, by rank */
 } pg_proxy_t;
 
 static inline void
@@ -54,7 +61,9 @@ proxy_cut(pg_proxy_t *self, size_t i)
 {
     int mode = atomic_load(&self->mode);
 
-    atomic_store(&self->mode, mode == PROXY_CUT_AFTER_REFUSE ? PROXY_REFUSE : PROXY_PASS);
+    if (mode < PROXY_CREEP)
+        atomic_store(&self->mode,
+                     mode == PROXY_CUT_AFTER_REFUSE ? PROXY_REFUSE : PROXY_PASS);
     atomic_fetch_add(&self->cuts, 1);
     proxy_end(self, i);
 }
@@ -65,19 +74,36 @@ proxy_accept(pg_proxy_t *self)
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)self->server_port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int client = accept4(self->listener, NULL, NULL, SOCK_CLOEXEC);
+    int client = accept4(self->listener, NULL, NULL, SOCK_CLOEXEC), rank = 0;
 
+    for (size_t i = 0; i < PROXY_PAIRS_MAX; i++)
+        rank += self->pair[i].client >= 0 ? 1 : 0;
     for (size_t i = 0; i < PROXY_PAIRS_MAX && atomic_load(&self->mode) != PROXY_REFUSE;
          i++) {
         if (self->pair[i].client >= 0)
             continue;
         self->pair[i].client = client;
+        self->pair[i].rank = rank;
+        self->pair[i].sent = 0;
         self->pair[i].server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (connect(self->pair[i].server, (struct sockaddr *)&to, sizeof(to)) != 0)
             proxy_end(self, i);
         return;
     }
     (void)close(client);
+}
+
+/* Is this the last message of a connection that creeps? */
+static inline bool
+proxy_is_last(pg_proxy_t *self, size_t i, bool to_server)
+{
+    int *may = &self->may[self->pair[i].rank];
+
+    if (!to_server || atomic_load(&self->mode) < PROXY_CREEP ||
+        self->pair[i].sent++ < *may)
+        return false;
+    ++*may;
+    return true;
 }
 
 /* Moves what there is from one side to the other. */
@@ -91,13 +117,15 @@ proxy_move(pg_proxy_t *self, size_t i, bool to_server)
     int mode = atomic_load(&self->mode);
     /* with its NUL: a transaction that begins is READ COMMITTED */
     bool commit = to_server && n > 0 && memmem(bytes, (size_t)n, "COMMIT", 7) != NULL;
+    bool last = n > 0 && proxy_is_last(self, i, to_server);
+    bool answer = !to_server && self->pair[i].committing;
 
     if (n <= 0) {
         proxy_end(self, i);
         return;
     }
-    if ((commit && mode == PROXY_CUT_BEFORE) ||
-        (!to_server && self->pair[i].committing)) {
+    if ((commit && mode == PROXY_CUT_BEFORE) || (last && mode == PROXY_CREEP) ||
+        (answer && mode != PROXY_CREEP_WITH)) {
         proxy_cut(self, i);
         return;
     }
@@ -106,10 +134,13 @@ proxy_move(pg_proxy_t *self, size_t i, bool to_server)
         if (m <= 0)
             break;
     }
-    if (commit && mode == PROXY_CUT_WITH)
+    if ((commit && mode == PROXY_CUT_WITH) || answer) {
         proxy_cut(self, i);
-    self->pair[i].committing = commit && (mode == PROXY_CUT_AFTER ||
-                                          mode == PROXY_CUT_AFTER_REFUSE);
+        return;
+    }
+    self->pair[i].committing = (last && mode > PROXY_CREEP) ||
+                               (commit && (mode == PROXY_CUT_AFTER ||
+                                           mode == PROXY_CUT_AFTER_REFUSE));
 }
 
 static inline void *

@@ -1,7 +1,7 @@
 /* test_svc_pg_schema.c - schemas that grow: once, whoever comes first, and never backwards.
  *
  * (Processes that start at once are children of this one.) */
-#include "pg_fixture.h"
+#include "pg_proxy.h"
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -126,7 +126,9 @@ parts_of_the_schema_do_not_know_one_another(void **state)
 static void
 a_server_that_is_not_there_is_said(void **state)
 {
-    svc_pg_config_t config = {.url = "postgresql://127.0.0.1:1/db", .name = "test"};
+    const atomic_bool stop = true; /* nobody waits for it to come */
+    svc_pg_config_t config = {
+        .url = "postgresql://127.0.0.1:1/db", .name = "test", .stop = &stop};
     char *error = NULL;
     svc_pg_t *pg = svc_pg_new(&config, &error);
 
@@ -135,6 +137,51 @@ a_server_that_is_not_there_is_said(void **state)
     assert_non_null(strstr(error, "cannot connect"));
     free(error);
     svc_pg_destroy(&pg);
+}
+
+static void
+a_server_that_is_lost_at_any_step_is_waited_for(void **state)
+{
+    static const int modes[] = {PROXY_CREEP, PROXY_CREEP_AFTER, PROXY_CREEP_WITH};
+    test_t *self = *state;
+    char url[PG_URL_BYTES], *error = NULL;
+
+    if (self->pg == NULL)
+        skip();
+    for (size_t i = 0; i < SVC_COUNT(modes); i++) {
+        pg_proxy_t proxy;
+
+        proxy_open(&proxy, &self->db, url);
+        svc_pg_destroy(&self->pg);
+        self->pg = pg_fixture_connection(&self->db, url, 1, NULL, NULL);
+        atomic_store(&proxy.mode, modes[i]);
+        assert_true(migrate(self, 3, &error));
+        assert_true(atomic_load(&proxy.cuts) > 8); /* connecting takes some of them */
+        assert_int_equal(pg_fixture_number(&self->db, "SELECT count(*) FROM thing"), 2);
+        assert_int_equal(pg_fixture_number(&self->db, "SELECT steps FROM llmb_schema"),
+                         3);
+        pg_fixture_does(&self->db, "DROP TABLE thing, llmb_schema, llmb_writer");
+        svc_pg_destroy(&self->pg);
+        proxy_close(&proxy);
+    }
+}
+
+static void
+a_server_that_is_lost_is_not_waited_for_when_all_is_to_end(void **state)
+{
+    test_t *self = *state;
+    atomic_bool stop = false;
+    char *error = NULL;
+
+    if (self->pg == NULL)
+        skip();
+    svc_pg_destroy(&self->pg);
+    self->pg = pg_fixture_connection(&self->db, self->db.url, 1, &stop, NULL);
+    assert_true(svc_pg_await(self->pg, &error));
+    atomic_store(&stop, true);
+    assert_false(svc_pg_await(self->pg, &error));
+    assert_null(strchr(error, '\n'));
+    free(error);
 }
 
 /* A process of its own, which starts with the others when they have all arrived. */
@@ -191,6 +238,8 @@ main(void)
         TEST(a_step_that_fails_leaves_nothing),
         TEST(parts_of_the_schema_do_not_know_one_another),
         cmocka_unit_test(a_server_that_is_not_there_is_said),
+        TEST(a_server_that_is_lost_at_any_step_is_waited_for),
+        TEST(a_server_that_is_lost_is_not_waited_for_when_all_is_to_end),
         TEST(several_processes_that_start_at_once_all_find_it_done),
     };
 
