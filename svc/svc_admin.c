@@ -1,4 +1,4 @@
-/* svc_admin.c - the admin port's own few lines of HTTP around svc_health, and the ones that ask it.
+/* svc_admin.c - the admin port's own few lines of HTTP around svc_health and svc_metrics_text, and the ones that ask it.
  *
  * One thread waits by poll() for the socket that listens and all that were accepted. A request is answered when its
  * headers are there, whatever body it announces; then the connection is read empty for a moment and closed, since closing
@@ -39,10 +39,10 @@ typedef struct {
 } conn_t;
 
 struct svc_admin {
-    svc_health_t *health; /* borrowed */
-    svc_log_t *log;       /* borrowed; may be NULL */
-    uint16_t port;        /* where it listens */
-    int wake;             /* owned; readable when the thread is to end */
+    svc_metrics_about_t about; /* all borrowed */
+    svc_log_t *log;            /* borrowed; may be NULL */
+    uint16_t port;             /* where it listens */
+    int wake;                  /* owned; readable when the thread is to end */
     pthread_t thread;
 
     /* the thread's alone */
@@ -54,30 +54,63 @@ struct svc_admin {
 
 /* --- what is told ------------------------------------------------------------------- */
 
+#define TYPE_JSON   "application/json"
+/* A response that takes more memory than this counts for SVC_ADMIN_SCRAPES_MAX. */
+#define SMALL_BYTES (2 * SVC_HEALTH_MAX_BYTES)
+
 typedef struct {
     const char *path;
-    /* Writes the body; false: it goes with 503. Its buffer holds SVC_HEALTH_MAX_BYTES. */
-    bool (*tell)(svc_health_t *health, svc_buf_t *out);
+    const char *type; /* of the body */
+    /* Writes the body; false: it goes with 503. */
+    bool (*tell)(const svc_metrics_about_t *about, svc_buf_t *out);
+    size_t max; /* bytes of it */
 } route_t;
+
+static bool
+tell_alive(const svc_metrics_about_t *about, svc_buf_t *out)
+{
+    return svc_health_tell_alive(about->health, out);
+}
+
+static bool
+tell_ready(const svc_metrics_about_t *about, svc_buf_t *out)
+{
+    return svc_health_tell_ready(about->health, out);
+}
+
+static bool
+tell_metrics(const svc_metrics_about_t *about, svc_buf_t *out)
+{
+    svc_metrics_text(about, out);
+    return true;
+}
 
 // clang-format off
 static const route_t routes[] = {
-    {"/healthz", svc_health_tell_alive},
-    {"/readyz",  svc_health_tell_ready},
+    {"/healthz", TYPE_JSON,             tell_alive,   SVC_HEALTH_MAX_BYTES},
+    {"/readyz",  TYPE_JSON,             tell_ready,   SVC_HEALTH_MAX_BYTES},
+    {"/metrics", SVC_METRICS_TEXT_TYPE, tell_metrics, SVC_METRICS_TEXT_MAX_BYTES},
 };
 // clang-format on
 
 /* A response of ours fits into its buffer, whatever was asked. */
 static void
-respond(svc_buf_t *out, const char *status, const char *more, bool is_head, svc_str body)
+respond_with(svc_buf_t *out, const char *status, const char *type, const char *more,
+             bool is_head, svc_str body)
 {
     SVC_ASSERT(svc_buf_printf(out,
-                              "HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
+                              "HTTP/1.1 %s\r\nContent-Type: %s\r\n"
                               "Cache-Control: no-store\r\n%sContent-Length: %zu\r\n"
                               "Connection: close\r\n\r\n",
-                              status, more, body.n) == RC_OK);
+                              status, type, more, body.n) == RC_OK);
     if (!is_head)
         SVC_ASSERT(svc_buf_add_str(out, body) == RC_OK);
+}
+
+static void
+respond(svc_buf_t *out, const char *status, const char *more, bool is_head, svc_str body)
+{
+    respond_with(out, status, TYPE_JSON, more, is_head, body);
 }
 
 static bool
@@ -99,13 +132,28 @@ take_word(svc_str *rest, char end, svc_str *out)
     return true;
 }
 
+/* Does what a route is for. */
+static void
+respond_by(const route_t *route, const svc_metrics_about_t *about, bool is_head,
+           svc_buf_t *out)
+{
+    svc_buf_t body;
+    bool is_good;
+
+    svc_buf_init(&body, route->max);
+    is_good = route->tell(about, &body);
+    respond_with(out, is_good ? "200 OK" : "503 Service Unavailable", route->type, "",
+                 is_head, svc_buf_str(&body));
+    svc_buf_fini(&body);
+}
+
 void
-svc_admin_respond(svc_health_t *health, svc_str request, svc_buf_t *out)
+svc_admin_respond(const svc_metrics_about_t *about, svc_str request, bool is_busy,
+                  svc_buf_t *out)
 {
     svc_str method, target, path, version;
     const route_t *route = routes;
-    bool is_head, is_good;
-    svc_buf_t body;
+    bool is_head;
 
     if (!take_word(&request, ' ', &method) || !take_word(&request, ' ', &target) ||
         !take_word(&request, '\n', &version) || version.n < strlen("HTTP/1.") ||
@@ -128,11 +176,11 @@ svc_admin_respond(svc_health_t *health, svc_str request, svc_buf_t *out)
                 SVC_LIT("{\"status\":\"method_not_allowed\"}"));
         return;
     }
-    svc_buf_init(&body, SVC_HEALTH_MAX_BYTES);
-    is_good = route->tell(health, &body);
-    respond(out, is_good ? "200 OK" : "503 Service Unavailable", "", is_head,
-            svc_buf_str(&body));
-    svc_buf_fini(&body);
+    if (is_busy && route->max > SMALL_BYTES)
+        respond(out, "503 Service Unavailable", "Retry-After: 1\r\n", is_head,
+                SVC_LIT("{\"status\":\"busy\"}"));
+    else
+        respond_by(route, about, is_head, out);
 }
 
 /* --- addresses ---------------------------------------------------------------------- */
@@ -268,6 +316,7 @@ send_some(conn_t *conn)
     if (conn->out.n > 0)
         return true;
     conn->state = LINGERING;
+    svc_buf_fini(&conn->out);
     if (soon < conn->end_ms)
         conn->end_ms = soon;
     return shutdown(conn->fd, SHUT_WR) == 0;
@@ -286,6 +335,17 @@ has_headers(svc_buf_t *in)
            memmem(in->p, in->n, "\n\n", 2) != NULL;
 }
 
+/* Is there no room for one more large answer? */
+static bool
+is_busy(const svc_admin_t *self)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < self->n; i++)
+        n += self->conns[i].out.cap > SMALL_BYTES ? 1 : 0;
+    return n >= SVC_ADMIN_SCRAPES_MAX;
+}
+
 /* Reads what has come and answers what is complete. False: the client is gone. */
 static bool
 read_some(svc_admin_t *self, conn_t *conn)
@@ -301,7 +361,8 @@ read_some(svc_admin_t *self, conn_t *conn)
         respond(&conn->out, "431 Request Header Fields Too Large", "", false,
                 SVC_LIT("{\"status\":\"too_large\"}"));
     else if (has_headers(&conn->in))
-        svc_admin_respond(self->health, svc_buf_str(&conn->in), &conn->out);
+        svc_admin_respond(&self->about, svc_buf_str(&conn->in), is_busy(self),
+                          &conn->out);
     else
         return true;
     conn->state = WRITING;
@@ -381,7 +442,8 @@ explain(const char *address, int why, char **error)
 }
 
 svc_admin_t *
-svc_admin_new(const char *address, svc_health_t *health, svc_log_t *log, char **error)
+svc_admin_new(const char *address, const svc_metrics_about_t *about, svc_log_t *log,
+              char **error)
 {
     struct addrinfo *at = resolve(address, false);
     int fd = at == NULL ? -1 : open_listener(at);
@@ -395,7 +457,7 @@ svc_admin_new(const char *address, svc_health_t *health, svc_log_t *log, char **
         return NULL;
     }
     self = svc_alloc(sizeof(*self));
-    self->health = health;
+    self->about = *about;
     self->log = log;
     self->listener = fd;
     self->port = port_of(fd);

@@ -232,6 +232,16 @@ tell_missing(svc_health_t *self, bool is_optional, const char *head, svc_buf_t *
     return n;
 }
 
+void
+svc_health_each_need(svc_health_t *self,
+                     void (*fn)(void *arg, const char *name, bool is_missing), void *arg)
+{
+    lock(self);
+    for (const svc_need_t *need = self->needs; need != NULL; need = need->next)
+        fn(arg, need->name, svc_need_is_missing(need));
+    unlock(self);
+}
+
 bool
 svc_health_tell_alive(svc_health_t *self, svc_buf_t *out)
 {

@@ -71,6 +71,11 @@ bool svc_need_is_missing(const svc_need_t *need);
 void svc_health_set_started(svc_health_t *self);
 void svc_health_set_draining(svc_health_t *self);
 
+/* Calls fn for each need, missing or not. It must neither block nor call anything here. */
+void svc_health_each_need(svc_health_t *self,
+                          void (*fn)(void *arg, const char *name, bool is_missing),
+                          void *arg);
+
 /* Writes {"status":"ok"}, or {"status":"stuck","loops":["reactor 1"]} and gives false. */
 bool svc_health_tell_alive(svc_health_t *self, svc_buf_t *out);
 

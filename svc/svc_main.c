@@ -37,6 +37,7 @@ typedef enum {
     RUN,
     CHECK_CONFIG,
     CONFIG_TABLE,
+    METRICS_TABLE,
     HELP,
     VERSION,
     PROBE_LIVE,
@@ -80,6 +81,7 @@ read_options(process_t *self, int argc, char **argv)
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"check-config", no_argument, NULL, 'k'},
                                             {"config-table", no_argument, NULL, 't'},
+                                            {"metrics-table", no_argument, NULL, 'm'},
                                             {"probe", required_argument, NULL, 'p'},
                                             {"version", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
@@ -95,6 +97,7 @@ read_options(process_t *self, int argc, char **argv)
         case 'c': self->config_path = optarg; break;
         case 'k': what = CHECK_CONFIG; break;
         case 't': what = CONFIG_TABLE; break;
+        case 'm': what = METRICS_TABLE; break;
         case 'p':
             what = strcmp(optarg, "live") == 0    ? PROBE_LIVE
                    : strcmp(optarg, "ready") == 0 ? PROBE_READY
@@ -130,6 +133,8 @@ print_help(const process_t *self)
         "live, or ready:\n"
         "                   print what it says, exit with 0 or 1\n"
         "  --config-table   print the configuration keys as a Markdown table and exit\n"
+        "  --metrics-table  print what /metrics of all services tells as a Markdown table "
+        "and exit\n"
         "  --version        print the version and exit\n"
         "  --help           print this help and exit\n\n",
         self->service->name, self->service->summary, self->service->name, DEFAULT_CONFIG);
@@ -179,7 +184,11 @@ open_admin(process_t *self, char **error)
 
     if (address[0] == '\0')
         return true;
-    self->admin = svc_admin_new(address, self->ctx.health, self->ctx.log, &why);
+    const svc_metrics_about_t about = {.metrics = self->ctx.metrics,
+                                       .health = self->ctx.health,
+                                       .service = self->ctx.service,
+                                       .version = self->ctx.version};
+    self->admin = svc_admin_new(address, &about, self->ctx.log, &why);
     if (self->admin != NULL)
         return true;
     for (; n < key.n && n < sizeof(upper); n++)
@@ -510,7 +519,8 @@ run(process_t *self)
     svc_log_info(self->ctx.log, "started: version %s, instance %016llx, process %ld",
                  SVC_VERSION, (unsigned long long)self->ctx.instance, (long)getpid());
     if (self->admin != NULL)
-        svc_log_info(self->ctx.log, "tells how it is on http://%s/healthz and /readyz",
+        svc_log_info(self->ctx.log,
+                     "tells how it is on http://%s/healthz, /readyz and /metrics",
                      svc_config_admin(self->config, self->service->name));
     serve(self);
     self->service->stop(self->state);
@@ -530,6 +540,7 @@ svc_main(const svc_service_t *service, int argc, char **argv)
     case BAD_USAGE: return print_usage_error(&self);
     case HELP: print_help(&self); return EXIT_SUCCESS;
     case CONFIG_TABLE: svc_config_print_table(stdout); return EXIT_SUCCESS;
+    case METRICS_TABLE: svc_metrics_print_table(stdout); return EXIT_SUCCESS;
     case VERSION: printf("%s %s\n", service->name, SVC_VERSION); return EXIT_SUCCESS;
     case CHECK_CONFIG:
     case PROBE_LIVE:

@@ -60,6 +60,9 @@ tell(svc_peer_t *self, svc_peer_event event, uint64_t instance)
         [SVC_PEER_LOST] = SVC_M_PEER_LOSSES,
     };
     svc_metrics_add(self->ctx->metrics, counters[event], 1);
+    if (event != SVC_PEER_LOST)
+        svc_metrics_count(self->ctx->metrics, SVC_F_PEERS_UP, self->metric, 0,
+                          event == SVC_PEER_UP ? 1 : -1);
     if (self->on_event != NULL)
         self->on_event(self->arg, event, instance);
 }
@@ -446,6 +449,8 @@ svc_peer_new_among(svc_ctx_t *ctx, const char *service, const char *endpoint,
     self->own_calls = calls == NULL ? svc_peer_calls_new(ctx) : NULL;
     self->calls = calls == NULL ? self->own_calls : calls;
     self->last_life_ms = svc_mono_ms();
+    self->metric = svc_metrics_label(ctx->metrics, SVC_L_PEER, service, NULL);
+    svc_metrics_count(ctx->metrics, SVC_F_PEERS, self->metric, 0, 1);
     self->tick_timer = svc_loop_every(ctx->loop, svc_peer_times(self)->tick, on_tick,
                                       self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
@@ -467,6 +472,9 @@ svc_peer_destroy(svc_peer_t **self_p)
     if (self == NULL)
         return;
     close_socket(self);
+    svc_metrics_count(self->ctx->metrics, SVC_F_PEERS, self->metric, 0, -1);
+    if (self->state == PEER_UP)
+        svc_metrics_count(self->ctx->metrics, SVC_F_PEERS_UP, self->metric, 0, -1);
     svc_loop_cancel(self->ctx->loop, self->tick_timer);
     svc_loop_cancel(self->ctx->loop, self->open_timer);
     svc_loop_off_stall(self->ctx->loop, self);

@@ -26,6 +26,7 @@ struct peer_call {
     void *arg;                        /* for on_reply */
     const char *op;                   /* OP_… */
     uint64_t expires_ms;              /* Unix time, of the request */
+    uint64_t began_us;                /* monotonic; 0: its first reply has come */
     size_t n;                         /* bytes of body */
     bool is_kept;                     /* may be sent again: no reply has come yet */
     char trace[PROTO_TRACE_BYTES];    /* of a kept call */
@@ -120,6 +121,24 @@ remove_call(svc_peer_calls_t *self, peer_call_t *call)
     svc_heap_remove(&self->deadlines, &call->deadline);
 }
 
+/* Its first reply has come, or its end. */
+static void
+count_reply(const svc_peer_calls_t *self, peer_call_t *call)
+{
+    if (call->began_us != 0)
+        svc_metrics_observe(self->ctx->metrics, SVC_F_CALL_US, call->peer->metric,
+                            svc_mono_us() - call->began_us);
+    call->began_us = 0;
+}
+
+static void
+count_end(const svc_peer_calls_t *self, peer_call_t *call, svc_rc rc)
+{
+    count_reply(self, call);
+    svc_metrics_count(self->ctx->metrics, SVC_F_CALLS, call->peer->metric,
+                      svc_metrics_code(rc), 1);
+}
+
 /* Ends a call with an error: frees it, then tells. */
 static void
 end_call(svc_peer_calls_t *self, peer_call_t *call, svc_rc rc, const error_rep_t *error)
@@ -127,6 +146,7 @@ end_call(svc_peer_calls_t *self, peer_call_t *call, svc_rc rc, const error_rep_t
     svc_reply_fn *on_reply = call->on_reply;
     void *arg = call->arg;
     self->replier = call->peer->instance;
+    count_end(self, call, rc);
     remove_call(self, call);
     free(call);
     on_reply(arg, PROTO_ERROR, rc, NULL, error);
@@ -218,6 +238,7 @@ make_call(const svc_peer_t *self, const svc_peer_request_t *request, bool keep,
     call->on_reply = request->on_reply;
     call->arg = request->arg;
     call->op = request->op;
+    call->began_us = svc_mono_us();
     if (!keep)
         return call;
     call->is_kept = true;
@@ -431,12 +452,15 @@ take_reply(svc_peer_calls_t *self, peer_call_t *call, proto_kind kind)
     self->replier = call->peer->instance;
     call->is_kept = false;
     if (kind == PROTO_FINAL) {
+        count_end(self, call, RC_OK);
         remove_call(self, call);
         free(call);
-    } else if (call->hold_ms > 0) {
-        set_deadline(self, call, call->hold_ms);
     } else {
-        svc_heap_remove(&self->deadlines, &call->deadline);
+        count_reply(self, call);
+        if (call->hold_ms > 0)
+            set_deadline(self, call, call->hold_ms);
+        else
+            svc_heap_remove(&self->deadlines, &call->deadline);
     }
     on_reply(arg, kind, RC_OK, self->rep, &no_error);
 }

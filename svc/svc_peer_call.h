@@ -68,6 +68,7 @@ struct svc_peer {
     svc_peer_calls_t *own_calls; /* owned; NULL: one of a set */
     peer_call_t *first_call;     /* list of those that this peer is to answer */
     size_t n_calls;              /* in it */
+    uint16_t metric;             /* row of its service in metrics */
 };
 
 #define SVC_PEER_OWN_IDS \

@@ -41,6 +41,7 @@ typedef struct {
     void *arg;              /* for done */
     uint64_t tag;           /* for done */
     bool is_lazy;           /* it starts no batch by itself */
+    uint64_t began_us;      /* monotonic: when it was submitted */
     zmq_msg_t frame;        /* head and payload; moved out when the job starts */
 } entry_t;
 
@@ -76,6 +77,8 @@ struct svc_pool {
     entry_t *finished;        /* [max_batch]: a batch whose done functions run */
     zmq_msg_t *results;       /* [max_batch]: its results */
     bool is_handing_out;      /* finished and results are in use */
+    uint16_t metric;          /* row in metrics */
+    size_t told_queued, told_running; /* as its gauges have it */
 };
 
 struct svc_job {
@@ -231,6 +234,39 @@ run_worker(void *arg)
     return NULL;
 }
 
+/* --- metrics ------------------------------------------------------------------------ */
+
+static void
+gauge(svc_pool_t *self, svc_family family, size_t was, size_t is)
+{
+    svc_metrics_count(self->ctx->metrics, family, self->metric, 0,
+                      (int64_t)is - (int64_t)was);
+}
+
+/* Its load as it is at the end of a turn. */
+static void
+tell_load(svc_pool_t *self)
+{
+    if (self->told_queued == self->n_queued && self->told_running == self->n_running)
+        return;
+    gauge(self, SVC_F_POOL_QUEUED, self->told_queued, self->n_queued);
+    gauge(self, SVC_F_POOL_RUNNING, self->told_running, self->n_running);
+    self->told_queued = self->n_queued;
+    self->told_running = self->n_running;
+}
+
+/* Its threads come, or go: all that it has told. */
+static void
+tell_threads(svc_pool_t *self, bool are_there)
+{
+    const size_t threads = self->config.threads, places = self->config.max_queued;
+    if (are_there)
+        self->metric = svc_metrics_label(self->ctx->metrics, SVC_L_POOL, self->name,
+                                         NULL);
+    gauge(self, SVC_F_POOL_THREADS, are_there ? 0 : threads, are_there ? threads : 0);
+    gauge(self, SVC_F_POOL_QUEUE_MAX, are_there ? 0 : places, are_there ? places : 0);
+}
+
 /* --- queue -------------------------------------------------------------------------- */
 
 static worker_t *
@@ -381,6 +417,7 @@ start_what_can_start(svc_pool_t *self)
     if (self->n_queued == 0)
         self->is_lazy_due = false;
     rescue(self);
+    tell_load(self);
     if (self->rescuer != NULL && self->n_running > 0 && self->look_timer == 0)
         self->look_timer = svc_loop_every(self->ctx->loop, POOL_LOOK_MS,
                                           look_for_late_jobs, self);
@@ -406,11 +443,15 @@ on_lazy_due(void *arg, short events)
 static svc_rc
 queue(svc_pool_t *self, const head_t *head, svc_str payload, entry_t *job)
 {
-    if (self->n_queued == self->config.max_queued)
+    if (self->n_queued == self->config.max_queued) {
+        svc_metrics_count(self->ctx->metrics, SVC_F_POOL_REFUSED, self->metric, 0, 1);
         return RC_BUSY;
+    }
     if (!make_frame(&job->frame, head, payload))
         return RC_TOO_BIG;
+    job->began_us = svc_mono_us();
     self->queue[(self->first + self->n_queued) % self->config.max_queued] = *job;
+    svc_metrics_count(self->ctx->metrics, SVC_F_POOL_JOBS, self->metric, 0, 1);
     self->n_queued++;
     self->n_urgent += job->is_lazy ? 0 : 1;
     if (self->n_queued >= self->config.max_batch)
@@ -504,12 +545,16 @@ on_readable(void *arg, short events)
         }
         start_what_can_start(self); /* the worker goes on while results are handed out */
         self->is_handing_out = true;
+        const uint64_t now_us = svc_mono_us();
         for (size_t i = 0; i < n; i++) {
             const entry_t *entry = &self->finished[i];
             const zmq_msg_t *result = &self->results[i];
-            if (entry->done != NULL) /* else its twin was faster */
+            if (entry->done != NULL) { /* else its twin was faster */
+                svc_metrics_observe(self->ctx->metrics, SVC_F_POOL_US, self->metric,
+                                    now_us - entry->began_us);
                 entry->done(entry->arg, entry->tag, (svc_rc)head_of(result).word,
                             body_of(result));
+            }
             zmq_msg_close(&self->results[i]);
         }
         self->is_handing_out = false;
@@ -627,6 +672,7 @@ svc_pool_new(svc_ctx_t *ctx, const svc_pool_config_t *config, void *arg, char **
     }
     svc_loop_add_socket(ctx->loop, self->socket, on_readable, self);
     svc_loop_on_turn(ctx->loop, on_turn, self);
+    tell_threads(self, true);
     return self;
 }
 
@@ -653,6 +699,8 @@ svc_pool_destroy(svc_pool_t **self_p)
         start_what_can_start(self);
     }
     svc_loop_cancel(self->ctx->loop, self->look_timer);
+    tell_load(self);
+    tell_threads(self, false);
     close_pool(self);
     *self_p = NULL;
 }

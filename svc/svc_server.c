@@ -86,6 +86,7 @@ static void
 run_builtin(svc_server_t *self, const builtin_t *builtin, svc_call_t *call, svc_str body)
 {
     call->op_name = builtin->op;
+    call->metric = self->metrics[builtin - builtins];
     if (builtin->needs_hello && call->peer == NULL) {
         svc_call_finish(call, RC_FORBIDDEN, NULL);
         return;
@@ -96,6 +97,7 @@ run_builtin(svc_server_t *self, const builtin_t *builtin, svc_call_t *call, svc_
         svc_call_finish(call, rc, NULL);
         return;
     }
+    svc_call_count(call, rc);
     if (builtin->is_logged) {
         const svc_log_request_t line = {.trace = svc_call_trace(call),
                                         .op = builtin->op,
@@ -172,6 +174,7 @@ dispatch(svc_server_t *self, svc_call_t *call, const proto_envelope_t *envelope,
         return;
     }
     call->op_name = call->op->op;
+    call->metric = self->metrics[SVC_COUNT(builtins) + (size_t)(call->op - self->ops)];
     const svc_client_t *client = svc_clients_get(self->clients, &call->route);
     if (client == NULL || (client->who & call->op->who) == 0) {
         svc_call_finish(call, RC_FORBIDDEN, NULL);
@@ -318,6 +321,22 @@ make_rooms(svc_server_t *self)
     self->rep = svc_alloc(rep);
 }
 
+/* Writes down the names of all operations for metrics. */
+static void
+name_metrics(svc_server_t *self)
+{
+    size_t n = SVC_COUNT(builtins);
+    for (const svc_op_t *op = self->ops; op->op != NULL; op++)
+        n++;
+    self->metrics = svc_alloc(n * sizeof(*self->metrics));
+    for (size_t i = 0; i < n; i++)
+        self->metrics[i] = svc_metrics_label(self->ctx->metrics, SVC_L_OPERATION,
+                                             i < SVC_COUNT(builtins)
+                                                 ? builtins[i].op
+                                                 : self->ops[i - SVC_COUNT(builtins)].op,
+                                             NULL);
+}
+
 svc_rc
 svc_server_new(svc_ctx_t *ctx, const char *endpoint, const svc_op_t *ops,
                void *handler_self, svc_server_t **out, char **error)
@@ -330,6 +349,7 @@ svc_server_new(svc_ctx_t *ctx, const char *endpoint, const svc_op_t *ops,
     self->clients = svc_clients_new();
     svc_buf_init(&self->out, PROTO_MESSAGE_MAX_BYTES);
     make_rooms(self);
+    name_metrics(self);
     if (!bind_socket(self, endpoint, error)) {
         svc_server_destroy(&self);
         return RC_UNAVAILABLE;
@@ -355,6 +375,7 @@ svc_server_destroy(svc_server_t **self_p)
     proto_arena_destroy(&self->arena);
     free(self->req);
     free(self->rep);
+    free(self->metrics);
     free(self);
     *self_p = NULL;
 }

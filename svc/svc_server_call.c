@@ -31,6 +31,7 @@ svc_call_new(svc_server_t *server)
         call = svc_alloc(sizeof(*call));
     }
     call->server = server;
+    svc_metrics_count(server->ctx->metrics, SVC_F_KEPT_CALLS, 0, 0, 1);
     svc_table_add(&server->calls, &call->by_handle, ++server->handles);
     return call;
 }
@@ -43,6 +44,7 @@ detach(svc_call_t *call)
         return;
     svc_table_remove(&call->server->calls, call->by_handle.key);
     svc_heap_remove(&call->server->deadlines, &call->deadline);
+    svc_metrics_count(call->server->ctx->metrics, SVC_F_KEPT_CALLS, 0, 0, -1);
     call->done = true;
 }
 
@@ -78,10 +80,29 @@ log_call(const svc_call_t *call, const char *status)
     svc_log_request(ctx->log, &line);
 }
 
+/* Its (first) reply goes out. */
+static void
+count_reply(const svc_call_t *call)
+{
+    if (!call->is_parted)
+        svc_metrics_observe(call->server->ctx->metrics, SVC_F_OPERATION_US, call->metric,
+                            svc_mono_us() - call->began_us);
+}
+
+void
+svc_call_count(const svc_call_t *call, svc_rc rc)
+{
+    count_reply(call);
+    svc_metrics_count(call->server->ctx->metrics, SVC_F_OPERATIONS, call->metric,
+                      svc_metrics_code(rc), 1);
+}
+
 /* The call ends without an answer of its handler. */
 static void
-cancel_call(svc_call_t *call, const char *status)
+cancel_call(svc_call_t *call, svc_rc rc, const char *status)
 {
+    svc_metrics_count(call->server->ctx->metrics, SVC_F_OPERATIONS, call->metric,
+                      svc_metrics_code(rc), 1);
     svc_metrics_add(call->server->ctx->metrics, SVC_M_CALLS_CANCELLED, 1);
     log_call(call, status);
     detach(call); /* the cancel function must not find it */
@@ -96,7 +117,7 @@ svc_server_drop_calls(svc_server_t *self)
     size_t from = 0;
     svc_table_node_t *node;
     while ((node = svc_table_any(&self->calls, &from)) != NULL)
-        cancel_call((svc_call_t *)node, "shutdown");
+        cancel_call((svc_call_t *)node, RC_UNAVAILABLE, "shutdown");
     while (self->free_calls != NULL) {
         svc_call_t *call = self->free_calls;
         self->free_calls = (svc_call_t *)call->by_handle.next;
@@ -128,7 +149,7 @@ on_deadline(void *arg, short events)
             };
             (void)svc_call_send(call, PROTO_ERROR, &error_rep_schema, &error);
         }
-        cancel_call(call, call->is_parted ? "hold over" : "timeout");
+        cancel_call(call, RC_TIMEOUT, call->is_parted ? "hold over" : "timeout");
     }
     set_timer(self);
 }
@@ -259,6 +280,7 @@ svc_call_finish(svc_call_t *call, svc_rc rc, const void *rep)
     }
     if (rc != RC_OK)
         send_error(call, rc);
+    svc_call_count(call, rc);
     log_call(call, svc_rc_info(rc)->wire);
     svc_call_free(call);
 }
@@ -271,11 +293,12 @@ svc_call_try_finish(svc_call_t *call, const void *rep)
     const svc_rc rc = svc_call_send(call, PROTO_FINAL, call->op->rep, rep);
     switch (rc) {
     case RC_OK:
+        svc_call_count(call, RC_OK);
         log_call(call, svc_rc_info(RC_OK)->wire);
         svc_call_free(call);
         break;
     case RC_BUSY: break;
-    case RC_UNAVAILABLE: cancel_call(call, "gone"); break;
+    case RC_UNAVAILABLE: cancel_call(call, RC_UNAVAILABLE, "gone"); break;
     default: svc_call_finish(call, RC_OK, rep); break; /* says why, answers RC_INTERNAL */
     }
     return rc;
@@ -292,6 +315,7 @@ svc_call_finish_encoded(svc_call_t *call, svc_str body)
     }
     if (call->id != 0)
         (void)send_encoded(call, PROTO_FINAL, body);
+    svc_call_count(call, RC_OK);
     log_call(call, svc_rc_info(RC_OK)->wire);
     svc_call_free(call);
 }
@@ -303,11 +327,13 @@ svc_call_partial(svc_call_t *call, const void *rep, uint64_t hold_ms)
         return RC_UNAVAILABLE;
     svc_rc rc = svc_call_send(call, PROTO_PARTIAL, call->op->rep, rep);
     if (rc == RC_UNAVAILABLE) {
-        cancel_call(call, "gone");
+        cancel_call(call, RC_UNAVAILABLE, "gone");
         return rc;
     }
-    if (rc == RC_OK)
+    if (rc == RC_OK) {
+        count_reply(call);
         call->is_parted = true;
+    }
     if (!call->is_parted)
         return rc;
     if (hold_ms > 0)
@@ -387,6 +413,7 @@ svc_call_drop(svc_call_t *call)
 {
     if (call->done)
         return;
+    svc_call_count(call, RC_OK);
     log_call(call, "dropped");
     svc_call_free(call);
 }

@@ -40,9 +40,10 @@ struct svc_call {
     void *on_cancel_arg;              /* for on_cancel */
     svc_str body;                     /* view, while the handler runs */
     uint8_t trace[PROTO_TRACE_BYTES]; /* of the request */
-    bool in_handler;                  /* must not be freed now */
-    bool done;                        /* answered or cancelled while in_handler */
-    bool is_parted;                   /* a part has been sent */
+    uint16_t metric; /* row of its operation in metrics; 0: none of ours */
+    bool in_handler; /* must not be freed now */
+    bool done;       /* answered or cancelled while in_handler */
+    bool is_parted;  /* a part has been sent */
 };
 
 struct svc_server {
@@ -53,6 +54,7 @@ struct svc_server {
     char endpoint[256];     /* where it is bound */
     proto_arena_t *arena;   /* of the request in hand */
     void *req, *rep;        /* room for the largest request and reply struct */
+    uint16_t *metrics;      /* rows of ops in metrics, owned */
     svc_clients_t *clients; /* who said hello */
     svc_buf_t out;          /* encoded body, between uses empty */
     svc_table_t calls;      /* owns the calls */
@@ -70,6 +72,9 @@ svc_call_t *svc_call_new(svc_server_t *server);
 
 /* Frees a call, or marks it done while its handler runs. Runs no cancel function. */
 void svc_call_free(svc_call_t *call);
+
+/* Counts a call that is answered: how, and how long its first reply took. */
+void svc_call_count(const svc_call_t *call, svc_rc rc);
 
 /* Keeps a call until `deadline_ms` (monotonic) at most. */
 void svc_call_keep_until(svc_call_t *call, uint64_t deadline_ms);

@@ -25,10 +25,12 @@
 #define FLOOD       (SVC_ADMIN_CONNECTIONS_MAX * 3)
 
 typedef struct {
-    svc_health_t *health; /* what is told */
-    svc_admin_t *admin;   /* what is tested */
-    char address[32];     /* of it */
-    svc_buf_t body;       /* of the latest answer */
+    svc_health_t *health;      /* what is told */
+    svc_metrics_t *metrics;    /* likewise */
+    svc_metrics_about_t about; /* both */
+    svc_admin_t *admin;        /* what is tested */
+    char address[32];          /* of it */
+    svc_buf_t body;            /* of the latest answer */
 } world_t;
 
 static int
@@ -38,7 +40,10 @@ open_world(void **state)
     char *error = NULL;
 
     world->health = svc_health_new(SVC_HEALTH_STUCK_MS);
-    world->admin = svc_admin_new("127.0.0.1:0", world->health, NULL, &error);
+    world->metrics = svc_metrics_new();
+    world->about = (svc_metrics_about_t){world->metrics, world->health, "auth-svc",
+                                         "1.2"};
+    world->admin = svc_admin_new("127.0.0.1:0", &world->about, NULL, &error);
     if (world->admin == NULL)
         fail_msg("%s", error);
     (void)snprintf(world->address, sizeof(world->address), "127.0.0.1:%u",
@@ -57,6 +62,7 @@ close_world(void **state)
     assert_null(world->admin);
     svc_admin_destroy(&world->admin);
     svc_health_destroy(&world->health);
+    svc_metrics_destroy(&world->metrics);
     svc_buf_fini(&world->body);
     free(world);
     return 0;
@@ -139,6 +145,45 @@ tells_what_the_health_says(void **state)
     svc_health_remove_need(world->health, &need);
     svc_health_set_draining(world->health);
     assert_probe(world, "/readyz", 503, "{\"status\":\"draining\"}");
+}
+
+static void
+tells_metrics_as_text(void **state)
+{
+    world_t *world = *state;
+    char answer[SVC_METRICS_TEXT_MAX_BYTES];
+    static const char request[] = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd = connect_to(world);
+
+    svc_metrics_add(world->metrics, SVC_M_LOGINS, 3);
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    read_answer(fd, answer, sizeof(answer), NULL);
+    close(fd);
+    assert_memory_equal(answer, "HTTP/1.1 200 OK\r\n", 17);
+    assert_non_null(
+        strstr(answer, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert_non_null(
+        strstr(answer, "\nllmb_build_info{service=\"auth-svc\",version=\"1.2\"} 1\n"));
+    assert_non_null(strstr(answer, "\nllmb_logins_total 3\n"));
+    assert_null(strstr(answer, "llmb_takeovers_total")); /* convo-svc's */
+}
+
+static void
+too_many_scrapes_at_once_are_refused_and_probes_are_not(void **state)
+{
+    world_t *world = *state;
+    svc_buf_t out;
+
+    svc_buf_init(&out, SVC_ADMIN_RESPONSE_MAX_BYTES);
+    svc_admin_respond(&world->about, SVC_LIT("GET /metrics HTTP/1.1\r\n\r\n"), true,
+                      &out);
+    assert_memory_equal(out.p, "HTTP/1.1 503 ", 13);
+    assert_non_null(memmem(out.p, out.n, "Retry-After: 1\r\n", 16));
+    svc_buf_clear(&out);
+    svc_admin_respond(&world->about, SVC_LIT("GET /healthz HTTP/1.1\r\n\r\n"), true,
+                      &out);
+    assert_memory_equal(out.p, "HTTP/1.1 200 ", 13);
+    svc_buf_fini(&out);
 }
 
 static void
@@ -330,7 +375,7 @@ a_response_is_made_of_any_bytes(void **state)
         svc_buf_t out;
 
         svc_buf_init(&out, SVC_ADMIN_RESPONSE_MAX_BYTES);
-        svc_admin_respond(world->health, svc_str_c(rows[i].request), &out);
+        svc_admin_respond(&world->about, svc_str_c(rows[i].request), false, &out);
         if (memcmp(out.p + strlen("HTTP/1.1 "), rows[i].status, 4) != 0)
             fail_msg("%s: %.*s", rows[i].request, (int)out.n, out.p);
         svc_buf_fini(&out);
@@ -351,13 +396,13 @@ an_address_that_cannot_be_used_is_one_line(void **state)
         {"127.0.0.1", "cannot listen on 127.0.0.1: "}};
     char *error = NULL;
 
-    assert_null(svc_admin_new(world->address, world->health, NULL, &error));
+    assert_null(svc_admin_new(world->address, &world->about, NULL, &error));
     assert_non_null(strstr(error, " is in use"));
     assert_memory_equal(error, world->address, strlen(world->address));
     free(error);
     for (size_t i = 0; i < SVC_COUNT(rows); i++) {
         error = NULL;
-        assert_null(svc_admin_new(rows[i].address, world->health, NULL, &error));
+        assert_null(svc_admin_new(rows[i].address, &world->about, NULL, &error));
         if (strncmp(error, rows[i].wanted, strlen(rows[i].wanted)) != 0)
             fail_msg("said: %s", error);
         free(error);
@@ -376,7 +421,7 @@ one_that_listens_everywhere_is_asked_on_loopback(void **state)
         svc_admin_t *admin;
 
         (void)snprintf(any, sizeof(any), "%s:0", hosts[i]);
-        admin = svc_admin_new(any, world->health, NULL, &error);
+        admin = svc_admin_new(any, &world->about, NULL, &error);
         if (admin == NULL && hosts[i][0] == '[') { /* a machine without IPv6 */
             free(error);
             continue;
@@ -481,6 +526,8 @@ main(void)
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
     const struct CMUnitTest tests[] = {
         WORLD_TEST(tells_what_the_health_says),
+        WORLD_TEST(tells_metrics_as_text),
+        WORLD_TEST(too_many_scrapes_at_once_are_refused_and_probes_are_not),
         WORLD_TEST(other_paths_and_methods_are_refused_in_json),
         WORLD_TEST(what_is_no_http_is_answered_or_cut_and_nothing_breaks),
         WORLD_TEST(a_flood_of_connections_is_bounded_and_served_after),
