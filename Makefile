@@ -151,6 +151,13 @@ run: ## install what is missing, build, start the four services (CONFIG=path/to/
 	@flock $(O)/.building $(MAKE) $(PAR) all # another stack may be starting from this folder
 	@exec scripts/run-local --bin $(OUT) $(CONFIG)
 
+.PHONY: backup restore
+backup: ## write users, conversations and secrets to a new folder, also while the services run (DIR=, CONFIG=)
+	@scripts/backup --bin $(OUT) $(if $(CONFIG),--config '$(CONFIG)') $(if $(DIR),'$(DIR)')
+
+restore: ## put a backup in its place again, while the services do not run (FROM=the folder, CONFIG=)
+	@scripts/restore --bin $(OUT) $(if $(CONFIG),--config '$(CONFIG)') '$(FROM)'
+
 test: ## install what is missing, build, run every test; the last line is `N passed, N failed`
 	@scripts/install-deps test
 	@$(MAKE) $(PAR) all units tools

@@ -402,7 +402,7 @@ open_signers(auth_t *self, char **error)
 
     if (config->jwt_secret[0] != '\0')
         return open_signers_with(self, config->jwt_secret, strlen(config->jwt_secret));
-    path = svc_secret_path_beside(config->sqlite_path, "jwt.secret");
+    path = svc_secret_path_beside(config->sqlite_path, TOKEN_SECRET_FILE);
     if (svc_secret_load_or_make(path, secret, error) == RC_OK)
         good = open_signers_with(self, secret, sizeof(secret));
     sodium_memzero(secret, sizeof(secret));

@@ -4,6 +4,7 @@
  * svc_main.c. Users are in SQLite or, with storage.driver: postgresql, where several auth-svc can
  * share them; the driver of user_store.h is chosen here. */
 #include "auth_ops.h"
+#include "user_backup.h"
 
 #include "svc/svc_main.h"
 
@@ -36,6 +37,17 @@ stop(void *service)
     auth_destroy(&auth);
 }
 
+/* What can be done with the data besides serving it. */
+static const svc_tool_t tools[] = {
+    {"backup", "FILE",
+     "write what there is now to FILE, also while the service runs; FILE must not exist",
+     1, 1, user_backup_make},
+    {"restore", "FILE",
+     "put what was written to FILE in its place again, while the service does not run", 1,
+     1, user_backup_restore},
+    {0},
+};
+
 int
 main(int argc, char **argv)
 {
@@ -43,6 +55,7 @@ main(int argc, char **argv)
         .name = "auth-svc",
         .summary = "users, passwords and tokens",
         .check_config = auth_check_config,
+        .tools = tools,
         .start = start,
         .announce = announce,
         .drain = drain,

@@ -8,6 +8,9 @@
 
 #include "proto/base.h"
 
+#define TOKEN_SECRET_FILE \
+    "jwt.secret" /* beside the database: the secret that is made at first start */
+
 typedef struct token_signer token_signer_t;
 
 /* Gives a signer with a copy of the secret (at least one byte); its tokens live `ttl_s`. */

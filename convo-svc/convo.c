@@ -16,7 +16,6 @@
 #define DRAIN_LOOK_MS 20
 #define NEED_LOOK_MS  1000 /* whether database and llm-svc are there */
 #define LISTS_SHARE   4 /* one part of the cache is for lists, the others for histories */
-#define SEAL_KEY_FILE "seal.key"
 
 /* A key that each replica makes for itself would leave what the others have sealed to nobody. */
 bool

@@ -4,6 +4,7 @@
  * built in convo.c. SIGTERM drains: no new questions, answers under way are finished as far as
  * server.drain_s allows, and the rest goes on at the next start. */
 #include "convo.h"
+#include "convo_backup.h"
 
 #include "svc/svc_main.h"
 
@@ -34,6 +35,17 @@ stop(void *service)
     convo_destroy(&convo);
 }
 
+/* What can be done with the data besides serving it. */
+static const svc_tool_t tools[] = {
+    {"backup", "FILE",
+     "write what there is now to FILE, also while the service runs; FILE must not exist",
+     1, 1, convo_backup_make},
+    {"restore", "FILE",
+     "put what was written to FILE in its place again, while the service does not run", 1,
+     1, convo_backup_restore},
+    {0},
+};
+
 int
 main(int argc, char **argv)
 {
@@ -43,6 +55,7 @@ main(int argc, char **argv)
             "owns conversations, journals their answers, knows what became of them",
         .is_batch = true,
         .check_config = convo_check_config,
+        .tools = tools,
         .start = start,
         .announce = announce,
         .drain = drain,

@@ -10,6 +10,8 @@
 #include "convo_store.h"
 #include "svc/svc_secret.h"
 
+#define SEAL_KEY_FILE \
+    "seal.key" /* beside the database: the key that is made at first start */
 #define SEAL_ID_BYTES  8
 #define SEAL_MAX_BYTES (PROTO_API_KEY_MAX_BYTES + 128) /* of a sealed key */
 

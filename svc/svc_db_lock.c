@@ -14,12 +14,17 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+/* to_do: NULL for the service itself. */
 static void
-explain_failure(char **error, const char *db_path, const char *service, int number)
+explain_failure(char **error, const char *db_path, const char *service, const char *to_do,
+                int number)
 {
     int n;
 
-    if (number == EWOULDBLOCK)
+    if (number == EWOULDBLOCK && to_do != NULL)
+        n = asprintf(error, "%s is in use: stop %s first, then %s", db_path, service,
+                     to_do);
+    else if (number == EWOULDBLOCK)
         n = asprintf(
             error,
             "%s is in use by another %s: SQLite serves one process, more than one"
@@ -31,8 +36,8 @@ explain_failure(char **error, const char *db_path, const char *service, int numb
         *error = NULL;
 }
 
-int
-svc_db_lock_take(const char *db_path, const char *service, char **error)
+static int
+take(const char *db_path, const char *service, const char *to_do, char **error)
 {
     char *path = NULL;
     int fd = -1;
@@ -43,13 +48,26 @@ svc_db_lock_take(const char *db_path, const char *service, char **error)
         return -1;
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        explain_failure(error, db_path, service, errno);
+        explain_failure(error, db_path, service, to_do, errno);
         if (fd >= 0)
             close(fd);
         fd = -1;
     }
     free(path);
     return fd;
+}
+
+int
+svc_db_lock_take(const char *db_path, const char *service, char **error)
+{
+    return take(db_path, service, NULL, error);
+}
+
+int
+svc_db_lock_take_idle(const char *db_path, const char *service, const char *to_do,
+                      char **error)
+{
+    return take(db_path, service, to_do, error);
 }
 
 void

@@ -13,6 +13,11 @@
  * descriptor to keep, -1 with *error (free() it): one line. */
 int svc_db_lock_take(const char *db_path, const char *service, char **error);
 
+/* The same for somebody who wants to change the database while its service does not run, and says in `to_do` what for ("restore
+ * it"). Thread: any. */
+int svc_db_lock_take_idle(const char *db_path, const char *service, const char *to_do,
+                          char **error);
+
 /* Gives the lock back; -1 is harmless. Sets *fd_p to -1. */
 void svc_db_lock_release(int *fd_p);
 

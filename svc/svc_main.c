@@ -42,21 +42,25 @@ typedef enum {
     VERSION,
     PROBE_LIVE,
     PROBE_READY,
+    TOOL,
     BAD_USAGE
 } task;
 
 typedef struct {
     const svc_service_t *service; /* what main() described */
     const char *config_path;      /* borrowed from argv */
-    svc_config_t *config;         /* owned; as it started: who runs borrows from it */
-    svc_config_t *current;        /* owned; as it was read again last, NULL: never */
-    svc_ctx_t ctx;                /* its pointers are owned here, but for config */
-    svc_admin_t *admin;           /* owned; NULL: none is wanted */
-    svc_beat_t beat;              /* of the main loop */
-    int signals;                  /* signalfd, -1: none */
-    void *state;                  /* what service->start gave */
-    bool draining;                /* the first signal has come */
-    uint64_t end_ms; /* loop time: the loop is stopped then, while draining */
+    const svc_tool_t *tool;       /* that is to run; NULL: none */
+    char **args;                  /* of the tool, [n_args], borrowed from argv */
+    size_t n_args;
+    svc_config_t *config;  /* owned; as it started: who runs borrows from it */
+    svc_config_t *current; /* owned; as it was read again last, NULL: never */
+    svc_ctx_t ctx;         /* its pointers are owned here, but for config */
+    svc_admin_t *admin;    /* owned; NULL: none is wanted */
+    svc_beat_t beat;       /* of the main loop */
+    int signals;           /* signalfd, -1: none */
+    void *state;           /* what service->start gave */
+    bool draining;         /* the first signal has come */
+    uint64_t end_ms;       /* loop time: the loop is stopped then, while draining */
 } process_t;
 
 static atomic_bool
@@ -75,20 +79,56 @@ refuse(const process_t *self, char **error)
 
 /* --- options ----------------------------------------------------------------------------- */
 
+#define USUAL_OPTIONS 7
+#define TOOL_OPTION   256 /* the first tool's value for getopt: no character */
+
+/* Fills in the options that every service has, and its tools. */
+static void
+list_options(const process_t *self, struct option *options)
+{
+    static const struct option usual[USUAL_OPTIONS] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check-config", no_argument, NULL, 'k'},
+        {"config-table", no_argument, NULL, 't'},
+        {"metrics-table", no_argument, NULL, 'm'},
+        {"probe", required_argument, NULL, 'p'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'}};
+    const svc_tool_t *tools = self->service->tools;
+    size_t n = USUAL_OPTIONS;
+
+    memcpy(options, usual, sizeof(usual));
+    for (size_t i = 0; tools != NULL && i < SVC_TOOLS_MAX && tools[i].option != NULL; i++)
+        options[n++] = (struct option){tools[i].option, required_argument, NULL,
+                                       TOOL_OPTION + (int)i};
+    options[n] = (struct option){0};
+}
+
+/* Takes the arguments of the tool that was asked for: its own, and what stands behind the options. */
+static task
+read_tool(process_t *self, char *first, int argc, char **argv)
+{
+    size_t more = (size_t)(argc - optind);
+
+    self->n_args = more + 1;
+    if (self->n_args < self->tool->n_min || self->n_args > self->tool->n_max)
+        return BAD_USAGE;
+    self->args = svc_alloc(self->n_args * sizeof(*self->args));
+    self->args[0] = first;
+    for (size_t i = 0; i < more; i++)
+        self->args[i + 1] = argv[(size_t)optind + i];
+    return TOOL;
+}
+
 static task
 read_options(process_t *self, int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"check-config", no_argument, NULL, 'k'},
-                                            {"config-table", no_argument, NULL, 't'},
-                                            {"metrics-table", no_argument, NULL, 'm'},
-                                            {"probe", required_argument, NULL, 'p'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    struct option options[USUAL_OPTIONS + SVC_TOOLS_MAX + 1];
+    char *first = NULL; /* argument of the tool */
     task what = RUN;
     int c;
 
+    list_options(self, options);
     self->config_path = DEFAULT_CONFIG;
     opterr = 0; /* the one line on stderr is ours */
     optind = 1;
@@ -107,9 +147,15 @@ read_options(process_t *self, int argc, char **argv)
             break;
         case 'v': what = VERSION; break;
         case 'h': what = HELP; break;
-        default: return BAD_USAGE;
+        default:
+            if (c < TOOL_OPTION || self->tool != NULL)
+                return BAD_USAGE;
+            self->tool = &self->service->tools[c - TOOL_OPTION];
+            first = optarg;
         }
     }
+    if (what == RUN && self->tool != NULL)
+        return read_tool(self, first, argc, argv);
     return optind == argc ? what : BAD_USAGE;
 }
 
@@ -136,8 +182,13 @@ print_help(const process_t *self)
         "  --metrics-table  print what /metrics of all services tells as a Markdown table "
         "and exit\n"
         "  --version        print the version and exit\n"
-        "  --help           print this help and exit\n\n",
+        "  --help           print this help and exit\n",
         self->service->name, self->service->summary, self->service->name, DEFAULT_CONFIG);
+    for (const svc_tool_t *tool = self->service->tools;
+         tool != NULL && tool->option != NULL; tool++)
+        printf("  --%s %s\n                   %s\n", tool->option, tool->usage,
+               tool->help);
+    puts("");
     svc_config_print_help(stdout);
 }
 
@@ -463,6 +514,7 @@ free_all(process_t *self)
         close(self->signals);
     svc_config_destroy(&self->current);
     svc_config_destroy(&self->config);
+    free(self->args);
 }
 
 /* Runs the loop to its end. */
@@ -475,6 +527,27 @@ serve(process_t *self)
     svc_loop_run(self->ctx.loop);
     svc_health_unwatch(&self->beat);
     svc_loop_remove_fd(self->ctx.loop, self->signals);
+}
+
+/* Runs the tool that was asked for: a process of its own, beside the service or without it. */
+static int
+run_tool(process_t *self)
+{
+    svc_ctx_t *ctx = &self->ctx;
+    char *error = NULL;
+
+    if (!take_signals(self, &error))
+        return refuse(self, &error);
+    umask(0077); /* what it writes holds secrets */
+    ctx->service = self->service->name;
+    ctx->version = SVC_VERSION;
+    ctx->instance = svc_random_u64();
+    ctx->config = self->config;
+    ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
+                           (svc_log_level)self->config->log_level);
+    if (self->tool->run(ctx, self->args, self->n_args, &error))
+        return EXIT_SUCCESS;
+    return refuse(self, &error);
 }
 
 /* It was told to end while it waited for something: that is no failure. Takes the text. */
@@ -545,6 +618,7 @@ svc_main(const svc_service_t *service, int argc, char **argv)
     case CHECK_CONFIG:
     case PROBE_LIVE:
     case PROBE_READY:
+    case TOOL:
     case RUN: break;
     }
     self.config = svc_config_load(self.config_path, &error);
@@ -554,6 +628,8 @@ svc_main(const svc_service_t *service, int argc, char **argv)
         code = check_config(&self);
     else if (what == RUN)
         code = run(&self);
+    else if (what == TOOL)
+        code = run_tool(&self);
     else
         code = probe(&self, what == PROBE_LIVE ? "/healthz" : "/readyz");
     free_all(&self);

@@ -1,12 +1,27 @@
 /* svc_main.h - what the main() of every service does: options, configuration, signals, life and death.
  *
  * main.c describes its service in a svc_service_t and returns svc_main(). Options: --config FILE,
- * --check-config, --probe live|ready, --version, --help (and --config-table: the README's table). Exit codes: 0 ended
- * as asked, 1 could not start (one clear line on stderr), or is not what was asked by --probe. */
+ * --check-config, --probe live|ready, --version, --help (and --config-table: the README's table), and its tools. Exit codes: 0
+ * ended as asked, 1 could not start (one clear line on stderr), or is not what was asked by --probe. */
 #ifndef SVC_SVC_MAIN_H
 #define SVC_SVC_MAIN_H
 
 #include "svc/svc_ctx.h"
+
+/* Something that the binary can do with the service's data instead of serving: --backup FILE. The option's own argument is
+ * args[0], what stands behind are the others. */
+typedef struct {
+    const char *option;  /* without its dashes; NULL ends a list */
+    const char *usage;   /* its arguments, for --help */
+    const char *help;    /* one line */
+    size_t n_min, n_max; /* arguments */
+
+    /* Does it and prints what it did; false with *error (free() it) set: one line that says why not. Signals that end us are blocked:
+     * what takes long asks svc_main_is_told_to_end(). Of `ctx` there are only names, configuration and log. */
+    bool (*run)(svc_ctx_t *ctx, char *const *args, size_t n, char **error);
+} svc_tool_t;
+
+#define SVC_TOOLS_MAX 8 /* of a service */
 
 typedef struct {
     const char *name;    /* folder name */
@@ -22,6 +37,8 @@ typedef struct {
 
     /* --check-config only: prints what else is worth saying ("config ok" is printed by svc_main when NULL). May be NULL. */
     void (*print_config)(const svc_config_t *config);
+
+    const svc_tool_t *tools; /* ended by one without option; NULL: none */
 
     /* Builds the service on ctx->loop. NULL with *error (free() it) set: it cannot start. Runs before the loop does. */
     void *(*start)(svc_ctx_t *ctx, char **error);

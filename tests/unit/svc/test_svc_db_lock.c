@@ -54,8 +54,14 @@ makes_the_folder_and_locks_out_a_second_one_until_released(void **state)
     assert_non_null(strstr(error, "PostgreSQL"));
     assert_null(strchr(error, '\n'));
     free(error);
+    assert_int_equal(svc_db_lock_take_idle(path, "convo-svc", "sing", &error), -1);
+    assert_non_null(strstr(error, "is in use: stop convo-svc first, then sing"));
+    free(error);
     svc_db_lock_release(&first);
     assert_int_equal(first, -1);
+    first = svc_db_lock_take_idle(path, "convo-svc", "sing", &error);
+    assert_true(first >= 0);
+    svc_db_lock_release(&first);
     svc_db_lock_release(&first);
     second = svc_db_lock_take(path, "convo-svc", &error);
     assert_true(second >= 0);

@@ -137,6 +137,29 @@ static const svc_service_t stubborn = {.name = "test-svc",
                                        .drain = drain_forever,
                                        .stop = stop};
 
+/* Tells what it was given; a first argument "sulk" makes it fail. */
+static bool
+tell_arguments(svc_ctx_t *ctx, char *const *args, size_t n, char **error)
+{
+    printf("%s has %zu:", ctx->service, n);
+    for (size_t i = 0; i < n; i++)
+        printf(" %s", args[i]);
+    printf(" (%s)\n", ctx->config->jwt_secret);
+    if (strcmp(args[0], "sulk") != 0)
+        return true;
+    *error = svc_str_dup(SVC_LIT("it sulks"));
+    return false;
+}
+
+static const svc_tool_t tools[] = {{"tell", "WORD [WORD]", "tells", 1, 2, tell_arguments},
+                                   {"pair", "A B", "tells both", 2, 2, tell_arguments},
+                                   {0}};
+static const svc_service_t handy = {.name = "test-svc",
+                                    .summary = "a test",
+                                    .tools = tools,
+                                    .start = fail_to_start,
+                                    .stop = stop};
+
 /* Waits for something that never comes, as a start does for its database. */
 static void *
 wait_for_ever(svc_ctx_t *ctx, char **error)
@@ -471,6 +494,31 @@ options_that_only_print_do_so(void **state)
 }
 
 static void
+a_tool_runs_instead_of_the_service(void **state)
+{
+    child_t child;
+
+    (void)state;
+    write_config("jwt: {secret: sixteen-bytes-xx}");
+    assert_int_equal(setenv("LLMB_JWT_SECRET", "of-the-environment", 1), 0);
+    launch(&child, &handy, "--tell", "one", "two");
+    assert_int_equal(finish(&child), 0);
+    assert_string_equal(child.text, "test-svc has 2: one two (of-the-environment)\n");
+    launch(&child, &handy, "--tell", "sulk", NULL);
+    assert_int_equal(finish(&child), 1);
+    assert_non_null(strstr(child.text, "test-svc: it sulks\n"));
+    launch(&child, &handy, "--help", NULL, NULL);
+    assert_int_equal(finish(&child), 0);
+    assert_non_null(strstr(child.text, "--pair A B"));
+    assert_int_equal(unsetenv("LLMB_JWT_SECRET"), 0);
+    assert_refused(&handy, "--pair", "one", "test-svc: unknown or incomplete option");
+    assert_refused(&handy, "--tell", NULL, "test-svc: unknown or incomplete option");
+    assert_refused(&good, "--tell", "one", "test-svc: unknown or incomplete option");
+    launch(&child, &handy, "--version", "--tell", "one");
+    assert_int_equal(finish(&child), 0);
+}
+
+static void
 a_configuration_that_the_service_would_refuse_is_not_ok(void **state)
 {
     child_t child;
@@ -530,6 +578,7 @@ main(void)
         cmocka_unit_test(an_ignored_sighup_is_heard_too),
         cmocka_unit_test(what_keeps_it_from_starting_is_one_line),
         cmocka_unit_test(options_that_only_print_do_so),
+        cmocka_unit_test(a_tool_runs_instead_of_the_service),
         cmocka_unit_test(a_configuration_that_the_service_would_refuse_is_not_ok),
     };
 
