@@ -170,6 +170,14 @@ status_of(const answer_t *self)
     return status;
 }
 
+void
+answer_note_it(const answer_t *self, answer_note what)
+{
+    status_rep_t status = status_of(self);
+
+    self->out->note(self->arg, what, &status, self->attempt);
+}
+
 /* Tells a change to those who want every one. A call may turn out to be gone and be taken out meanwhile: from the back,
  * since the last one takes its place. */
 void
@@ -291,6 +299,7 @@ tell_impatient(answer_t *self, uint64_t now)
 void
 answer_give_up(answer_t *self)
 {
+    answer_note_it(self, ANSWER_NOTE_LEFT);
     answer_hang_up(self);
     self->phase = PHASE_OVER;
     refuse_all(self, RC_STALE);
@@ -321,6 +330,7 @@ hand_over(answer_t *self, const answer_row_t *row)
     status_rep_t status = answer_status(row);
     size_t n = self->n_watchers;
 
+    answer_note_it(self, ANSWER_NOTE_LEFT);
     answer_hang_up(self);
     /* Another text is the answer by now, or it has ended without ours: nobody else ends what writes it. */
     if (self->llm != 0 &&

@@ -37,6 +37,15 @@
 
 typedef struct answer answer_t;
 
+/* What happens to an answer, for the log. */
+typedef enum {
+    ANSWER_NOTE_BEGUN, /* a generation was asked for */
+    ANSWER_NOTE_LOST, /* its llm-svc is lost, and some of it is stored: tails are taken */
+    ANSWER_NOTE_AGAIN,  /* nothing of it was shown: it begins anew */
+    ANSWER_NOTE_STORED, /* its end is committed */
+    ANSWER_NOTE_LEFT,   /* another process has it */
+} answer_note;
+
 /* What an answer wants done. `arg` is the one given to answer_new. None of them calls back into the answer but `tell` (answer_unwatch). */
 typedef struct {
     /* Commits a step; answer_on_step hears of it. The views are good during the call only. Not RC_OK: it was not taken. */
@@ -90,6 +99,10 @@ typedef struct {
 
     /* Counts something. */
     void (*count)(void *arg, svc_metric metric);
+
+    /* Tells the log. `status` (its views good during the call) is what watchers would be told. */
+    void (*note)(void *arg, answer_note what, const status_rep_t *status,
+                 uint64_t attempt);
 } answer_out_t;
 
 /* What a row says to those who watch; its views are the row's. */

@@ -304,6 +304,7 @@ finish(answer_t *self)
     };
 
     self->out->count(self->arg, metric[self->state]);
+    answer_note_it(self, ANSWER_NOTE_STORED);
     self->phase = PHASE_OVER;
     if (self->llm != 0)
         answer_acknowledge(self, true);

@@ -47,6 +47,7 @@ answer_on_generate(answer_t *self, svc_rc rc, uint64_t llm)
         self->phase = PHASE_CALL;
         self->llm = llm;
         self->stop_ms = 0;
+        answer_note_it(self, ANSWER_NOTE_BEGUN);
         break;
     case RC_UNAVAILABLE:
     case RC_BUSY:
@@ -222,6 +223,7 @@ answer_judge(answer_t *self)
         if (self->unsaved_ms != 0)
             answer_wait_blind(self);
         self->unsaved_ms = 0; /* gateways that were refused must hear of the loss */
+        answer_note_it(self, ANSWER_NOTE_LOST);
         answer_tell_change(self);
     } else if (self->stop_wanted) {
         answer_end_stopped(self);
@@ -262,6 +264,7 @@ answer_on_restart(answer_t *self, svc_rc rc)
         self->left_fence = self->fence;
         self->fence = self->next_fence;
         self->attempt++;
+        answer_note_it(self, ANSWER_NOTE_AGAIN);
         self->llm = 0;
         if (self->left_llm != 0 && self->out->is_up(self->arg, self->left_llm))
             clean_up(self); /* it drains, and waits for somebody to take what it has */

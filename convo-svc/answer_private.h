@@ -109,6 +109,9 @@ bool answer_may_restart(const answer_t *self);
 /* Its llm-svc is lost: decides what becomes of it. */
 void answer_judge(answer_t *self);
 
+/* Tells the log. */
+void answer_note_it(const answer_t *self, answer_note what);
+
 /* Tells a change to those who want every one; the end to all. */
 void answer_tell_change(answer_t *self);
 void answer_tell_end(answer_t *self);

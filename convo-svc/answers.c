@@ -5,6 +5,9 @@
  * answer that is over never frees itself, since its functions are still on the stack then. */
 #include "answers_private.h"
 
+#include "svc/svc_secret.h"
+
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -106,6 +109,37 @@ is_there(answers_t *self, const answer_row_t *row)
     return false;
 }
 
+void
+answers_set_trace(live_t *live, svc_str trace)
+{
+    memcpy(live->trace, trace.p, sizeof(live->trace));
+    live->has_trace = true;
+    live->is_own_trace = false;
+}
+
+/* Whose question it was is not known here, or not yet: what is logged until then stands together, and its stream says to
+ * what it belongs. */
+static void
+make_trace(live_t *live)
+{
+    svc_random(live->trace, sizeof(live->trace));
+    live->has_trace = live->is_own_trace = true;
+}
+
+/* It was asked of another process, or of an earlier start of this one. */
+static void
+take_up(live_t *live, const answer_row_t *row)
+{
+    svc_log_about_t about = {.stream = answer_stream(live->answer)};
+
+    make_trace(live);
+    about.trace = (svc_str){live->trace, sizeof(live->trace)};
+    svc_log_about(live->table->ctx->log, SVC_LOG_INFO, &about,
+                  "an unfinished answer is taken over here: %s, %" PRIu64
+                  " bytes are stored, term %" PRIu64,
+                  answer_state_names[row->state], row->length, row->term);
+}
+
 answer_t *
 answers_add(answers_t *self, const answer_row_t *row, bool is_known)
 {
@@ -127,6 +161,8 @@ answers_add(answers_t *self, const answer_row_t *row, bool is_known)
     if (live->next != NULL)
         live->next->prev = live;
     self->first = live;
+    if (!is_known)
+        take_up(live, row);
     return live->answer;
 }
 
@@ -229,9 +265,10 @@ answers_begin(answers_t *self, answer_t *answer, svc_str trace, svc_str prompt)
     if (live->has_begun)
         return;
     live->has_begun = true;
-    live->has_trace = trace.n == sizeof(live->trace);
-    if (live->has_trace)
-        memcpy(live->trace, trace.p, trace.n);
+    if (trace.n == sizeof(live->trace))
+        answers_set_trace(live, trace);
+    else if (!live->has_trace)
+        make_trace(live);
     live->ready = prompt;
     answer_begin(answer);
     answers_send_ready(live);

@@ -7,6 +7,8 @@
 
 #include "svc/svc_time.h"
 
+#include <inttypes.h>
+
 /* A provider may think for longer than this: then the answer is attached to anew. */
 #define FIRST_REPLY_MS 60000
 #define HOLD_MS        150000 /* likewise, silence after a piece */
@@ -23,6 +25,15 @@ static void
 pass_fault(const live_t *live, svc_fault_point point)
 {
     svc_fault_at(live->table->ctx->fault, point);
+}
+
+/* What the log's lines on an answer are about; good as long as it is live. */
+static svc_log_about_t
+about(const live_t *live)
+{
+    return (svc_log_about_t){
+        .trace = {live->trace, live->has_trace ? sizeof(live->trace) : 0},
+        .stream = answer_stream(live->answer)};
 }
 
 /* --- the database ----------------------------------------------------------------------------- */
@@ -224,7 +235,7 @@ call_llm(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schem
         .req_schema = schema,
         .req = req,
         .rep_schema = &journal_rep_schema,
-        .trace = {live->trace, live->has_trace ? sizeof(live->trace) : 0},
+        .trace = about(live).trace,
         .timeout_ms = FIRST_REPLY_MS,
         .hold_ms = HOLD_MS,
         .on_reply = on_journal,
@@ -236,6 +247,20 @@ call_llm(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schem
                     : svc_peers_call(live->table->llm, &request, &live->call);
 }
 
+/* An answer that was taken over belongs to the request that its llm-svc knows of. */
+static void
+learn_trace(live_t *live, const journal_rep_t *rep)
+{
+    svc_log_about_t it;
+
+    if (!live->is_own_trace || rep->trace.n != sizeof(live->trace))
+        return;
+    answers_set_trace(live, rep->trace);
+    it = about(live);
+    svc_log_about(live->table->ctx->log, SVC_LOG_INFO, &it,
+                  "the answer that was taken over goes on at its llm-svc");
+}
+
 static void
 on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
            const error_rep_t *error)
@@ -244,6 +269,8 @@ on_journal(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 
     if (kind != PROTO_PARTIAL)
         live->call = 0;
+    if (kind != PROTO_ERROR)
+        learn_trace(live, rep);
     if (kind == PROTO_FINAL)
         pass_fault(live, FAULT_END_RECEIVED);
     else if (kind == PROTO_PARTIAL && ((const journal_rep_t *)rep)->bytes.n > 0)
@@ -324,12 +351,14 @@ static void
 post(live_t *live, uint64_t llm, const char *op, const proto_schema_t *schema,
      const void *req)
 {
-    svc_rc rc = llm == 0 ? RC_UNAVAILABLE
-                         : svc_peers_post(live->table->llm, llm, op, schema, req);
+    const svc_log_about_t it = about(live);
+    svc_rc rc = llm == 0
+                    ? RC_UNAVAILABLE
+                    : svc_peers_post(live->table->llm, llm, op, it.trace, schema, req);
 
     if (rc != RC_OK)
-        svc_log_debug(live->table->ctx->log, "%s was not sent: %s", op,
-                      svc_rc_info(rc)->wire);
+        svc_log_about(live->table->ctx->log, SVC_LOG_DEBUG, &it, "%s was not sent: %s",
+                      op, svc_rc_info(rc)->wire);
 }
 
 static void
@@ -418,6 +447,45 @@ count(void *arg, svc_metric metric)
     svc_metrics_add(live->table->ctx->metrics, metric, 1);
 }
 
+static void
+note(void *arg, answer_note what, const status_rep_t *status, uint64_t attempt)
+{
+    const live_t *live = arg;
+    const svc_log_about_t it = about(live);
+    svc_log_t *log = live->table->ctx->log;
+
+    switch (what) {
+    case ANSWER_NOTE_BEGUN:
+        svc_log_about(log, SVC_LOG_INFO, &it,
+                      "a generation is asked for: attempt %" PRIu64
+                      ", llm-svc %016" PRIx64,
+                      attempt, status->llm);
+        break;
+    case ANSWER_NOTE_LOST:
+        svc_log_about(log, SVC_LOG_WARN, &it,
+                      "the llm-svc that wrote the answer is lost, %" PRIu64
+                      " bytes are stored",
+                      status->length);
+        break;
+    case ANSWER_NOTE_AGAIN:
+        svc_log_about(log, SVC_LOG_WARN, &it,
+                      "nothing of the answer was shown yet: attempt %" PRIu64 " follows",
+                      attempt);
+        break;
+    case ANSWER_NOTE_STORED:
+        svc_log_about(log, SVC_LOG_INFO, &it,
+                      "the answer is stored: %s%s%.*s, %" PRIu64 " bytes",
+                      answer_state_names[status->state],
+                      status->reason.n > 0 ? " by " : "", (int)status->reason.n,
+                      status->reason.n > 0 ? status->reason.p : "", status->length);
+        break;
+    case ANSWER_NOTE_LEFT:
+        svc_log_about(log, SVC_LOG_INFO, &it,
+                      "another convo-svc has the answer, or it is over");
+        break;
+    }
+}
+
 const answer_out_t answers_out = {
     .step = step,
     .restart = restart,
@@ -439,4 +507,5 @@ const answer_out_t answers_out = {
     .admits = admits,
     .alone_ms = alone_ms,
     .count = count,
+    .note = note,
 };

@@ -26,12 +26,14 @@ typedef struct live {
     uint64_t prompt_fence;            /* of the prompt that is being built */
     svc_str ready;  /* the prompt came with the question; set only inside answers_begin */
     bool has_begun; /* its first call or search is made once */
-    char trace[PROTO_TRACE_BYTES]; /* of the question, for the calls to llm-svc */
-    uint64_t born;                 /* looks that had begun when it was added */
-    uint64_t seen;   /* number of the last look that has seen it among ours */
-    bool is_doubted; /* the last whole look has not: its row is to be read */
+    char trace
+        [PROTO_TRACE_BYTES]; /* of the question, for the log and the calls to llm-svc */
+    uint64_t born;           /* looks that had begun when it was added */
+    uint64_t seen;           /* number of the last look that has seen it among ours */
+    bool is_doubted;         /* the last whole look has not: its row is to be read */
+    bool has_trace;          /* there is one */
     bool
-        has_trace; /* the question was asked of this process, and its caller was still there */
+        is_own_trace; /* it is not the question's, which is not known until an llm-svc tells it */
 } live_t;
 
 struct answers {
@@ -58,6 +60,9 @@ struct answers {
 
 /* What every answer of the table uses; `arg` is its live_t. */
 extern const answer_out_t answers_out;
+
+/* Names the question (PROTO_TRACE_BYTES) that the answer belongs to. */
+void answers_set_trace(live_t *live, svc_str trace);
 
 /* Sends the prompt that came with the question, if the answer wants it. */
 void answers_send_ready(live_t *live);

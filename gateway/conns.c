@@ -8,6 +8,7 @@
 #include "conns.h"
 #include "client_socket.h"
 #include "gate.h"
+#include "refusal.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -59,6 +60,7 @@ struct conns {
     size_t here;                       /* our number in it */
     int guests_fd;                     /* the meeting's; -1: it sends us nobody */
     conns_hooks_t hooks;               /* the owner's */
+    refusals_t refusals;               /* what the gate says no to */
     int listen_fd;                     /* owned; -1: accepts no more */
     int epoll_fd;                      /* owned */
     uint32_t max;                      /* connections */
@@ -222,17 +224,6 @@ peek(const conn_t *conn, size_t *n_out)
     return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-/* What does not fit into the socket at once is lost. */
-static void
-send_refusal(int fd, gate_verdict why)
-{
-    char text[GATE_REFUSAL_BYTES];
-    size_t n = gate_refusal(why, text);
-
-    if (send(fd, text, n, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
-        shutdown(fd, SHUT_WR);
-}
-
 /* Gives the connection to the server and goes on watching whether its client closes it. */
 static void
 hand_over(conn_t *conn)
@@ -302,7 +293,7 @@ static void
 refuse(conn_t *conn, gate_verdict why)
 {
     hold(conn, CONN_LINGER);
-    send_refusal(conn->fd, why);
+    refusal_send(&conn->conns->refusals, conn->fd, why, &conn->addr);
     linger(conn);
 }
 
@@ -397,7 +388,7 @@ turn_away(conns_t *self, const meeting_guest_t *guest)
     if (guest->counted)
         conn_limit_leave(self->limit, &from);
     svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
-    send_refusal(guest->fd, GATE_FULL);
+    refusal_send(&self->refusals, guest->fd, GATE_FULL, &from);
     close(guest->fd);
 }
 
@@ -691,6 +682,7 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->limit = limit;
     self->trust = trust;
     self->hooks = *hooks;
+    self->refusals.log = ctx->log;
     self->listen_fd = listen_fd;
     self->guests_fd = -1;
     self->max = max;

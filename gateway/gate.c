@@ -125,7 +125,7 @@ gate_judge(gate_t *self, const char *bytes, size_t n)
 }
 
 size_t
-gate_refusal(gate_verdict why, char out[GATE_REFUSAL_BYTES])
+gate_refusal(gate_verdict why, const char *id, char out[GATE_REFUSAL_BYTES])
 {
     // clang-format off
     static const struct { svc_rc rc; const char *reason, *sentence; } words[] = {
@@ -144,7 +144,8 @@ gate_refusal(gate_verdict why, char out[GATE_REFUSAL_BYTES])
     return (size_t)snprintf(
         out, GATE_REFUSAL_BYTES,
         "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
-        "Content-Length: %d\r\n%sConnection: close\r\n\r\n%s",
+        "Content-Length: %d\r\n%s%s%s%sConnection: close\r\n\r\n%s",
         info->http, words[why].reason, n_body,
-        info->http == 503 ? "Retry-After: 1\r\n" : "", body);
+        info->http == 503 ? "Retry-After: 1\r\n" : "",
+        id[0] != '\0' ? "X-Request-Id: " : "", id, id[0] != '\0' ? "\r\n" : "", body);
 }

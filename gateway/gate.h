@@ -15,7 +15,7 @@
 #define GATE_HEADERS_MAX_BYTES (12u << 10)
 #define GATE_HEADER_LINES_MAX  100 /* libmicrohttpd keeps 64 bytes for each */
 
-#define GATE_REFUSAL_BYTES 512 /* of a refusal at most */
+#define GATE_REFUSAL_BYTES 640 /* of a refusal at most */
 
 typedef enum {
     GATE_MORE,       /* the headers do not end yet */
@@ -38,8 +38,8 @@ typedef struct {
  * GATE_HEADERS_MAX_BYTES. */
 gate_verdict gate_judge(gate_t *self, const char *bytes, size_t n);
 
-/* Writes the answer to one of the last five verdicts; gives its bytes. The connection is
- * to be closed behind it. */
-size_t gate_refusal(gate_verdict why, char out[GATE_REFUSAL_BYTES]);
+/* Writes the answer to one of the last five verdicts; gives its bytes. `id`: its X-Request-Id, at most 64 bytes, "" : none.
+ * The connection is to be closed behind it. */
+size_t gate_refusal(gate_verdict why, const char *id, char out[GATE_REFUSAL_BYTES]);
 
 #endif

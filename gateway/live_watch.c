@@ -284,7 +284,7 @@ live_feed_unwatch(live_feed_t *self)
         return;
     /* Unless it gets through, the watch ends by itself when it is not renewed. */
     svc_rc rc = svc_peers_post(convo_of(self), owner, OP_CONVO_UNWATCH,
-                               &unwatch_req_schema, &unwatch);
+                               live_feed_trace(self), &unwatch_req_schema, &unwatch);
     (void)rc;
 }
 

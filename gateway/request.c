@@ -10,6 +10,7 @@
 #include "request_private.h"
 #include "sse_stream.h"
 #include "svc/svc_secret.h"
+#include "svc/svc_text.h"
 #include "svc/svc_time.h"
 
 #include <ctype.h>
@@ -150,6 +151,7 @@ request_context(const request_t *self)
     return (response_context_t){
         .config = self->reactor->ctx.config,
         .origin = MHD_lookup_connection_value(self->mhd, MHD_HEADER_KIND, "Origin"),
+        .request_id = self->id_text,
         .language = self->language,
         .is_chunked = self->is_http11,
         .closes = self->reactor->draining || self->close_now,
@@ -427,6 +429,23 @@ admit(request_t *self, const char *method, const char *url, const char *version)
         request_check_user(self);
 }
 
+/* By which ids it is found in the logs: the client's trace if it has one, and what the client calls it. */
+static void
+name_request(request_t *self)
+{
+    svc_str parent = request_header(self, "traceparent");
+    svc_str id = request_header(self, "X-Request-Id");
+
+    if (parent.n == 0 || request_repeats_header(self, "traceparent") ||
+        !svc_trace_read(parent, self->trace))
+        svc_ids_next(&self->reactor->traces, self->trace);
+    self->has_own_id = svc_trace_is_request_id(id);
+    if (self->has_own_id)
+        memcpy(self->id_text, id.p, id.n);
+    else
+        svc_hex((const char *)self->trace, sizeof self->trace, self->id_text);
+}
+
 static request_t *
 begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
       const char *version)
@@ -447,7 +466,7 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
         MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, self->timeout_s);
     self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +
                         1000ull * config->gateway_request_timeout_s;
-    svc_ids_next(&reactor->traces, self->trace);
+    name_request(self);
     svc_buf_init(&self->body, (size_t)config->server_max_body_bytes);
     self->language = text_language_of(request_header(self, "Accept-Language"));
     self->next = reactor->requests;
@@ -587,19 +606,22 @@ log_request(const request_t *self)
     char status[12];
     char client[CLIENT_ADDR_TEXT_BYTES];
 
-    if (self->reactor->ctx.config->log_level > SVC_LOG_INFO)
+    if (!svc_log_writes(self->reactor->ctx.log, SVC_LOG_INFO))
         return; /* before a line is put together for nobody */
     snprintf(op, sizeof op, "%s %s", self->method,
              self->route != NULL ? self->route->path : "(no route)");
     snprintf(status, sizeof status, "%d", self->status != 0 ? self->status : 499);
     request_client(self, client);
-    svc_log_request(self->reactor->ctx.log, &(svc_log_request_t){
-                                                .trace = request_trace(self),
-                                                .op = op,
-                                                .status = status,
-                                                .us = svc_mono_us() - self->began_us,
-                                                .peer = client,
-                                            });
+    svc_log_request(
+        self->reactor->ctx.log,
+        &(svc_log_request_t){
+            .trace = request_trace(self),
+            .op = op,
+            .status = status,
+            .us = svc_mono_us() - self->began_us,
+            .peer = client,
+            .request_id = {self->id_text, self->has_own_id ? strlen(self->id_text) : 0},
+        });
 }
 
 void

@@ -7,6 +7,7 @@
 #define GATEWAY_REQUEST_PRIVATE_H
 
 #include "request.h"
+#include "svc/svc_trace.h"
 
 typedef enum {
     AT_HEADERS, /* the token is being checked */
@@ -26,8 +27,10 @@ struct request {
     bool id_is_bad;                   /* ":id" is no integer */
     bool is_http11;                   /* so its stream is chunked */
     text_language language;           /* of sentences */
-    uint8_t trace[PROTO_TRACE_BYTES]; /* random */
-    uint64_t began_us;                /* monotonic */
+    uint8_t trace[PROTO_TRACE_BYTES]; /* of its traceparent, or fresh */
+    char id_text[SVC_REQUEST_ID_MAX_BYTES + 1]; /* X-Request-Id of its answer */
+    bool has_own_id;            /* the client has named it; else it is the trace as hex */
+    uint64_t began_us;          /* monotonic */
     uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
     uint64_t user;              /* 0: not known */
     uint64_t expires_s;         /* Unix: of its token */

@@ -15,7 +15,7 @@
 #define CHUNKED_BLOCK_BYTES \
     16 /* libmicrohttpd allocates it for each stream and does not use it for chunked ones */
 #define ALLOWED_HEADERS \
-    "Authorization, Content-Type, Accept, Accept-Language, Last-Event-ID, Idempotency-Key"
+    "Authorization, Content-Type, Accept, Accept-Language, Last-Event-ID, Idempotency-Key, X-Request-Id, traceparent, tracestate"
 
 void
 response_header(struct MHD_Response *response, const char *name, const char *value)
@@ -46,10 +46,12 @@ add_common(struct MHD_Response *response, const response_context_t *context)
     if (origin != NULL) {
         response_header(response, "Access-Control-Allow-Origin", origin);
         response_header(response, "Access-Control-Expose-Headers",
-                        "Retry-After, Stream-Id");
+                        "Retry-After, Stream-Id, X-Request-Id");
     }
     if (origin == NULL || strcmp(origin, "*") != 0)
         response_header(response, "Vary", "Origin");
+    if (context->request_id != NULL)
+        response_header(response, "X-Request-Id", context->request_id);
     if (context->closes)
         response_header(response, "Connection", "close");
 }

@@ -14,6 +14,7 @@
 typedef struct {
     const svc_config_t *config; /* server.cors_origins, auth.password_min */
     const char *origin;         /* Origin header of the request, NULL without one */
+    const char *request_id;     /* X-Request-Id; NULL: none */
     text_language language;     /* of sentences */
     bool closes;                /* say Connection: close */
     bool is_chunked;            /* a stream will be: HTTP/1.1 */

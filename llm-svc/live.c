@@ -24,17 +24,20 @@ typedef struct entry entry_t;
 struct entry {
     svc_table_node_t
         by_stream; /* first: cast from table nodes; key is the stream's first half */
-    svc_table_node_t by_call; /* in the table while call != 0 */
-    live_t *live;             /* whose it is */
-    generation_t *generation; /* owned */
-    provider_t *provider;     /* borrowed */
-    provider_job_t *job;      /* NULL before the start and after the end */
-    uint64_t call;            /* key of by_call, 0: not in the table */
-    uint64_t began_ms;        /* for the log */
-    uint64_t timer;           /* 0: none */
-    uint64_t timer_ms;        /* when it fires */
-    entry_t *next_dirty;      /* in live's list */
-    bool dirty;               /* in the list */
+    svc_table_node_t by_call;      /* in the table while call != 0 */
+    live_t *live;                  /* whose it is */
+    generation_t *generation;      /* owned */
+    provider_t *provider;          /* borrowed */
+    provider_job_t *job;           /* NULL before the start and after the end */
+    uint64_t call;                 /* key of by_call, 0: not in the table */
+    uint64_t began_ms;             /* for the log */
+    char trace[PROTO_TRACE_BYTES]; /* of the question, likewise */
+    bool has_trace;                /* it is known */
+    bool tells_trace;              /* with the next piece: the owner may not know it */
+    uint64_t timer;                /* 0: none */
+    uint64_t timer_ms;             /* when it fires */
+    entry_t *next_dirty;           /* in live's list */
+    bool dirty;                    /* in the list */
 };
 
 struct live {
@@ -120,13 +123,24 @@ cancel_provider(entry_t *entry)
         entry->provider->cancel(job);
 }
 
+/* What the entry's lines are about; good as long as the entry. */
+static svc_log_about_t
+about(const entry_t *entry)
+{
+    return (svc_log_about_t){
+        .trace = {entry->trace, entry->has_trace ? sizeof(entry->trace) : 0},
+        .stream = generation_stream(entry->generation)};
+}
+
 static void
 log_end(const entry_t *entry, const char *how)
 {
-    svc_log_info(entry->live->ctx->log,
-                 "generation by %s ended: %s, %" PRIu64 " bytes, %" PRIu64 " ms",
-                 entry->provider->name, how, generation_length(entry->generation),
-                 now_of(entry->live) - entry->began_ms);
+    const svc_log_about_t it = about(entry);
+
+    svc_log_about(entry->live->ctx->log, SVC_LOG_INFO, &it,
+                  "generation by %s ended: %s, %" PRIu64 " bytes, %" PRIu64 " ms",
+                  entry->provider->name, how, generation_length(entry->generation),
+                  now_of(entry->live) - entry->began_ms);
 }
 
 static void
@@ -153,8 +167,9 @@ on_end(void *arg, const ending_t *ending)
     log_end(entry, svc_rc_info(ending->error)->wire);
     if (ending->error != RC_OK) {
         svc_metrics_add(entry->live->ctx->metrics, SVC_M_UPSTREAM_ERRORS, 1);
-        svc_log_warn(entry->live->ctx->log, "provider %s: %.*s", entry->provider->name,
-                     (int)ending->text.n, ending->text.p);
+        const svc_log_about_t it = about(entry);
+        svc_log_about(entry->live->ctx->log, SVC_LOG_WARN, &it, "provider %s: %.*s",
+                      entry->provider->name, (int)ending->text.n, ending->text.p);
     }
 }
 
@@ -163,8 +178,13 @@ static const provider_sink_t provider_sink = {.text = on_text, .end = on_end};
 static void
 start_provider(entry_t *entry, const generate_req_t *req)
 {
-    svc_rc rc = entry->provider->start(entry->provider, req, &provider_sink, entry,
-                                       &entry->job);
+    const svc_log_about_t it = about(entry);
+
+    svc_log_about(entry->live->ctx->log, SVC_LOG_INFO, &it,
+                  "generation by %s begins: attempt %" PRIu64, entry->provider->name,
+                  req->fence >> ATTEMPT_SHIFT);
+    svc_rc rc = entry->provider->start(entry->provider, req, it.trace, &provider_sink,
+                                       entry, &entry->job);
 
     if (rc == RC_OK)
         return;
@@ -183,11 +203,17 @@ send_piece(void *arg, uint64_t call, const journal_rep_t *piece, bool final)
     entry_t *entry = arg;
     svc_fault_t *fault = entry->live->ctx->fault;
 
+    journal_rep_t traced = *piece;
+
+    if (entry->tells_trace)
+        traced.trace = about(entry).trace;
     svc_metrics_add(entry->live->ctx->metrics, SVC_M_JOURNAL_PIECES, 1);
     if (final || piece->bytes.n > 0)
         svc_fault_at(fault,
                      final ? FAULT_GENERATE_BEFORE_FINAL : FAULT_GENERATE_BEFORE_PIECE);
-    svc_rc rc = entry->live->out->reply(entry->live->arg, call, piece, final);
+    svc_rc rc = entry->live->out->reply(entry->live->arg, call, &traced, final);
+    if (rc == RC_OK)
+        entry->tells_trace = false;
     if (final || piece->bytes.n > 0)
         svc_fault_at(fault,
                      final ? FAULT_GENERATE_AFTER_FINAL : FAULT_GENERATE_AFTER_PIECE);
@@ -355,6 +381,20 @@ release_call(entry_t *entry, uint64_t term)
                                                                             : RC_OK);
 }
 
+/* Its owner asks on: after a connection was lost, or as another process, which need not know the trace. */
+static void
+log_attach(const entry_t *entry, uint64_t old_term, uint64_t from)
+{
+    const svc_log_about_t it = about(entry);
+    uint64_t term = generation_term(entry->generation);
+
+    svc_log_about(entry->live->ctx->log, SVC_LOG_INFO, &it,
+                  "%s: the journal goes on at byte %" PRIu64 ", term %" PRIu64,
+                  term > old_term ? "taken over by another convo-svc"
+                                  : "attached to anew",
+                  from, term);
+}
+
 static svc_rc
 attach(entry_t *entry, uint64_t term, uint64_t from, uint64_t call)
 {
@@ -365,6 +405,8 @@ attach(entry_t *entry, uint64_t term, uint64_t from, uint64_t call)
 
     if (rc != RC_OK)
         return rc;
+    log_attach(entry, old_term, from);
+    entry->tells_trace = true;
     update_call(entry);
     if (old != 0 && old != call)
         entry->live->out->release(entry->live->arg, old,
@@ -375,13 +417,17 @@ attach(entry_t *entry, uint64_t term, uint64_t from, uint64_t call)
 
 /* A generation for req in `entry`, which has none (any more). */
 static void
-fill_entry(entry_t *entry, const generate_req_t *req, provider_t *provider, uint64_t call)
+fill_entry(entry_t *entry, const generate_req_t *req, svc_str trace, provider_t *provider,
+           uint64_t call)
 {
     live_t *self = entry->live;
     uint64_t now = now_of(self);
 
     entry->provider = provider;
     entry->began_ms = now;
+    entry->has_trace = trace.n == sizeof(entry->trace);
+    if (entry->has_trace)
+        memcpy(entry->trace, trace.p, sizeof(entry->trace));
     entry->generation = generation_new(req, call,
                                        (size_t)self->ctx->config->llm_max_answer_bytes,
                                        &generation_out, entry, now);
@@ -412,7 +458,7 @@ judge_known(entry_t *entry, const generate_req_t *req, uint64_t call)
 }
 
 svc_rc
-live_generate(live_t *self, const generate_req_t *req, uint64_t call)
+live_generate(live_t *self, const generate_req_t *req, svc_str trace, uint64_t call)
 {
     entry_t *entry = find(self, req->stream);
     provider_t *provider = model_router_find(self->router, req->model);
@@ -428,6 +474,8 @@ live_generate(live_t *self, const generate_req_t *req, uint64_t call)
         return RC_UNKNOWN_MODEL;
     if (entry != NULL) {
         release_call(entry, req->term);
+        if (!generation_has_ended(entry->generation))
+            log_end(entry, "another attempt takes its place");
         cancel_provider(entry);
         count_waste(entry);
         generation_destroy(&entry->generation);
@@ -439,7 +487,7 @@ live_generate(live_t *self, const generate_req_t *req, uint64_t call)
         entry->live = self;
         svc_table_add(&self->streams, &entry->by_stream, key_of(req->stream));
     }
-    fill_entry(entry, req, provider, call);
+    fill_entry(entry, req, trace, provider, call);
     return RC_LATER;
 }
 

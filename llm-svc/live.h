@@ -37,11 +37,11 @@ live_t *live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t 
 /* Frees all generations and sets *self_p to NULL. NULL-safe. Providers are cancelled. */
 void live_destroy(live_t **self_p);
 
-/* Begins a generation that journals to `call`. RC_LATER: the journal will answer. A
+/* Begins a generation that journals to `call`; `trace`: of the question, may be empty. RC_LATER: the journal will answer. A
  * known stream: as attach from 0, RC_CONFLICT for a term that is over, or replaced by a
  * newer fence; RC_STALE: by an older one. RC_UNKNOWN_MODEL; RC_BUSY: too many;
  * RC_UNAVAILABLE: draining. */
-svc_rc live_generate(live_t *self, const generate_req_t *req,
+svc_rc live_generate(live_t *self, const generate_req_t *req, svc_str trace,
                      uint64_t call) SVC_MUST_CHECK;
 
 /* Journals to `call` from now on. RC_LATER; RC_NOT_FOUND, RC_STALE, RC_TOO_OLD,

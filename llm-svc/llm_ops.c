@@ -66,7 +66,7 @@ on_generate(void *arg, svc_call_t *call, const void *req, void *rep)
 {
     llm_t *self = arg;
     svc_fault_at(self->ctx->fault, FAULT_GENERATE_RECEIVED);
-    svc_rc rc = live_generate(self->live, req, svc_call_id(call));
+    svc_rc rc = live_generate(self->live, req, svc_call_trace(call), svc_call_id(call));
     (void)rep;
 
     if (rc == RC_LATER)

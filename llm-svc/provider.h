@@ -25,10 +25,10 @@ typedef struct {
 struct provider {
     const char *name; /* for logs */
 
-    /* Begins to answer req (borrowed for the call); `sink` (borrowed for the job's life)
-     * gets `arg`. RC_OK: *out is the job. An error: the request cannot be made at all (it is
+    /* Begins to answer req (borrowed for the call, as `trace`: of the question, for logs and for whoever
+     * is behind the provider; may be empty); `sink` (borrowed for the job's life) gets `arg`. RC_OK: *out is the job. An error: the request cannot be made at all (it is
      * too big, or its key is none). */
-    svc_rc (*start)(provider_t *self, const generate_req_t *req,
+    svc_rc (*start)(provider_t *self, const generate_req_t *req, svc_str trace,
                     const provider_sink_t *sink, void *arg, provider_job_t **out);
 
     /* Nobody wants the rest: closes the connection. Safe inside the sink's functions. */

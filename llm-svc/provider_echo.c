@@ -113,14 +113,15 @@ find_question(const generate_req_t *req)
 }
 
 static svc_rc
-start(provider_t *base, const generate_req_t *req, const provider_sink_t *sink, void *arg,
-      provider_job_t **out)
+start(provider_t *base, const generate_req_t *req, svc_str trace,
+      const provider_sink_t *sink, void *arg, provider_job_t **out)
 {
     echo_t *self = (echo_t *)base;
     provider_job_t *job = svc_alloc(sizeof(*job));
     text_decoder_t decoder = {0};
     svc_str question = find_question(req);
 
+    (void)trace;
     job->echo = self;
     job->sink = sink;
     job->arg = arg;

@@ -40,6 +40,9 @@ struct provider_job {
     provider_job_t *next, **link;             /* in openai's list */
     const provider_sink_t *sink;              /* borrowed */
     void *arg;                                /* for sink */
+    char stream[PROTO_STREAM_BYTES];          /* of the answer, for the log */
+    char trace[PROTO_TRACE_BYTES];            /* of the question */
+    bool has_trace;                           /* it is known */
     relay_transfer_t *transfer;               /* the request; NULL after its end */
     char *key;                                /* owned; a secret */
     body_kind kind;                           /* of the response */
@@ -365,6 +368,8 @@ start_transfer(provider_job_t *job, svc_buf_t *body)
         .url = job->openai->url,
         .ca_file = config->ca_file,
         .bearer = svc_str_c(job->key),
+        .about = {.trace = {job->trace, job->has_trace ? sizeof(job->trace) : 0},
+                  .stream = {job->stream, sizeof(job->stream)}},
         .body = body,
         .connect_ms = config->connect_s * 1000ull,
         .first_byte_ms = config->first_byte_s * 1000ull,
@@ -385,8 +390,8 @@ is_key(svc_str key)
 }
 
 static svc_rc
-start(provider_t *base, const generate_req_t *req, const provider_sink_t *sink, void *arg,
-      provider_job_t **out)
+start(provider_t *base, const generate_req_t *req, svc_str trace,
+      const provider_sink_t *sink, void *arg, provider_job_t **out)
 {
     openai_t *self = (openai_t *)base;
     svc_str key = req->key.n > 0 ? req->key : svc_str_c(self->config->api_key);
@@ -398,6 +403,10 @@ start(provider_t *base, const generate_req_t *req, const provider_sink_t *sink, 
     job->openai = self;
     job->sink = sink;
     job->arg = arg;
+    memcpy(job->stream, req->stream.p, sizeof(job->stream));
+    job->has_trace = trace.n == sizeof(job->trace);
+    if (job->has_trace)
+        memcpy(job->trace, trace.p, sizeof(job->trace));
     job->link = &self->jobs;
     job->next = self->jobs;
     if (job->next != NULL)

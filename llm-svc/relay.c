@@ -12,10 +12,14 @@
  * body, so they are ours. */
 #include "relay.h"
 
+#include "svc/svc_secret.h"
+#include "svc/svc_text.h"
 #include "svc/svc_time.h"
+#include "svc/svc_trace.h"
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -42,11 +46,13 @@ struct relay_transfer {
     uint64_t deadline_ms;         /* monotonic: first byte, later idle */
     uint64_t timer;               /* at or before deadline_ms; 0: none */
     uint64_t retry_timer;         /* of the next attempt; 0: none */
-    unsigned attempts;            /* begun */
-    bool has_body;                /* a byte of a 2xx body has come: no retry any more */
-    bool drained;                 /* nobody wants the bytes */
-    bool dead;                    /* cancelled: free it as soon as libcurl allows */
-    char why[CURL_ERROR_SIZE];    /* of libcurl */
+    char trace[PROTO_TRACE_BYTES], stream[PROTO_STREAM_BYTES]; /* what it is about */
+    size_t n_trace, n_stream;  /* bytes of these two; 0: not known */
+    unsigned attempts;         /* begun */
+    bool has_body;             /* a byte of a 2xx body has come: no retry any more */
+    bool drained;              /* nobody wants the bytes */
+    bool dead;                 /* cancelled: free it as soon as libcurl allows */
+    char why[CURL_ERROR_SIZE]; /* of libcurl */
 };
 
 struct relay {
@@ -277,6 +283,25 @@ outcome_of(CURLcode code, long status)
     return RELAY_BROKEN;
 }
 
+/* Says that there will be another attempt, and why. */
+static void
+log_retry(const relay_transfer_t *t, CURLcode code, long status)
+{
+    const svc_log_about_t about = {{t->trace, t->n_trace}, {t->stream, t->n_stream}};
+    svc_log_t *log = t->relay->ctx->log;
+    unsigned long long ms = t->relay->pauses_ms[t->attempts - 1];
+
+    if (code == CURLE_OK)
+        svc_log_about(
+            log, SVC_LOG_WARN, &about,
+            "the provider answered with status %ld, attempt %u follows in %llu ms",
+            status, t->attempts + 1, ms);
+    else
+        svc_log_about(log, SVC_LOG_WARN, &about,
+                      "the provider did not answer: %s; attempt %u follows in %llu ms",
+                      curl_easy_strerror(code), t->attempts + 1, ms);
+}
+
 /* libcurl is through with the attempt: another one, or the end. */
 static void
 end_attempt(relay_transfer_t *t, CURLcode code)
@@ -290,6 +315,7 @@ end_attempt(relay_transfer_t *t, CURLcode code)
     close_easy(t);
     if (may_retry(t, code, status)) {
         svc_metrics_add(ctx->metrics, SVC_M_UPSTREAM_RETRIES, 1);
+        log_retry(t, code, status);
         t->retry_timer = svc_loop_after(ctx->loop, t->relay->pauses_ms[t->attempts - 1],
                                         on_retry_timer, t);
         return;
@@ -528,8 +554,23 @@ relay_destroy(relay_t **self_p)
     *self_p = NULL;
 }
 
+/* The same id in both: traceparent is the standard, X-Request-Id is what people look for. */
 static struct curl_slist *
-make_headers(svc_str bearer)
+add_trace(struct curl_slist *headers, svc_str trace)
+{
+    char parent[SVC_TRACEPARENT_BYTES + 1], id[SVC_TRACE_HEX_BYTES + 1];
+    char line[SVC_TRACEPARENT_BYTES + 32];
+
+    svc_trace_write(trace, svc_random_u64(), parent);
+    svc_hex(trace.p, trace.n, id);
+    (void)snprintf(line, sizeof(line), "traceparent: %s", parent);
+    headers = curl_slist_append(headers, line);
+    (void)snprintf(line, sizeof(line), "X-Request-Id: %s", id);
+    return curl_slist_append(headers, line);
+}
+
+static struct curl_slist *
+make_headers(svc_str bearer, svc_str trace)
 {
     struct curl_slist *headers = NULL;
     char *authorization = NULL;
@@ -537,6 +578,8 @@ make_headers(svc_str bearer)
     headers = curl_slist_append(headers, "Content-Type: application/json");
     headers = curl_slist_append(headers, "Accept: text/event-stream, application/json");
     headers = curl_slist_append(headers, "Expect:");
+    if (trace.n == PROTO_TRACE_BYTES)
+        headers = add_trace(headers, trace);
     if (bearer.n > 0) {
         svc_buf_t line;
         svc_buf_init(&line, bearer.n + 32);
@@ -550,6 +593,16 @@ make_headers(svc_str bearer)
         svc_buf_fini(&line);
     }
     return headers;
+}
+
+/* Copies an id of 16 bytes; gives how many there are. */
+static size_t
+keep_id(char out[PROTO_TRACE_BYTES], svc_str id)
+{
+    if (id.n != PROTO_TRACE_BYTES)
+        return 0;
+    memcpy(out, id.p, id.n);
+    return id.n;
 }
 
 relay_transfer_t *
@@ -568,7 +621,9 @@ relay_start(relay_t *self, const relay_request_t *request, const relay_sink_t *s
     self->transfers = t;
     t->url = svc_str_dup(svc_str_c(request->url));
     t->ca_file = svc_str_dup(svc_str_c(request->ca_file));
-    t->headers = make_headers(request->bearer);
+    t->headers = make_headers(request->bearer, request->about.trace);
+    t->n_trace = keep_id(t->trace, request->about.trace);
+    t->n_stream = keep_id(t->stream, request->about.stream);
     t->request = *request->body;
     svc_buf_init(request->body, request->body->max);
     svc_buf_init(&t->error_body, RELAY_ERROR_BODY_MAX_BYTES);

@@ -22,9 +22,11 @@ typedef struct relay_transfer relay_transfer_t;
 /* What to send. Everything is borrowed for the call, but `body`, which is taken (and
  * emptied). */
 typedef struct {
-    const char *url;        /* http:// or https:// */
-    const char *ca_file;    /* "" : the system's certificates */
-    svc_str bearer;         /* Authorization; empty: none. A secret */
+    const char *url;     /* http:// or https:// */
+    const char *ca_file; /* "" : the system's certificates */
+    svc_str bearer;      /* Authorization; empty: none. A secret */
+    svc_log_about_t
+        about; /* for the log; the trace goes along as traceparent and X-Request-Id */
     svc_buf_t *body;        /* JSON */
     uint64_t connect_ms;    /* to make a connection, its name looked up */
     uint64_t first_byte_ms; /* from the start to the first byte of the body */

@@ -437,6 +437,8 @@ typedef struct {
     svc_str error;  /* FINAL: wire name of an svc_rc; empty: all went well */
     svc_str text;   /* FINAL: the sentence that goes with it */
     uint64_t retry_after_s; /* FINAL: the provider's Retry-After */
+    svc_str
+        trace; /* first after llm.attach: of the question, if known; empty: not said */
 } journal_rep_t;
 
 typedef struct {

@@ -8,6 +8,7 @@
 /* Short names keep a row on one line. */
 enum {
     STREAM = PROTO_STREAM_BYTES,
+    TRACE = PROTO_TRACE_BYTES,
     WORD = PROTO_WORD_MAX_BYTES,
     SENTENCE = PROTO_ERROR_TEXT_MAX_BYTES,
     ANSWER = PROTO_ANSWER_MAX_BYTES,
@@ -61,6 +62,7 @@ static const proto_field_t journal_rep_fields[] = {
     {"error",             PROTO_STR, false, 0,  WORD,                  offsetof(journal_rep_t, error), NULL},
     {"text",              PROTO_STR, false, 0,  SENTENCE,              offsetof(journal_rep_t, text), NULL},
     {"retry_after_s",     PROTO_U64, false, 0,  PROTO_ID_MAX,          offsetof(journal_rep_t, retry_after_s), NULL},
+    {"trace",             PROTO_BIN, false, TRACE, TRACE,              offsetof(journal_rep_t, trace), NULL},
 };
 
 const proto_schema_t journal_rep_schema = {

@@ -100,9 +100,9 @@ uint64_t svc_peer_instance(const svc_peer_t *self);
 svc_rc svc_peer_call(svc_peer_t *self, const svc_peer_request_t *request,
                      uint64_t *id_out) SVC_MUST_CHECK;
 
-/* Sends a request that wants no reply (id 0). Errors as above. */
-svc_rc svc_peer_post(svc_peer_t *self, const char *op, const proto_schema_t *schema,
-                     const void *req) SVC_MUST_CHECK;
+/* Sends a request that wants no reply (id 0). `trace` empty: a fresh one. Errors as above. */
+svc_rc svc_peer_post(svc_peer_t *self, const char *op, svc_str trace,
+                     const proto_schema_t *schema, const void *req) SVC_MUST_CHECK;
 
 /* Nobody waits for this call any more: no further on_reply. 0 and finished calls are
  * harmless. Safe inside on_reply. */

@@ -327,8 +327,8 @@ svc_peer_resend(svc_peer_t *self, peer_call_t *call)
 }
 
 svc_rc
-svc_peer_post(svc_peer_t *self, const char *op, const proto_schema_t *schema,
-              const void *req)
+svc_peer_post(svc_peer_t *self, const char *op, svc_str trace,
+              const proto_schema_t *schema, const void *req)
 {
     if (self->state != PEER_UP)
         return RC_UNAVAILABLE;
@@ -336,6 +336,7 @@ svc_peer_post(svc_peer_t *self, const char *op, const proto_schema_t *schema,
         .version = PROTO_VERSION,
         .kind = PROTO_REQUEST,
         .op = svc_str_c(op),
+        .trace = trace,
         .expires_ms = svc_unix_ms() + POST_LIFE_MS,
     };
     return svc_peer_send(self, &envelope, schema, req);

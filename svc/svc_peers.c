@@ -237,11 +237,12 @@ call_again(void *arg, peer_call_t *call)
 }
 
 svc_rc
-svc_peers_post(svc_peers_t *self, uint64_t instance, const char *op,
+svc_peers_post(svc_peers_t *self, uint64_t instance, const char *op, svc_str trace,
                const proto_schema_t *schema, const void *req)
 {
     const member_t *member = find_member(self, instance);
-    return member == NULL ? RC_UNAVAILABLE : svc_peer_post(member->peer, op, schema, req);
+    return member == NULL ? RC_UNAVAILABLE
+                          : svc_peer_post(member->peer, op, trace, schema, req);
 }
 
 void

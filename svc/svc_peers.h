@@ -48,8 +48,8 @@ uint64_t svc_peers_pick(svc_peers_t *self);
 svc_rc svc_peers_call(svc_peers_t *self, const svc_peer_request_t *request,
                       uint64_t *id_out) SVC_MUST_CHECK;
 
-/* Sends a request that wants no reply to an instance (0: any). Errors as above. */
-svc_rc svc_peers_post(svc_peers_t *self, uint64_t instance, const char *op,
+/* Sends a request that wants no reply to an instance (0: any). `trace` empty: a fresh one. Errors as above. */
+svc_rc svc_peers_post(svc_peers_t *self, uint64_t instance, const char *op, svc_str trace,
                       const proto_schema_t *schema, const void *req) SVC_MUST_CHECK;
 
 /* Nobody waits for this call any more: no further on_reply. 0 and finished calls are

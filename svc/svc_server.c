@@ -10,6 +10,7 @@
 #include "svc/svc_msg.h"
 #include "svc/svc_server_call.h"
 #include "svc/svc_time.h"
+#include "svc/svc_trace.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -103,7 +104,8 @@ run_builtin(svc_server_t *self, const builtin_t *builtin, svc_call_t *call, svc_
                                         .op = builtin->op,
                                         .status = svc_rc_info(rc)->wire,
                                         .us = svc_mono_us() - call->began_us,
-                                        .peer = call->peer};
+                                        .peer = call->peer,
+                                        .is_routine = true};
         svc_log_request(self->ctx->log, &line);
     }
     svc_call_free(call);
@@ -312,11 +314,14 @@ bind_socket(svc_server_t *self, const char *endpoint, char **error)
 static void
 make_rooms(svc_server_t *self)
 {
-    size_t req = 1, rep = 1;
-    for (const svc_op_t *op = self->ops; op->op != NULL; op++) {
+    size_t req = 1, rep = 1, n = 0;
+    for (const svc_op_t *op = self->ops; op->op != NULL; op++, n++) {
         req = op->req->size > req ? op->req->size : req;
         rep = op->rep->size > rep ? op->rep->size : rep;
     }
+    self->is_routine = svc_alloc((n + 1) * sizeof(*self->is_routine));
+    for (size_t i = 0; i < n; i++)
+        self->is_routine[i] = svc_trace_is_routine(self->ops[i].op);
     self->req = svc_alloc(req);
     self->rep = svc_alloc(rep);
 }
@@ -373,6 +378,7 @@ svc_server_destroy(svc_server_t **self_p)
     svc_clients_destroy(&self->clients);
     svc_buf_fini(&self->out);
     proto_arena_destroy(&self->arena);
+    free(self->is_routine);
     free(self->req);
     free(self->rep);
     free(self->metrics);

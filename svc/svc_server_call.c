@@ -70,12 +70,17 @@ static void
 log_call(const svc_call_t *call, const char *status)
 {
     const svc_ctx_t *ctx = call->server->ctx;
+    const bool is_routine = call->op != NULL &&
+                            call->server->is_routine[call->op - call->server->ops];
+    if (!svc_log_writes(ctx->log, is_routine ? SVC_LOG_DEBUG : SVC_LOG_INFO))
+        return; /* before the clock is asked for nobody */
     const svc_log_request_t line = {
         .trace = svc_call_trace(call),
         .op = call->op_name,
         .status = status,
         .us = svc_mono_us() - call->began_us,
         .peer = call->peer,
+        .is_routine = is_routine,
     };
     svc_log_request(ctx->log, &line);
 }

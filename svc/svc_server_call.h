@@ -49,6 +49,7 @@ struct svc_call {
 struct svc_server {
     svc_ctx_t *ctx;         /* borrowed */
     const svc_op_t *ops;    /* borrowed */
+    bool *is_routine;       /* owned; of each of them, for the log */
     void *handler_self;     /* passed to handlers, borrowed */
     void *socket;           /* ROUTER, owned */
     char endpoint[256];     /* where it is bound */

@@ -73,6 +73,7 @@ typedef struct {
     told_t tells[TOLD_MAX]; /* the last ones, by told % TOLD_MAX */
     uint64_t gone_call;     /* this one turns out to be gone when told */
     size_t counted[SVC_M_COUNT];
+    size_t noted[ANSWER_NOTE_LEFT + 1];
 } play_t;
 
 static inline void
@@ -311,6 +312,16 @@ play_count(void *arg, svc_metric metric)
     ((play_t *)arg)->counted[metric]++;
 }
 
+static inline void
+play_note(void *arg, answer_note what, const status_rep_t *status, uint64_t attempt)
+{
+    play_t *self = arg;
+
+    (void)status;
+    (void)attempt;
+    self->noted[what]++;
+}
+
 static const answer_out_t play_out = {
     .step = play_step,
     .restart = play_restart,
@@ -332,6 +343,7 @@ static const answer_out_t play_out = {
     .admits = play_admits,
     .alone_ms = play_alone_ms,
     .count = play_count,
+    .note = play_note,
 };
 
 /* Makes an answer of this row, whose text is `text`. */

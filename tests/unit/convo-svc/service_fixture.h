@@ -45,7 +45,7 @@ typedef struct {
     size_t generates, attaches, acks, stops;
     uint64_t fence, from;
     char key[64], model[64], last[4096];
-    char trace[PROTO_TRACE_BYTES]; /* of the last generate */
+    char trace[PROTO_TRACE_BYTES]; /* of the last generate, attach or ack */
     size_t messages;
     uint64_t journaled;
     bool stored;
@@ -120,6 +120,7 @@ service_on_attach(void *arg, svc_call_t *call, const void *arg_req, void *rep)
     self->attaches++;
     self->fence = req->fence;
     self->from = req->from;
+    memcpy(self->trace, svc_call_trace(call).p, sizeof(self->trace));
     self->call = svc_call_id(call);
     svc_call_on_cancel(call, service_llm_gone, self);
     return self->answer;
@@ -131,8 +132,8 @@ service_on_ack(void *arg, svc_call_t *call, const void *arg_req, void *rep)
     fake_llm_t *self = arg;
     const ack_req_t *req = arg_req;
 
-    (void)call;
     (void)rep;
+    memcpy(self->trace, svc_call_trace(call).p, sizeof(self->trace));
     self->acks++;
     self->journaled = req->journaled;
     self->stored = req->stored;

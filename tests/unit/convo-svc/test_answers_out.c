@@ -397,6 +397,56 @@ the_generate_call_has_the_trace_of_its_question(void **state)
     assert_memory_not_equal(self->service.llm.trace, trace, PROTO_TRACE_BYTES);
 }
 
+/* Sends a piece of the open call, as an llm-svc does to an owner that has just come. */
+static void
+tell_traced_piece(test_t *self, const char *text, svc_str trace)
+{
+    journal_rep_t rep = {.from = 0, .bytes = svc_str_c(text), .trace = trace};
+    svc_call_t *call = svc_server_call(self->service.llm.server, self->service.llm.call);
+
+    assert_non_null(call);
+    assert_int_equal(svc_call_partial(call, &rep, 0), RC_OK);
+}
+
+static void
+an_answer_that_was_taken_over_learns_the_trace_of_its_question(void **state)
+{
+    test_t *self = *state;
+    const svc_str trace = SVC_LIT("the question's  "),
+                  other = SVC_LIT("somebody else's ");
+    char own[PROTO_TRACE_BYTES];
+
+    (void)add_answer(self, 1, ANSWER_STREAMING, 0, false);
+    answers_begin_all(self->answers);
+    run_until(self, llm_was_asked);
+    memcpy(own, self->service.llm.trace, sizeof(own));
+    assert_memory_not_equal(own, trace.p, sizeof(own));
+    tell_traced_piece(self, "Hello", trace);
+    run_until(self, acked_five);
+    assert_memory_equal(self->service.llm.trace, trace.p, trace.n);
+    self->service.llm.acks = 0;
+    self->service.llm.journaled = 0;
+    tell_traced_piece(self, "Hello",
+                      other); /* once is enough; the same piece is acknowledged again */
+    run_until(self, acked_five);
+    assert_memory_equal(self->service.llm.trace, trace.p, trace.n);
+}
+
+static void
+acknowledgements_have_the_trace_of_the_question(void **state)
+{
+    test_t *self = *state;
+    const svc_str trace = SVC_LIT("the question's  ");
+
+    answers_begin(self->answers, add_answer(self, 1, ANSWER_WAITING, 0, true), trace,
+                  NOTHING);
+    run_until(self, llm_was_asked);
+    memset(self->service.llm.trace, 0, sizeof(self->service.llm.trace));
+    tell_traced_piece(self, "Hello", SVC_LIT("somebody else's "));
+    run_until(self, acked_five);
+    assert_memory_equal(self->service.llm.trace, trace.p, trace.n);
+}
+
 static void
 what_has_begun_does_not_begin_again(void **state)
 {
@@ -529,6 +579,8 @@ main(void)
         TEST(a_prompt_of_a_row_that_has_moved_on_is_given_up),
         TEST(a_stop_that_comes_while_the_prompt_is_made_keeps_it_from_being_sent),
         TEST(the_generate_call_has_the_trace_of_its_question),
+        TEST(an_answer_that_was_taken_over_learns_the_trace_of_its_question),
+        TEST(acknowledgements_have_the_trace_of_the_question),
         TEST(what_has_begun_does_not_begin_again),
         TEST(a_refusal_of_llm_svc_ends_the_answer_with_its_words),
         TEST(what_is_posted_to_an_llm_svc_that_is_away_is_lost_without_harm),

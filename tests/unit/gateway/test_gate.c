@@ -203,7 +203,13 @@ a_refusal_is_json_of_the_length_it_says(void **state)
 
     (void)state;
     for (size_t i = 0; i < SVC_COUNT(cases); i++) {
-        size_t n = gate_refusal(cases[i].why, text);
+        size_t n = gate_refusal(cases[i].why, "", text);
+        assert_null(strstr(text, "X-Request-Id"));
+        n = gate_refusal(
+            cases[i].why,
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", text);
+        assert_non_null(strstr(text, "\r\nX-Request-Id: 0123456789abcdef0123456789abcdef"
+                                     "0123456789abcdef0123456789abcdef\r\n"));
         assert_int_equal(n, strlen(text));
         assert_int_equal(strncmp(text, cases[i].status, strlen(cases[i].status)), 0);
         const char *body = strstr(text, "\r\n\r\n");

@@ -453,6 +453,65 @@ one_trace_goes_through_log_and_calls(void **state)
                             fakes->scripts[FAKE_LIST].trace, PROTO_TRACE_BYTES);
 }
 
+/* Asks with these headers; the answer's X-Request-Id, 64 bytes at most. */
+static void
+ask_id(world_t *world, const char *headers, char out[80])
+{
+    answer_t answer = ask(world, "GET", LIST, headers, NULL);
+    const char *id = strstr(answer.head, "\r\nX-Request-Id: ");
+
+    assert_int_equal(answer.status, 200);
+    assert_non_null(id);
+    snprintf(out, 80, "%.*s", (int)strcspn(id + 16, "\r"), id + 16);
+    answer_fini(&answer);
+}
+
+static void
+a_request_goes_by_the_trace_that_its_client_gives(void **state)
+{
+    world_t *world = *state;
+    const fakes_t *fakes = &world->fakes;
+    static const char trace[] = "4bf92f3577b34da6a3ce929d0e0e4736";
+    char hex[2 * PROTO_TRACE_BYTES + 1], id[80], first[80];
+
+    ask_id(world,
+           "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n",
+           id);
+    assert_string_equal(id, trace);
+    svc_hex((const char *)fakes->scripts[FAKE_LIST].trace, PROTO_TRACE_BYTES, hex);
+    assert_string_equal(hex, trace);
+    world_await_log(world, "trace=4bf92f3577b34da6a3ce929d0e0e4736 op=\"GET " LIST
+                           "\" status=200 us=");
+    /* one that is none, or that comes twice, is not there */
+    ask_id(world,
+           "traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01\r\n",
+           first);
+    assert_int_equal(strlen(first), 32);
+    assert_string_not_equal(first, "00000000000000000000000000000000");
+    ask_id(world,
+           "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
+           "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-01\r\n",
+           id);
+    assert_int_not_equal(strncmp(id, trace, 31), 0);
+    assert_string_not_equal(id, first);
+}
+
+static void
+what_a_client_calls_its_request_is_repeated(void **state)
+{
+    world_t *world = *state;
+    char id[80];
+
+    ask_id(world, "X-Request-Id: order-17/b\r\n", id);
+    assert_string_equal(id, "order-17/b");
+    world_await_log(world, " request_id=order-17/b\n");
+    ask_id(world, "X-Request-Id: two words\r\n", id);
+    assert_int_equal(strspn(id, "0123456789abcdef"), 32);
+    expect_with(world, "GET", "/nothing", "X-Request-Id: of-an-error\r\n", NULL, 404,
+                "\r\nX-Request-Id: of-an-error\r\n");
+    expect_with(world, "OPTIONS", LIST, "", NULL, 204, "\r\nX-Request-Id: ");
+}
+
 static void
 the_log_has_routes_and_no_secrets(void **state)
 {
@@ -616,6 +675,8 @@ main(void)
         WORLD_TEST_UNSTARTED(a_service_that_says_nothing_is_504),
         WORLD_TEST(a_service_that_dies_during_a_call_is_503),
         WORLD_TEST(one_trace_goes_through_log_and_calls),
+        WORLD_TEST(a_request_goes_by_the_trace_that_its_client_gives),
+        WORLD_TEST(what_a_client_calls_its_request_is_repeated),
         WORLD_TEST(the_log_has_routes_and_no_secrets),
         WORLD_TEST(nobody_is_believed_who_forwards),
         WORLD_TEST_UNSTARTED(a_trusted_proxy_is_believed_as_far_as_it_goes),

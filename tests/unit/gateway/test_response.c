@@ -29,7 +29,8 @@ static void
 any_origin_may_read_every_answer(void **state)
 {
     svc_config_t config = {.server_cors_origins = {any_origin, 1}};
-    response_context_t context = {.config = &config, .origin = "https://x.example"};
+    response_context_t context = {
+        .config = &config, .origin = "https://x.example", .request_id = "some-id"};
     struct MHD_Response *json = response_json(&context, SVC_LIT("{}"));
     struct MHD_Response *error = response_error(&context, RC_NOT_FOUND,
                                                 (svc_str){NULL, 0}, 0);
@@ -40,6 +41,10 @@ any_origin_may_read_every_answer(void **state)
     assert_header(json, "Vary", NULL);
     assert_header(json, "Content-Type", "application/json; charset=utf-8");
     assert_header(error, "Access-Control-Allow-Origin", "*");
+    assert_header(json, "X-Request-Id", "some-id");
+    assert_header(error, "X-Request-Id", "some-id");
+    assert_header(json, "Access-Control-Expose-Headers",
+                  "Retry-After, Stream-Id, X-Request-Id");
     MHD_destroy_response(json);
     MHD_destroy_response(error);
 }
@@ -77,6 +82,7 @@ an_error_event_is_a_stream(void **state)
     assert_header(event, "Cache-Control", "no-cache");
     assert_header(event, "Access-Control-Allow-Origin", "*");
     assert_header(event, "Retry-After", NULL);
+    assert_header(event, "X-Request-Id", NULL);
     MHD_destroy_response(event);
 }
 
@@ -106,6 +112,9 @@ a_preflight_says_what_is_allowed(void **state)
     assert_non_null(
         strstr(MHD_get_response_header(options, "Access-Control-Allow-Headers"),
                "Authorization"));
+    assert_non_null(
+        strstr(MHD_get_response_header(options, "Access-Control-Allow-Headers"),
+               "X-Request-Id, traceparent"));
     MHD_destroy_response(options);
 }
 

@@ -81,7 +81,8 @@ caught_ask(caught_t *c, svc_str question, const char *key)
         .messages = {messages, SVC_COUNT(messages)},
     };
 
-    return c->provider->start(c->provider, &req, &caught_sink, c, &c->job);
+    return c->provider->start(c->provider, &req, SVC_LIT("trace of a test."),
+                              &caught_sink, c, &c->job);
 }
 
 static inline bool

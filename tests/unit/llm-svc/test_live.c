@@ -7,6 +7,7 @@
 
 #define STREAM_A       "stream-a........"
 #define STREAM_B       "stream-b........"
+#define TRACE          "trace of a test."
 #define FENCE(attempt) (((uint64_t)(attempt) << 48) | 7u)
 
 /* The provider: one job at a time is enough. */
@@ -30,7 +31,8 @@ typedef struct {
     char bytes[2000];
     bool final;
     char finish[80], error[80];
-    svc_rc answer; /* what sending gives */
+    char trace[20]; /* "" : none was told */
+    svc_rc answer;  /* what sending gives */
     /* calls that were released, frames, the end of draining */
     uint64_t released;
     svc_rc released_rc;
@@ -39,11 +41,12 @@ typedef struct {
 } bench_t;
 
 static svc_rc
-start(provider_t *base, const generate_req_t *req, const provider_sink_t *sink, void *arg,
-      provider_job_t **out)
+start(provider_t *base, const generate_req_t *req, svc_str trace,
+      const provider_sink_t *sink, void *arg, provider_job_t **out)
 {
     puppet_t *p = (puppet_t *)base;
     (void)req;
+    (void)trace;
 
     if (p->refuse != RC_OK)
         return p->refuse;
@@ -80,6 +83,7 @@ on_reply(void *arg, uint64_t call, const journal_rep_t *piece, bool final)
     b->final = final;
     copy_view(b->finish, sizeof(b->finish), piece->finish);
     copy_view(b->error, sizeof(b->error), piece->error);
+    copy_view(b->trace, sizeof(b->trace), piece->trace);
     if (b->answer == RC_UNAVAILABLE)
         live_call_gone(b->live, call); /* as the server's cancel function does */
     return b->answer;
@@ -142,7 +146,7 @@ generate(bench_t *b, const char *stream, uint64_t fence, uint64_t term, const ch
                           .term = term,
                           .model = svc_str_c(model)};
 
-    return live_generate(b->live, &req, call);
+    return live_generate(b->live, &req, SVC_LIT(TRACE), call);
 }
 
 static svc_rc
@@ -306,6 +310,32 @@ takes_a_repeated_generate_as_an_attach(void **state)
     assert_int_equal(attach(&b, FENCE(1), 3, 5, 14), RC_LATER);
     assert_int_equal(b.released, 13);
     assert_int_equal(b.released_rc, RC_STALE); /* another owner has taken over */
+    close_bench(&b);
+}
+
+static void
+tells_the_trace_of_the_question_to_an_owner_that_has_come_later(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    open_bench(&b);
+    assert_int_equal(generate(&b, STREAM_A, FENCE(1), 1, "puppet", 11), RC_LATER);
+    say(&b, "Hello");
+    fixture_run_for(&b.fixture, 5);
+    assert_string_equal(b.bytes, "Hello");
+    assert_string_equal(b.trace, ""); /* who has asked knows it */
+    b.answer = RC_BUSY;
+    assert_int_equal(attach(&b, FENCE(1), 2, 0, 12), RC_LATER);
+    fixture_run_for(&b.fixture, 5);
+    assert_string_equal(b.trace, TRACE);
+    b.answer =
+        RC_OK; /* it did not get through: once more, with the piece that is repeated */
+    b.trace[0] = '\0';
+    assert_int_equal(attach(&b, FENCE(1), 2, 0, 13), RC_LATER);
+    fixture_run_for(&b.fixture, 5);
+    assert_int_equal(b.call, 13);
+    assert_string_equal(b.trace, TRACE);
     close_bench(&b);
 }
 
@@ -493,6 +523,7 @@ main(void)
         cmocka_unit_test(wakes_up_to_send_what_has_gathered),
         cmocka_unit_test(refuses_what_it_cannot_begin),
         cmocka_unit_test(takes_a_repeated_generate_as_an_attach),
+        cmocka_unit_test(tells_the_trace_of_the_question_to_an_owner_that_has_come_later),
         cmocka_unit_test(replaces_a_text_by_one_with_a_newer_fence),
         cmocka_unit_test(stops_at_once_and_remembers_early_stops),
         cmocka_unit_test(goes_on_when_its_call_is_gone),

@@ -116,7 +116,9 @@ send_ack(bench_t *b, bool stored)
                      .journaled = b->journal.n,
                      .stored = stored};
 
-    assert_int_equal(svc_peer_post(b->convo, OP_LLM_ACK, &ack_req_schema, &ack), RC_OK);
+    assert_int_equal(
+        svc_peer_post(b->convo, OP_LLM_ACK, (svc_str){NULL, 0}, &ack_req_schema, &ack),
+        RC_OK);
 }
 
 static void
@@ -306,7 +308,8 @@ attaches_acks_replays_and_stops(void **state)
     while (b.released == 0)
         replay(&b);
     assert_memory_equal(b.bytes.p, QUESTION, b.bytes.n);
-    assert_int_equal(svc_peer_post(b.convo, OP_LLM_STOP, &llm_stop_req_schema, &stop),
+    assert_int_equal(svc_peer_post(b.convo, OP_LLM_STOP, (svc_str){NULL, 0},
+                                   &llm_stop_req_schema, &stop),
                      RC_OK);
     fixture_run_until(&b.fixture, is_final, &b);
     assert_string_equal(b.finish, "stopped");

@@ -122,6 +122,7 @@ start(bench_t *b, const char *url, uint64_t first_byte_ms, uint64_t idle_ms)
         .url = url,
         .ca_file = "",
         .bearer = SVC_LIT("secret"),
+        .about = {.trace = SVC_LIT("0123456789abcdef")},
         .body = &body,
         .connect_ms = 5000,
         .first_byte_ms = first_byte_ms,
@@ -163,6 +164,10 @@ posts_and_streams_and_uses_a_connection_again(void **state)
     assert_true(tiny_saw(&b.server, "Content-Type: application/json\r\n"));
     assert_true(tiny_saw(&b.server, "\r\n\r\n{\"q\":1}"));
     assert_false(tiny_saw(&b.server, "Expect:"));
+    assert_true(
+        tiny_saw(&b.server, "\r\ntraceparent: 00-30313233343536373839616263646566-"));
+    assert_true(
+        tiny_saw(&b.server, "\r\nX-Request-Id: 30313233343536373839616263646566\r\n"));
     start(&b, b.server.url, 5000, 5000);
     fixture_run_until(&b.fixture, is_done, &b);
     assert_true(svc_str_eq(svc_buf_str(&b.body), SVC_LIT("data: two\n\n")));

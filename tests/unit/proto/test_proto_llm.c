@@ -36,6 +36,7 @@ static const wire_rule_t rules[] = {
     {&journal_rep_schema,    "error",             PROTO_STR,  false, 0,  64,      NULL, {0}},
     {&journal_rep_schema,    "text",              PROTO_STR,  false, 0,  2048,    NULL, {0}},
     {&journal_rep_schema,    "retry_after_s",     PROTO_U64,  false, 0,  SAFE,    NULL, {0}},
+    {&journal_rep_schema,    "trace",             PROTO_BIN,  false, 16, 16,      NULL, {0}},
     {&ack_req_schema,        "stream",            PROTO_BIN,  true,  16, 16,      NULL, {0}},
     {&ack_req_schema,        "fence",             PROTO_U64,  true,  0,  ANY,     NULL, {0}},
     {&ack_req_schema,        "term",              PROTO_U64,  true,  1,  SAFE,    NULL, {0}},
@@ -108,7 +109,7 @@ fields_of_a_journal_stand_in_their_places(void **state)
     add_number(w, "from", 5);
     says(w, &attach_req_schema,
          &(attach_req_t){.stream = SVC_LIT(STREAM), .fence = 3, .term = 4, .from = 5});
-    put_map(w, 9);
+    put_map(w, 10);
     add_number(w, "from", 5);
     add_bin(w, "bytes", "because");
     add_text(w, "finish", "length");
@@ -118,6 +119,7 @@ fields_of_a_journal_stand_in_their_places(void **state)
     add_text(w, "error", "upstream_error");
     add_text(w, "text", "it broke");
     add_number(w, "retry_after_s", 17);
+    add_bin(w, "trace", STREAM);
     says(w, &journal_rep_schema,
          &(journal_rep_t){.from = 5,
                           .bytes = SVC_LIT("because"),
@@ -125,7 +127,8 @@ fields_of_a_journal_stand_in_their_places(void **state)
                           .usage = {.prompt = 14, .completion = 15, .total = 16},
                           .error = SVC_LIT("upstream_error"),
                           .text = SVC_LIT("it broke"),
-                          .retry_after_s = 17});
+                          .retry_after_s = 17,
+                          .trace = SVC_LIT(STREAM)});
     begin(w, 5);
     add_number(w, "journaled", 6);
     add_true(w, "stored");

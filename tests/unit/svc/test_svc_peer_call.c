@@ -364,15 +364,16 @@ a_post_is_served_and_not_answered(void **state)
     bench_t bench;
     const register_req_t req = {.username = SVC_LIT("ann"), .password = SVC_LIT("x")};
     open_pair(&bench);
-    assert_int_equal(
-        svc_peer_post(bench.peer, OP_AUTH_REGISTER, &register_req_schema, &req), RC_OK);
+    assert_int_equal(svc_peer_post(bench.peer, OP_AUTH_REGISTER, (svc_str){NULL, 0},
+                                   &register_req_schema, &req),
+                     RC_OK);
     bench.wanted = 1;
     fixture_run_until(&bench.fixture, has_served, &bench);
     svc_server_destroy(&bench.server);
     await_events(&bench, "UDL");
-    assert_int_equal(
-        svc_peer_post(bench.peer, OP_AUTH_REGISTER, &register_req_schema, &req),
-        RC_UNAVAILABLE);
+    assert_int_equal(svc_peer_post(bench.peer, OP_AUTH_REGISTER, (svc_str){NULL, 0},
+                                   &register_req_schema, &req),
+                     RC_UNAVAILABLE);
     close_bench(&bench);
 }
 

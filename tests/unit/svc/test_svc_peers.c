@@ -319,18 +319,18 @@ a_post_reaches_the_instance_it_is_for(void **state)
     const register_req_t req = {.username = SVC_LIT("ann"),
                                 .password = SVC_LIT("12345678")};
     open_replicas(&bench, 2);
-    assert_int_equal(
-        svc_peers_post(bench.peers, 2, OP_AUTH_REGISTER, &register_req_schema, &req),
-        RC_OK);
+    assert_int_equal(svc_peers_post(bench.peers, 2, OP_AUTH_REGISTER, (svc_str){NULL, 0},
+                                    &register_req_schema, &req),
+                     RC_OK);
     await_calls(&bench, 1);
     assert_int_equal(bench.replicas[1].calls, 1);
     assert_int_equal(bench.replicas[1].last_call, 0);
-    assert_int_equal(
-        svc_peers_post(bench.peers, 9, OP_AUTH_REGISTER, &register_req_schema, &req),
-        RC_UNAVAILABLE);
-    assert_int_equal(
-        svc_peers_post(bench.peers, 0, OP_AUTH_REGISTER, &register_req_schema, &req),
-        RC_OK);
+    assert_int_equal(svc_peers_post(bench.peers, 9, OP_AUTH_REGISTER, (svc_str){NULL, 0},
+                                    &register_req_schema, &req),
+                     RC_UNAVAILABLE);
+    assert_int_equal(svc_peers_post(bench.peers, 0, OP_AUTH_REGISTER, (svc_str){NULL, 0},
+                                    &register_req_schema, &req),
+                     RC_OK);
     await_calls(&bench, 2);
     close_bench(&bench);
 }
