@@ -9,6 +9,7 @@
  * something is due earlier: one that fires too early finds nothing to do and is set again. */
 #include "live.h"
 
+#include "live_metrics.h"
 #include "stop_list.h"
 #include "svc/svc_table.h"
 
@@ -34,6 +35,7 @@ struct entry {
     char trace[PROTO_TRACE_BYTES]; /* of the question, likewise */
     bool has_trace;                /* it is known */
     bool tells_trace;              /* with the next piece: the owner may not know it */
+    live_metrics_t metrics;        /* what is counted of it */
     uint64_t timer;                /* 0: none */
     uint64_t timer_ms;             /* when it fires */
     entry_t *next_dirty;           /* in live's list */
@@ -114,11 +116,12 @@ update_call(entry_t *entry)
 /* --- the provider ------------------------------------------------------------------ */
 
 static void
-cancel_provider(entry_t *entry)
+cancel_provider(entry_t *entry, live_parting why)
 {
     provider_job_t *job = entry->job;
 
     entry->job = NULL;
+    live_metrics_part(&entry->metrics, why);
     if (job != NULL)
         entry->provider->cancel(job);
 }
@@ -148,11 +151,12 @@ on_text(void *arg, svc_str text)
 {
     entry_t *entry = arg;
 
+    live_metrics_text(&entry->metrics, text.n);
     generation_append(entry->generation, text, now_of(entry->live));
     touch(entry);
     if (generation_has_ended(entry->generation)) {
         log_end(entry, "cut, too long");
-        cancel_provider(entry);
+        cancel_provider(entry, PARTED_CUT);
     }
 }
 
@@ -162,6 +166,7 @@ on_end(void *arg, const ending_t *ending)
     entry_t *entry = arg;
 
     entry->job = NULL;
+    live_metrics_end(&entry->metrics, entry->provider->name, ending);
     generation_end(entry->generation, ending);
     touch(entry);
     log_end(entry, svc_rc_info(ending->error)->wire);
@@ -189,9 +194,11 @@ start_provider(entry_t *entry, const generate_req_t *req)
     if (rc == RC_OK)
         return;
     entry->job = NULL;
-    ending_t ending = {.error = rc};
-    if (rc == RC_UPSTREAM_AUTH)
+    ending_t ending = {.error = rc, .cause = CAUSE_REFUSED};
+    if (rc == RC_UPSTREAM_AUTH) {
+        ending.cause = CAUSE_KEY;
         ending.text = SVC_LIT(BAD_KEY_TEXT);
+    }
     on_end(entry, &ending);
 }
 
@@ -256,7 +263,7 @@ free_entry(entry_t *entry)
 {
     live_t *self = entry->live;
 
-    cancel_provider(entry);
+    cancel_provider(entry, PARTED_REPLACED);
     svc_loop_cancel(self->ctx->loop, entry->timer);
     if (entry->call != 0)
         svc_table_remove(&self->calls, entry->call);
@@ -342,6 +349,7 @@ live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t *out, vo
     self->out = out;
     self->arg = arg;
     self->stops = stop_list_new();
+    live_metrics_name(ctx->metrics);
     svc_loop_on_turn(ctx->loop, flush, self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
     return self;
@@ -418,7 +426,7 @@ attach(entry_t *entry, uint64_t term, uint64_t from, uint64_t call)
 /* A generation for req in `entry`, which has none (any more). */
 static void
 fill_entry(entry_t *entry, const generate_req_t *req, svc_str trace, provider_t *provider,
-           uint64_t call)
+           uint16_t metric, uint64_t call)
 {
     live_t *self = entry->live;
     uint64_t now = now_of(self);
@@ -434,9 +442,11 @@ fill_entry(entry_t *entry, const generate_req_t *req, svc_str trace, provider_t 
     update_call(entry);
     touch(entry);
     svc_metrics_add(self->ctx->metrics, SVC_M_GENERATIONS, 1);
-    if (stop_list_has(self->stops, req->stream, req->fence, now))
+    live_metrics_begin(&entry->metrics, self->ctx->metrics, metric);
+    if (stop_list_has(self->stops, req->stream, req->fence, now)) {
         (void)!generation_stop(entry->generation, req->term, now);
-    else
+        live_metrics_part(&entry->metrics, PARTED_STOPPED);
+    } else
         start_provider(entry, req);
 }
 
@@ -461,7 +471,8 @@ svc_rc
 live_generate(live_t *self, const generate_req_t *req, svc_str trace, uint64_t call)
 {
     entry_t *entry = find(self, req->stream);
-    provider_t *provider = model_router_find(self->router, req->model);
+    uint16_t metric = 0;
+    provider_t *provider = model_router_find(self->router, req->model, &metric);
 
     if (entry != NULL) {
         svc_rc rc = judge_known(entry, req, call);
@@ -476,7 +487,7 @@ live_generate(live_t *self, const generate_req_t *req, svc_str trace, uint64_t c
         release_call(entry, req->term);
         if (!generation_has_ended(entry->generation))
             log_end(entry, "another attempt takes its place");
-        cancel_provider(entry);
+        cancel_provider(entry, PARTED_REPLACED);
         count_waste(entry);
         generation_destroy(&entry->generation);
     } else {
@@ -487,7 +498,7 @@ live_generate(live_t *self, const generate_req_t *req, svc_str trace, uint64_t c
         entry->live = self;
         svc_table_add(&self->streams, &entry->by_stream, key_of(req->stream));
     }
-    fill_entry(entry, req, trace, provider, call);
+    fill_entry(entry, req, trace, provider, metric, call);
     return RC_LATER;
 }
 
@@ -547,7 +558,7 @@ live_stop(live_t *self, const llm_stop_req_t *req)
         return rc;
     if (!had_ended) {
         log_end(entry, "stopped");
-        cancel_provider(entry);
+        cancel_provider(entry, PARTED_STOPPED);
     }
     touch(entry);
     return RC_OK;
@@ -591,7 +602,7 @@ interrupt_all(void *arg, short events)
             if (!generation_has_ended(entry->generation)) {
                 generation_end(entry->generation, &ending);
                 log_end(entry, "interrupted, shutting down");
-                cancel_provider(entry);
+                cancel_provider(entry, PARTED_INTERRUPTED);
             }
             touch(entry);
         }

@@ -217,7 +217,10 @@ route_models(llm_t *self, char **error)
             }
     }
     self->echo = provider_echo_new(self->ctx->loop, PROVIDER_ECHO_STEP_MS);
-    return model_router_add(self->router, PROVIDER_ECHO_MODEL, self->echo) == RC_OK;
+    if (model_router_add(self->router, PROVIDER_ECHO_MODEL, self->echo) != RC_OK)
+        return false;
+    model_router_name(self->router, self->ctx->metrics);
+    return true;
 }
 
 llm_t *

@@ -11,6 +11,7 @@
 struct model_router {
     model_pattern_t patterns[PROTO_PATTERNS_MAX]; /* views of NUL-terminated strings */
     provider_t *providers[PROTO_PATTERNS_MAX];    /* who serves it; borrowed */
+    uint16_t metrics[PROTO_PATTERNS_MAX];         /* its row in metrics */
     size_t n;                                     /* rows in use */
 };
 
@@ -38,8 +39,20 @@ model_router_add(model_router_t *self, const char *pattern, provider_t *provider
     return RC_OK;
 }
 
+void
+model_router_name(model_router_t *self, svc_metrics_t *metrics)
+{
+    for (size_t i = 0; i < self->n; i++) {
+        const char *provider = self->providers[i]->name;
+
+        self->metrics[i] = svc_metrics_label(metrics, SVC_L_MODEL, provider,
+                                             self->patterns[i].pattern.p);
+        (void)svc_metrics_label(metrics, SVC_L_PROVIDER, provider, NULL);
+    }
+}
+
 provider_t *
-model_router_find(const model_router_t *self, svc_str model)
+model_router_find(const model_router_t *self, svc_str model, uint16_t *metric)
 {
     char name[PROTO_MODEL_MAX_BYTES + 1];
 
@@ -48,8 +61,11 @@ model_router_find(const model_router_t *self, svc_str model)
     memcpy(name, model.p, model.n);
     name[model.n] = '\0';
     for (size_t i = 0; i < self->n; i++)
-        if (fnmatch(self->patterns[i].pattern.p, name, 0) == 0)
+        if (fnmatch(self->patterns[i].pattern.p, name, 0) == 0) {
+            if (metric != NULL)
+                *metric = self->metrics[i];
             return self->providers[i];
+        }
     return NULL;
 }
 

@@ -8,6 +8,7 @@
 #define LLM_SVC_MODEL_ROUTER_H
 
 #include "provider.h"
+#include "svc/svc_metrics.h"
 
 typedef struct model_router model_router_t;
 
@@ -22,8 +23,13 @@ void model_router_destroy(model_router_t **self_p);
 svc_rc model_router_add(model_router_t *self, const char *pattern,
                         provider_t *provider) SVC_MUST_CHECK;
 
-/* The provider that serves `model`, NULL when none does. */
-provider_t *model_router_find(const model_router_t *self, svc_str model);
+/* Names all patterns and providers that are there for metrics (may be NULL). */
+void model_router_name(model_router_t *self, svc_metrics_t *metrics);
+
+/* The provider that serves `model`, NULL when none does. *metric (may be NULL): the row of its pattern in metrics; 0 before
+ * model_router_name. */
+provider_t *model_router_find(const model_router_t *self, svc_str model,
+                              uint16_t *metric);
 
 /* The patterns in order, as llm.models tells them; good until the next change. */
 proto_list_t model_router_patterns(const model_router_t *self);

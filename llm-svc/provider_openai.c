@@ -124,9 +124,11 @@ end_well(provider_job_t *job)
 }
 
 static void
-end_badly(provider_job_t *job, svc_rc error, svc_str text, uint64_t retry_after_s)
+end_badly(provider_job_t *job, svc_rc error, ending_cause cause, svc_str text,
+          uint64_t retry_after_s)
 {
     ending_t ending = {.error = error,
+                       .cause = cause,
                        .usage = job->usage,
                        .text = text,
                        .retry_after_s = retry_after_s};
@@ -147,7 +149,8 @@ take_error(provider_job_t *job, const chunk_t *chunk)
     if (raw.n == 0)
         (void)!svc_buf_printf(&raw, "The provider answered with an error.");
     upstream_error_clean(svc_buf_str(&raw), svc_str_c(job->key), &clean);
-    end_badly(job, upstream_error_code(chunk->error_status), svc_buf_str(&clean), 0);
+    end_badly(job, upstream_error_code(chunk->error_status),
+              upstream_error_cause(chunk->error_status), svc_buf_str(&clean), 0);
     svc_buf_fini(&raw);
     svc_buf_fini(&clean);
 }
@@ -175,7 +178,7 @@ take_chunk(provider_job_t *job, const chunk_t *chunk)
     }
     if (chunk->content.n > 0) {
         if (chunk_text(chunk, &job->decoder, &job->openai->text) != RC_OK) {
-            end_badly(job, RC_UPSTREAM,
+            end_badly(job, RC_UPSTREAM, CAUSE_MALFORMED,
                       SVC_LIT("The provider sent a piece that is too long."), 0);
             return false;
         }
@@ -211,7 +214,7 @@ take_data(void *arg, svc_str data)
             return;
     /* A broken chunk may have held text: going on without it would be a lie. */
     if (rc == RC_INVALID)
-        end_badly(job, RC_UPSTREAM, SVC_LIT(NOT_JSON), 0);
+        end_badly(job, RC_UPSTREAM, CAUSE_MALFORMED, SVC_LIT(NOT_JSON), 0);
 }
 
 /* --- the response ------------------------------------------------------------------ */
@@ -230,7 +233,7 @@ find_kind(provider_job_t *job, svc_str *bytes)
     if (bytes->p[0] == '{' || bytes->p[0] == '[') {
         job->kind = BODY_JSON;
     } else if (bytes->p[0] == '<') {
-        end_badly(job, RC_UPSTREAM,
+        end_badly(job, RC_UPSTREAM, CAUSE_MALFORMED,
                   SVC_LIT("The provider answered with a web page (status 200)."), 0);
     } else {
         job->kind = BODY_EVENTS;
@@ -262,7 +265,7 @@ on_body(void *arg, svc_str bytes)
         rc = job->kind == BODY_JSON ? svc_buf_add_str(&job->whole, bytes)
                                     : sse_parser_feed(job->events, bytes);
         if (rc != RC_OK)
-            end_badly(job, RC_UPSTREAM,
+            end_badly(job, RC_UPSTREAM, CAUSE_MALFORMED,
                       SVC_LIT("The provider sent a line that is too long."), 0);
     }
     give_text(job);
@@ -278,14 +281,14 @@ static void
 end_of_body(provider_job_t *job)
 {
     if (job->kind == BODY_EVENTS && sse_parser_end(job->events) != RC_OK)
-        end_badly(job, RC_UPSTREAM, SVC_LIT("The provider sent a line that is too long."),
-                  0);
+        end_badly(job, RC_UPSTREAM, CAUSE_MALFORMED,
+                  SVC_LIT("The provider sent a line that is too long."), 0);
     if (job->kind == BODY_JSON)
         take_data(job, svc_buf_str(&job->whole));
     if (job->finish[0] != '\0')
         end_well(job);
     else
-        end_badly(job, RC_UPSTREAM, SVC_LIT(ENDED_EARLY), 0);
+        end_badly(job, RC_UPSTREAM, CAUSE_BROKEN, SVC_LIT(ENDED_EARLY), 0);
 }
 
 static void
@@ -295,7 +298,8 @@ end_with_status(provider_job_t *job, const relay_result_t *result)
 
     svc_buf_init(&text, 4096);
     upstream_error_sentence(result->status, result->body, svc_str_c(job->key), &text);
-    end_badly(job, upstream_error_code((uint64_t)result->status), svc_buf_str(&text),
+    end_badly(job, upstream_error_code((uint64_t)result->status),
+              upstream_error_cause((uint64_t)result->status), svc_buf_str(&text),
               result->retry_after_s);
     svc_buf_fini(&text);
 }
@@ -311,7 +315,7 @@ end_without_response(provider_job_t *job, const relay_result_t *result)
         return;
     }
     if (job->kind != BODY_UNKNOWN && !is_late) {
-        end_badly(job, RC_UPSTREAM, SVC_LIT(ENDED_EARLY), 0);
+        end_badly(job, RC_UPSTREAM, CAUSE_BROKEN, SVC_LIT(ENDED_EARLY), 0);
         return;
     }
     snprintf(text, sizeof(text), "The provider %s: %s.",
@@ -319,7 +323,11 @@ end_without_response(provider_job_t *job, const relay_result_t *result)
              : result->outcome == RELAY_UNREACHABLE ? "cannot be reached"
                                                     : "broke the connection",
              result->why);
-    end_badly(job, is_late ? RC_UPSTREAM_TIMEOUT : RC_UPSTREAM, svc_str_c(text), 0);
+    end_badly(job, is_late ? RC_UPSTREAM_TIMEOUT : RC_UPSTREAM,
+              is_late                                ? CAUSE_TIMEOUT
+              : result->outcome == RELAY_UNREACHABLE ? CAUSE_UNREACHABLE
+                                                     : CAUSE_BROKEN,
+              svc_str_c(text), 0);
 }
 
 static void start_transfer(provider_job_t *job, svc_buf_t *body);

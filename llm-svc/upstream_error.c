@@ -23,6 +23,17 @@ upstream_error_code(uint64_t status)
     }
 }
 
+ending_cause
+upstream_error_cause(uint64_t status)
+{
+    switch (status) {
+    case 401:
+    case 403: return CAUSE_KEY;
+    case 429: return CAUSE_RATE_LIMITED;
+    default: return status >= 400 && status < 500 ? CAUSE_REFUSED : CAUSE_SERVER;
+    }
+}
+
 void
 upstream_error_clean(svc_str text, svc_str secret, svc_buf_t *out)
 {

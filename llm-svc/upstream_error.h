@@ -13,6 +13,9 @@
  * all others. */
 svc_rc upstream_error_code(uint64_t status);
 
+/* The same for metrics. */
+ending_cause upstream_error_cause(uint64_t status);
+
 /* Appends `text` to `out` with each occurrence of `secret` (not empty, at least 4 bytes)
  * as "***", control characters as spaces, cut to ENDING_TEXT_MAX_BYTES of whole
  * characters. */

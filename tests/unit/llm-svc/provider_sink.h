@@ -14,6 +14,7 @@ typedef struct {
     int pieces;           /* it came in */
     bool ended;           /* the ending has come */
     svc_rc error;         /* of it */
+    ending_cause cause;   /* of it */
     char finish[100];     /* of it */
     char sentence[600];   /* of it */
     usage_t usage;        /* of it */
@@ -48,6 +49,7 @@ caught_end(void *arg, const ending_t *ending)
     c->ended = true;
     c->job = NULL;
     c->error = ending->error;
+    c->cause = ending->cause;
     snprintf(c->finish, sizeof(c->finish), "%.*s", (int)ending->finish.n,
              ending->finish.n == 0 ? "" : ending->finish.p);
     snprintf(c->sentence, sizeof(c->sentence), "%.*s", (int)ending->text.n,

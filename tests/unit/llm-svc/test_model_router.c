@@ -23,14 +23,14 @@ gives_a_model_to_the_first_pattern_that_fits(void **state)
     assert_int_equal(model_router_add(router, "o[13]*", &one), RC_OK);
     assert_int_equal(model_router_add(router, "*mini", &two), RC_OK);
     assert_int_equal(model_router_add(router, "echo", &three), RC_OK);
-    assert_ptr_equal(model_router_find(router, SVC_LIT("gpt-4o-mini")), &one);
-    assert_ptr_equal(model_router_find(router, SVC_LIT("o3")), &one);
-    assert_ptr_equal(model_router_find(router, SVC_LIT("phi-mini")), &two);
-    assert_ptr_equal(model_router_find(router, SVC_LIT("echo")), &three);
-    assert_null(model_router_find(router, SVC_LIT("o2")));
-    assert_null(model_router_find(router, SVC_LIT("GPT-4")));
-    assert_null(model_router_find(router, SVC_LIT("")));
-    assert_null(model_router_find(router, (svc_str){"echo\0", 5}));
+    assert_ptr_equal(model_router_find(router, SVC_LIT("gpt-4o-mini"), NULL), &one);
+    assert_ptr_equal(model_router_find(router, SVC_LIT("o3"), NULL), &one);
+    assert_ptr_equal(model_router_find(router, SVC_LIT("phi-mini"), NULL), &two);
+    assert_ptr_equal(model_router_find(router, SVC_LIT("echo"), NULL), &three);
+    assert_null(model_router_find(router, SVC_LIT("o2"), NULL));
+    assert_null(model_router_find(router, SVC_LIT("GPT-4"), NULL));
+    assert_null(model_router_find(router, SVC_LIT(""), NULL));
+    assert_null(model_router_find(router, (svc_str){"echo\0", 5}, NULL));
     model_router_destroy(&router);
     model_router_destroy(&router);
 }
@@ -49,6 +49,31 @@ tells_the_patterns_in_order(void **state)
     assert_int_equal(list.n, 2);
     assert_true(svc_str_eq(patterns[0].pattern, SVC_LIT("b*")));
     assert_true(svc_str_eq(patterns[1].pattern, SVC_LIT("a*")));
+    model_router_destroy(&router);
+}
+
+static void
+names_each_pattern_for_metrics_as_it_is_configured(void **state)
+{
+    (void)state;
+    model_router_t *router = model_router_new();
+    svc_metrics_t *metrics = svc_metrics_new();
+    uint16_t first = 99, second = 99;
+
+    one.name = "one";
+    two.name = "two";
+    assert_int_equal(model_router_add(router, "gpt*", &one), RC_OK);
+    assert_int_equal(model_router_add(router, "gpt*", &two), RC_OK);
+    assert_int_equal(model_router_add(router, "*", &two), RC_OK);
+    assert_ptr_equal(model_router_find(router, SVC_LIT("gpt-4"), &first), &one);
+    assert_int_equal(first, 0);
+    model_router_name(router, metrics);
+    assert_ptr_equal(model_router_find(router, SVC_LIT("gpt-4"), &first), &one);
+    assert_ptr_equal(model_router_find(router, SVC_LIT("any thing"), &second), &two);
+    assert_int_equal(first, svc_metrics_label(metrics, SVC_L_MODEL, "one", "gpt*"));
+    assert_int_equal(second, svc_metrics_label(metrics, SVC_L_MODEL, "two", "*"));
+    assert_true(first != 0 && second != 0 && first != second);
+    svc_metrics_destroy(&metrics);
     model_router_destroy(&router);
 }
 
@@ -74,6 +99,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_a_model_to_the_first_pattern_that_fits),
         cmocka_unit_test(tells_the_patterns_in_order),
+        cmocka_unit_test(names_each_pattern_for_metrics_as_it_is_configured),
         cmocka_unit_test(refuses_what_could_not_be_told),
     };
 

@@ -196,6 +196,7 @@ calls_a_truncated_stream_an_error(void **state)
     (void)state;
     check_bad(CHUNK("so far"), "so far", RC_UPSTREAM,
               "The provider's stream ended early.");
+    assert_int_equal(bench.caught.cause, CAUSE_BROKEN);
     check_bad("", "", RC_UPSTREAM, "The provider's stream ended early.");
     check_bad("gibberish\n\n", "", RC_UPSTREAM, "The provider's stream ended early.");
     check_bad("{\"choices\":[{\"message\":{\"content\":\"half", "", RC_UPSTREAM,
@@ -208,6 +209,7 @@ shows_nothing_of_a_broken_chunk(void **state)
     (void)state;
     check_bad(CHUNK("good") "data: {\"choices\":[{\"delta\":{\"content\":\"lost\n\n" DONE,
               "good", RC_UPSTREAM, "The provider sent something that is no JSON.");
+    assert_int_equal(bench.caught.cause, CAUSE_MALFORMED);
 }
 
 static void
@@ -253,11 +255,13 @@ maps_statuses_and_hides_the_key(void **state)
     open_bench(serve_401);
     ask("sk-12345");
     assert_int_equal(bench.caught.error, RC_UPSTREAM_AUTH);
+    assert_int_equal(bench.caught.cause, CAUSE_KEY);
     assert_string_equal(bench.caught.sentence, "Incorrect API key provided: ***.");
     close_bench();
     open_bench(serve_429);
     ask("");
     assert_int_equal(bench.caught.error, RC_UPSTREAM_RATE_LIMITED);
+    assert_int_equal(bench.caught.cause, CAUSE_RATE_LIMITED);
     assert_int_equal(bench.caught.retry_after_s, 9);
     assert_string_equal(bench.caught.sentence, "The provider answered with status 429.");
     close_bench();
@@ -314,6 +318,7 @@ ends_a_stall_as_a_timeout_unless_all_has_come(void **state)
     bench.config.idle_s = 1;
     ask("");
     assert_int_equal(bench.caught.error, RC_UPSTREAM_TIMEOUT);
+    assert_int_equal(bench.caught.cause, CAUSE_TIMEOUT);
     assert_string_equal(bench.caught.sentence,
                         "The provider took too long: it stopped sending.");
     assert_text(bench.caught, "so far");

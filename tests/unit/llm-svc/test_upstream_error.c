@@ -36,6 +36,20 @@ maps_statuses_to_codes(void **state)
 }
 
 static void
+maps_statuses_to_causes(void **state)
+{
+    (void)state;
+    assert_int_equal(upstream_error_cause(401), CAUSE_KEY);
+    assert_int_equal(upstream_error_cause(403), CAUSE_KEY);
+    assert_int_equal(upstream_error_cause(429), CAUSE_RATE_LIMITED);
+    assert_int_equal(upstream_error_cause(400), CAUSE_REFUSED);
+    assert_int_equal(upstream_error_cause(404), CAUSE_REFUSED);
+    assert_int_equal(upstream_error_cause(500), CAUSE_SERVER);
+    assert_int_equal(upstream_error_cause(302), CAUSE_SERVER);
+    assert_int_equal(upstream_error_cause(0), CAUSE_SERVER);
+}
+
+static void
 passes_on_the_providers_own_words(void **state)
 {
     (void)state;
@@ -78,6 +92,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(maps_statuses_to_codes),
+        cmocka_unit_test(maps_statuses_to_causes),
         cmocka_unit_test(passes_on_the_providers_own_words),
         cmocka_unit_test(masks_the_key_wherever_it_stands),
         cmocka_unit_test(cuts_long_messages_between_characters),
