@@ -221,10 +221,14 @@ work_writer(void *state, svc_job_t *const *jobs, size_t n)
     new_user_t users[AUTH_WRITER_BATCH];
     svc_job_t *owners[AUTH_WRITER_BATCH];
     size_t n_users = read_users(self, jobs, n, users, owners);
+    const uint64_t began_us = svc_mono_us();
 
     if (n_users == 0)
         return;
     if (self->shared->driver->add(self->connection, users, n_users) == RC_OK) {
+        svc_metrics_observe(self->shared->metrics, SVC_F_COMMIT_US, 0,
+                            svc_mono_us() - began_us);
+        svc_metrics_observe(self->shared->metrics, SVC_F_COMMIT_CHANGES, 0, n_users);
         svc_metrics_add(self->shared->metrics, SVC_M_COMMITS, 1);
         svc_metrics_add(self->shared->metrics, SVC_M_COMMITTED_JOBS, n_users);
     }

@@ -88,6 +88,7 @@ remove_live(answers_t *self, live_t *live)
         live->next->prev = live->prev;
     (void)svc_table_remove(&self->by_handle, live->by_handle.key);
     (void)svc_table_remove(&self->by_conversation, live->by_conversation.key);
+    svc_metrics_count(self->ctx->metrics, SVC_F_ANSWERS_LIVE, 0, 0, -1);
     answer_destroy(&live->answer);
     free(live);
 }
@@ -152,6 +153,7 @@ answers_add(answers_t *self, const answer_row_t *row, bool is_known)
     live->table = self;
     live->answer = answer_new(row, is_known, &answers_out, live);
     live->born = self->looks;
+    svc_metrics_count(self->ctx->metrics, SVC_F_ANSWERS_LIVE, 0, 0, 1);
     svc_table_add(&self->by_handle, &live->by_handle, ++self->handles);
     svc_table_add(&self->by_conversation, &live->by_conversation, row->conversation);
     bucket = bucket_of(self, row->stream);

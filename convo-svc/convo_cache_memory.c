@@ -46,12 +46,21 @@ link_newest(cache_memory_t *self, entry_t *entry)
     self->newest = entry;
 }
 
+/* It holds so many bytes more, or fewer. */
+static void
+weigh(cache_memory_t *self, uint64_t more, uint64_t fewer)
+{
+    self->bytes += more - fewer;
+    svc_metrics_count(self->base.metrics, SVC_F_CACHE_BYTES, 0, 0,
+                      (int64_t)(more - fewer));
+}
+
 static void
 drop(cache_memory_t *self, entry_t *entry)
 {
     (void)svc_table_remove(&self->entries, entry->by_id.key);
     unlink_entry(self, entry);
-    self->bytes -= entry->n + ENTRY_COST_BYTES;
+    weigh(self, 0, entry->n + ENTRY_COST_BYTES);
     free(entry);
 }
 
@@ -106,7 +115,7 @@ put(convo_cache_t *base, uint64_t conversation, uint64_t version, svc_str body)
     memcpy(entry->body, body.p, body.n);
     svc_table_add(&self->entries, &entry->by_id, conversation);
     link_newest(self, entry);
-    self->bytes += cost;
+    weigh(self, cost, 0);
 }
 
 static void

@@ -282,12 +282,16 @@ run_jobs(writer_t *self, svc_job_t *const *jobs, size_t n)
 static void
 work_together(writer_t *self, svc_job_t *const *jobs, size_t n)
 {
+    const uint64_t began_us = svc_mono_us();
     svc_rc rc;
 
     if (n == 0)
         return;
     rc = run_jobs(self, jobs, n);
     if (rc == RC_OK) {
+        svc_metrics_observe(self->workers->metrics, SVC_F_COMMIT_US, 0,
+                            svc_mono_us() - began_us);
+        svc_metrics_observe(self->workers->metrics, SVC_F_COMMIT_CHANGES, 0, n);
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITS, 1);
         svc_metrics_add(self->workers->metrics, SVC_M_COMMITTED_JOBS, n);
     }

@@ -5,6 +5,7 @@
  * yet, but not its name: whoever comes then gets a new one. */
 #include "feed_hub.h"
 #include "svc/svc_table.h"
+#include "svc/svc_time.h"
 
 #include <stdlib.h>
 
@@ -38,6 +39,7 @@ struct feed_hub {
     entry_t *alone; /* those without viewers, that hold what is not stored yet */
     size_t alone_bytes;  /* what they hold together */
     uint64_t tick_timer; /* 0: none */
+    uint64_t came_us;    /* monotonic: the first frame of this turn; 0: none */
 };
 
 static uint64_t
@@ -72,10 +74,22 @@ entry_of(const feed_hub_t *self, svc_str stream)
 static void
 on_token(void *arg, const proto_token_t *token)
 {
-    entry_t *entry = entry_of(arg, token->stream);
+    feed_hub_t *self = arg;
+    entry_t *entry = entry_of(self, token->stream);
 
+    if (self->came_us == 0)
+        self->came_us = svc_mono_us();
     if (entry != NULL)
         live_feed_take_token(entry->live, token);
+}
+
+void
+feed_hub_delivered(feed_hub_t *self)
+{
+    if (self->came_us != 0)
+        svc_metrics_observe(self->ctx->metrics, SVC_F_DELIVERY_US, 0,
+                            svc_mono_us() - self->came_us);
+    self->came_us = 0;
 }
 
 static void sweep_alone(feed_hub_t *self);

@@ -49,6 +49,9 @@ void feed_hub_leave(feed_hub_t *self, live_viewer_t *viewer);
 /* A convo-svc is up: feeds that nobody tells of changes watch at once. */
 void feed_hub_reattach(feed_hub_t *self);
 
+/* What frames have brought in this turn has been written: counts how long that took, if there were any. */
+void feed_hub_delivered(feed_hub_t *self);
+
 /* How many feeds there are. */
 size_t feed_hub_feeds(const feed_hub_t *self);
 

@@ -320,6 +320,8 @@ on_turn(void *arg)
 
     request_write_woken(reactor);
     run_http(self);
+    feed_hub_delivered(reactor->hub);
+    http_metrics_open(&reactor->http_metrics, conns_count(reactor->conns));
     if (self->is_leaving && reactor->n_requests == 0 && !self->told_drained &&
         feed_hub_feeds(reactor->hub) == 0) {
         self->told_drained = true;
@@ -387,6 +389,7 @@ build(reactor_thread_t *self)
                                      reactor->ctx.config->gateway_verify_cache_s);
     reactor->models = models_new();
     svc_buf_init(&reactor->scratch, STREAM_FILL_MAX_BYTES);
+    http_metrics_init(&reactor->http_metrics, reactor->ctx.metrics);
     if (!open_peers(self))
         return false;
     reactor->hub = feed_hub_new(&reactor->ctx, reactor->peers[REACTOR_CONVO],
@@ -442,6 +445,7 @@ tear_down(reactor_thread_t *self)
         MHD_stop_daemon(reactor->mhd);
     }
     conns_destroy(&reactor->conns);
+    http_metrics_open(&reactor->http_metrics, 0);
     feed_hub_destroy(&reactor->hub);
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
         svc_peers_destroy(&reactor->peers[peer]);

@@ -11,6 +11,7 @@
 
 #include "conns.h"
 #include "feed_hub.h"
+#include "http_metrics.h"
 #include "models.h"
 #include "svc/svc_secret.h"
 #include "verdicts.h"
@@ -44,6 +45,7 @@ typedef struct reactor {
     struct request *woken, *last_woken; /* those to write to; kept by request.c */
     svc_buf_t scratch;                  /* owned; what is being written */
     svc_ids_t traces;                   /* of requests */
+    http_metrics_t http_metrics;        /* what is counted of them */
     size_t n_requests;                  /* in it; kept by request.c */
     size_t body_bytes; /* of bodies that are being read; kept by request.c */
     bool

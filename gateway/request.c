@@ -143,6 +143,18 @@ request_data(const request_t *self)
     return self->data;
 }
 
+void
+request_waits(request_t *self)
+{
+    http_times_wait(&self->times);
+}
+
+uint64_t
+request_began_us(const request_t *self)
+{
+    return self->times.began_us;
+}
+
 /* --- answering ---------------------------------------------------------------------------- */
 
 response_context_t
@@ -169,6 +181,7 @@ request_answer_with(request_t *self, int status, struct MHD_Response *response)
     self->response = response;
     self->status = status;
     self->cut = response == NULL;
+    http_metrics_answer(&self->reactor->http_metrics, self->route, &self->times);
     request_wake(self);
 }
 
@@ -262,6 +275,7 @@ on_call_reply(void *arg, proto_kind kind, svc_rc rc, const void *rep,
     request_t *self = arg;
     uint64_t call = self->call;
 
+    http_times_go_on(&self->times);
     self->call = 0;
     if (kind == PROTO_PARTIAL) /* nobody waits for what comes after it */
         svc_peers_forget(self->called, call);
@@ -294,7 +308,9 @@ request_call(request_t *self, const request_call_t *call)
     self->on_reply = call->on_reply;
     self->on_error = call->on_error;
     svc_rc rc = svc_peers_call(self->called, &request, &self->call);
+    http_times_wait(&self->times);
     if (rc != RC_OK) {
+        http_times_go_on(&self->times);
         self->call = 0;
         if (call->on_error == NULL || !call->on_error(self, rc))
             fail_call(self, rc, (svc_str){NULL, 0}, 0);
@@ -460,7 +476,7 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
     for (size_t i = 0; i + 1 < sizeof self->method && method[i] != '\0'; i++)
         self->method[i] = isupper((unsigned char)method[i]) ? method[i] : '?';
     self->is_http11 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
-    self->began_us = svc_mono_us();
+    self->times.began_us = svc_mono_us();
     self->timeout_s = config->server_idle_timeout_s;
     if (conn_is_prepared(self->conn)) /* a stream went before */
         MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, self->timeout_s);
@@ -510,6 +526,8 @@ after_headers(request_t *self)
     if (self->status != 0 && (self->close_now || request_header(self, "Expect").n > 0))
         return queue_answer(self);
     self->at = AT_BODY;
+    if (self->route != NULL && self->route->takes_body)
+        http_times_wait(&self->times);
     conn_enter(self->conn, CONN_BODY);
     return MHD_YES;
 }
@@ -546,6 +564,7 @@ static void
 run_handler(request_t *self)
 {
     self->at = AT_HANDLER;
+    http_times_go_on(&self->times);
     self->deadline_ms = svc_loop_now_ms(self->reactor->ctx.loop) +
                         1000ull * self->reactor->ctx.config->gateway_request_timeout_s;
     conn_enter(self->conn, CONN_BUSY);
@@ -618,7 +637,7 @@ log_request(const request_t *self)
             .trace = request_trace(self),
             .op = op,
             .status = status,
-            .us = svc_mono_us() - self->began_us,
+            .us = svc_mono_us() - self->times.began_us,
             .peer = client,
             .request_id = {self->id_text, self->has_own_id ? strlen(self->id_text) : 0},
         });
@@ -642,6 +661,7 @@ request_on_completed(void *cls, struct MHD_Connection *mhd, void **request_p,
         svc_peers_forget(self->called, self->call);
     conn_unwatch(self->conn);
     log_request(self);
+    http_metrics_end(&reactor->http_metrics, self->route, self->status);
     conn_enter(self->conn, CONN_IDLE);
     *(self->prev != NULL ? &self->prev->next : &reactor->requests) = self->next;
     if (self->next != NULL)

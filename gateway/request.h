@@ -24,6 +24,12 @@ reactor_t *request_reactor(const request_t *self);
 /* Whose token it carried; 0 on routes without one. */
 uint64_t request_user(const request_t *self);
 
+/* When its headers were there, monotonic. */
+uint64_t request_began_us(const request_t *self);
+
+/* From now on until it is answered it waits for others: for metrics. */
+void request_waits(request_t *self);
+
 /* The ":id" in its path. An integer past PROTO_ID_MAX is 0, which nothing has. */
 uint64_t request_id(const request_t *self);
 

@@ -30,7 +30,7 @@ struct request {
     uint8_t trace[PROTO_TRACE_BYTES]; /* of its traceparent, or fresh */
     char id_text[SVC_REQUEST_ID_MAX_BYTES + 1]; /* X-Request-Id of its answer */
     bool has_own_id;            /* the client has named it; else it is the trace as hex */
-    uint64_t began_us;          /* monotonic */
+    http_times_t times;         /* since when it is there, and how long it waited */
     uint64_t deadline_ms;       /* loop time: for its calls, until a stream has begun */
     uint64_t user;              /* 0: not known */
     uint64_t expires_s;         /* Unix: of its token */

@@ -77,6 +77,8 @@ check_token(request_t *self, svc_str token)
     }
     self->user = verdicts_find(self->reactor->verdicts, token, svc_unix_ms(),
                                &self->expires_s);
+    svc_metrics_add(self->reactor->ctx.metrics,
+                    self->user != 0 ? SVC_M_TOKEN_HITS : SVC_M_TOKEN_MISSES, 1);
     if (self->user != 0)
         return;
     verify_req_t verify = {token};

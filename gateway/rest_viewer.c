@@ -7,6 +7,7 @@
 #include "sse_stream.h"
 #include "stream_guard.h"
 #include "svc/svc_text.h"
+#include "svc/svc_time.h"
 
 #include <stdlib.h>
 
@@ -24,7 +25,8 @@ struct rest_viewer {
     bool ended;            /* the last event was made */
     bool has_sent;         /* something: it may end, its client knows where */
     bool is_ready;         /* await or begin was called */
-    bool is_refused;       /* its token was, before there was a stream */
+    bool is_asker;   /* its question it was, and no text of the answer has come yet */
+    bool is_refused; /* its token was, before there was a stream */
 };
 
 static void begin_from_start(rest_viewer_t *self);
@@ -71,6 +73,16 @@ on_silence(void *arg, short events)
     request_wake(self->request);
 }
 
+/* The first text of an answer is on its way to who has asked for it. */
+static void
+count_first_text(rest_viewer_t *self)
+{
+    self->is_asker = false;
+    svc_metrics_observe(request_reactor(self->request)->ctx.metrics,
+                        SVC_F_STREAM_FIRST_TEXT_US, 0,
+                        svc_mono_us() - request_began_us(self->request));
+}
+
 /* Appends events until there is enough for one write, or nothing more. */
 static bool
 add_events(rest_viewer_t *self, svc_buf_t *out, size_t enough)
@@ -81,6 +93,8 @@ add_events(rest_viewer_t *self, svc_buf_t *out, size_t enough)
     while (result == SSE_SENT && out->n < enough)
         result = sse_stream_next(self->sse, feed, out);
     live_viewer_moved(&self->viewer, sse_stream_offset(self->sse));
+    if (self->is_asker && self->viewer.offset > 0)
+        count_first_text(self);
     self->ended = result == SSE_END;
     if (result == SSE_NEED_PAGE)
         live_viewer_want_page(&self->viewer, self->viewer.offset);
@@ -233,6 +247,8 @@ void
 rest_viewer_await(rest_viewer_t *self)
 {
     self->is_ready = true;
+    self->is_asker = true;
+    request_waits(self->request);
     self->timer = svc_loop_after(loop_of(self),
                                  1000ull * config_of(self)->gateway_headers_after_s,
                                  on_headers_due, self);
@@ -269,6 +285,7 @@ drop_viewer(void *data)
         svc_metrics_add(reactor->ctx.metrics, SVC_M_VIEWERS_GONE, 1);
     feed_hub_leave(reactor->hub, &self->viewer);
     sse_stream_destroy(&self->sse);
+    svc_metrics_count(reactor->ctx.metrics, SVC_F_STREAMS_OPEN, 0, 0, -1);
     free(self);
 }
 
@@ -289,6 +306,7 @@ rest_viewer_new(request_t *request)
     request_keep(request, self, drop_viewer);
     self->guard = stream_guard_new(request, on_refused, self);
     request_on_doubt(request, on_changed);
+    svc_metrics_count(request_reactor(request)->ctx.metrics, SVC_F_STREAMS_OPEN, 0, 0, 1);
     return self;
 }
 

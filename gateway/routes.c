@@ -30,6 +30,19 @@ static const route_t routes[] = {
 };
 // clang-format on
 
+size_t
+routes_count(void)
+{
+    return SVC_COUNT(routes);
+}
+
+const route_t *
+routes_at(size_t i)
+{
+    SVC_ASSERT(i < SVC_COUNT(routes));
+    return &routes[i];
+}
+
 /* True when `path` fits the pattern; *id gets its ":id" segment. */
 static bool
 fits(const char *pattern, svc_str path, svc_str *id)

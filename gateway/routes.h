@@ -33,4 +33,8 @@ typedef struct {
 /* Finds the route of a method and a path without its query. */
 void routes_match(const char *method, svc_str path, route_match_t *out);
 
+/* All rows, for whoever needs each: how many, and the i-th; they stand in a row. */
+size_t routes_count(void);
+const route_t *routes_at(size_t i);
+
 #endif

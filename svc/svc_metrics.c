@@ -68,6 +68,8 @@ const svc_counter_row_t svc_counter_rows[SVC_M_COUNT] = {
     [SVC_M_VIEWERS_IDLE]               = {"viewers_idle",              IN_GATEWAY,             "streams closed since their client took no byte for too long"},
     [SVC_M_VIEWERS_MOVED]              = {"viewers_moved",             IN_GATEWAY,             "connections handed to the reactor that reads their answer already"},
     [SVC_M_TICKETS]                    = {"tickets",                   IN_GATEWAY | IN_AUTH,   "tickets made"},
+    [SVC_M_TOKEN_HITS]                 = {"token_cache_hits",          IN_GATEWAY,             "tokens found good without asking auth-svc: it had said so a moment ago"},
+    [SVC_M_TOKEN_MISSES]               = {"token_cache_misses",        IN_GATEWAY,             "tokens that auth-svc was asked about"},
 };
 
 static const uint64_t usual_us[] = {500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
@@ -104,9 +106,11 @@ const svc_family_row_t svc_family_rows[SVC_F_COUNT] = {
     [SVC_F_HTTP_OPEN]                  = {"llmb_http_connections_open",              GAUGE,     SVC_L_NONE,      SVC_L_NONE,        NULL,           IN_GATEWAY,            "open client connections"},
     [SVC_F_STREAMS_OPEN]               = {"llmb_streams_open",                       GAUGE,     SVC_L_NONE,      SVC_L_NONE,        NULL,           IN_GATEWAY,            "clients that read an answer, or wait for one"},
     [SVC_F_STREAM_FIRST_TEXT_US]       = {"llmb_stream_first_text_seconds",          HISTOGRAM, SVC_L_NONE,      SVC_L_NONE,        &long_times,    IN_GATEWAY,            "time from a question to the first text of its answer, as its asker sees it"},
+    [SVC_F_DELIVERY_US]                = {"llmb_delivery_seconds",                   HISTOGRAM, SVC_L_NONE,      SVC_L_NONE,        &short_times,   IN_GATEWAY,            "time from reading pieces of answers off the bus to having written them to their clients, by turn of a reactor"},
     [SVC_F_COMMIT_CHANGES]             = {"llmb_commit_changes",                     HISTOGRAM, SVC_L_NONE,      SVC_L_NONE,        &numbers,       IN_AUTH | IN_CONVO,    "changes in one database transaction"},
     [SVC_F_COMMIT_US]                  = {"llmb_commit_seconds",                     HISTOGRAM, SVC_L_NONE,      SVC_L_NONE,        &usual_times,   IN_AUTH | IN_CONVO,    "time of a database transaction, its commit included"},
-    [SVC_F_ANSWERS_LIVE]               = {"llmb_answers_live",                       GAUGE,     SVC_L_NONE,      SVC_L_NONE,        NULL,           IN_CONVO,              "answers that are being written"},
+    [SVC_F_ANSWERS_LIVE]               = {"llmb_answers_live",                       GAUGE,     SVC_L_NONE,      SVC_L_NONE,        NULL,           IN_CONVO,              "answers that this process owns: being written, or just ended"},
+    [SVC_F_CACHE_BYTES]                = {"llmb_cache_memory_bytes",                 GAUGE,     SVC_L_NONE,      SVC_L_NONE,        NULL,           IN_CONVO,              "what the cache in memory holds: lists, and histories without Redis"},
     [SVC_F_GENERATIONS_BEGUN]          = {"llmb_generations_total",                  COUNTER,   SVC_L_MODEL,     SVC_L_NONE,        NULL,           IN_LLM,                "generations begun"},
     [SVC_F_GENERATIONS_ENDED]          = {"llmb_generations_ended_total",            COUNTER,   SVC_L_MODEL,     SVC_L_ENDING,      NULL,           IN_LLM,                "generations whose provider is done with them, by how"},
     [SVC_F_GENERATIONS_RUNNING]        = {"llmb_generations_running",                GAUGE,     SVC_L_MODEL,     SVC_L_NONE,        NULL,           IN_LLM,                "generations that a provider is writing"},
