@@ -560,6 +560,15 @@ look_if_drained(void *arg, short events)
 }
 
 void
+auth_reload(auth_t *self, const svc_config_t *fresh)
+{
+    throttle_set(self->throttle, fresh->auth_guess_limit, fresh->auth_guess_window_s);
+    if (self->shared_throttle != NULL)
+        throttle_shared_set(self->shared_throttle, fresh->auth_guess_limit,
+                            fresh->auth_guess_window_s);
+}
+
+void
 auth_announce(auth_t *self)
 {
     svc_server_set_draining(self->server);

@@ -21,6 +21,9 @@ bool auth_check_config(const svc_config_t *config, char **error) SVC_MUST_CHECK;
 /* Opens the store through `driver`, starts the workers, binds bus.auth.bind. Keeps ctx and driver. NULL with *error (free() it): one line that says why. */
 auth_t *auth_new(svc_ctx_t *ctx, const user_store_driver_t *driver, char **error);
 
+/* Counts wrong passwords by auth.guess_limit and auth.guess_window_s of `fresh` from now on. */
+void auth_reload(auth_t *self, const svc_config_t *fresh);
+
 /* Where it listens, as a caller would connect to it. */
 const char *auth_endpoint(const auth_t *self);
 

@@ -16,6 +16,14 @@ start(svc_ctx_t *ctx, char **error)
     return auth_new(ctx, shared ? &user_store_postgresql : &user_store_sqlite, error);
 }
 
+static bool
+reload(void *service, const svc_config_t *fresh, char **error)
+{
+    (void)error;
+    auth_reload(service, fresh);
+    return true;
+}
+
 static void
 announce(void *service)
 {
@@ -57,6 +65,7 @@ main(int argc, char **argv)
         .check_config = auth_check_config,
         .tools = tools,
         .start = start,
+        .reload = reload,
         .announce = announce,
         .drain = drain,
         .stop = stop,

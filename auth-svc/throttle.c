@@ -38,13 +38,19 @@ throttle_new(uint32_t limit, uint32_t window_s, const uint8_t key[THROTTLE_KEY_B
 {
     throttle_t *self = svc_alloc(sizeof(*self));
 
-    self->limit = limit;
-    self->window_ms = (uint64_t)window_s * 1000u;
+    throttle_set(self, limit, window_s);
     if (key != NULL)
         memcpy(self->secret, key, sizeof(self->secret));
     else
         svc_random(self->secret, sizeof(self->secret));
     return self;
+}
+
+void
+throttle_set(throttle_t *self, uint32_t limit, uint32_t window_s)
+{
+    self->limit = limit;
+    self->window_ms = (uint64_t)window_s * 1000u;
 }
 
 /* --- pairs ------------------------------------------------------------------------------- */

@@ -35,6 +35,9 @@ typedef struct {
 throttle_t *throttle_new(uint32_t limit, uint32_t window_s,
                          const uint8_t key[THROTTLE_KEY_BYTES]);
 
+/* Judges by other numbers from now on; what was counted stays. */
+void throttle_set(throttle_t *self, uint32_t limit, uint32_t window_s);
+
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void throttle_destroy(throttle_t **self_p);
 

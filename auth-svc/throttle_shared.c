@@ -64,7 +64,8 @@ typedef struct {
     uint64_t key; /* of the pair */
     uint64_t
         verdict; /* back: throttle_shared_verdict; there: 1, the password was right */
-    uint64_t numbers[5]; /* failures, pause, ages of first and latest, rest */
+    uint64_t numbers[5];       /* failures, pause, ages of first and latest, rest */
+    uint64_t limit, window_ms; /* there: what counts at present */
 } message_t;
 
 // clang-format off
@@ -73,6 +74,8 @@ static const proto_field_t message_fields[] = {
     /* key      type       must   min max         where sub */
     {"key",     PROTO_U64, false, 0,  UINT64_MAX, offsetof(message_t, key), NULL},
     {"verdict", PROTO_U64, false, 0,  THROTTLE_SHARED_VERDICTS - 1, offsetof(message_t, verdict), NULL},
+    {"limit",   PROTO_U64, false, 0,  UINT64_MAX, offsetof(message_t, limit), NULL},
+    {"window",  PROTO_U64, false, 0,  UINT64_MAX, offsetof(message_t, window_ms), NULL},
     NUMBER("failures", 0), NUMBER("pause", 1), NUMBER("first", 2), NUMBER("last", 3), NUMBER("rest", 4),
 };
 // clang-format on
@@ -102,14 +105,12 @@ read_state(const message_t *message)
 /* --- the thread ------------------------------------------------------------------------------- */
 
 static redisReply *
-run_script(const svc_config_t *config, svc_redis_t *redis, const message_t *message)
+run_script(svc_redis_t *redis, const message_t *message)
 {
     const uint64_t argv_numbers[] = {
-        config->auth_guess_limit,     (uint64_t)config->auth_guess_window_s * 1000,
-        THROTTLE_PAUSE_MAX_S * 1000u, message->verdict,
-        message->numbers[0],          message->numbers[1],
-        message->numbers[2],          message->numbers[3],
-        message->numbers[4]};
+        message->limit,      message->window_ms,  THROTTLE_PAUSE_MAX_S * 1000u,
+        message->verdict,    message->numbers[0], message->numbers[1],
+        message->numbers[2], message->numbers[3], message->numbers[4]};
     const char *argv[4 + SVC_COUNT(argv_numbers)] = {"EVAL", script, "1"};
     size_t lengths[SVC_COUNT(argv)];
     char texts[SVC_COUNT(argv_numbers)][24], key[40];
@@ -155,10 +156,11 @@ static void
 run(svc_ctx_t *ctx, svc_redis_t *redis, svc_job_t *job, const void *told)
 {
     message_t message = *(const message_t *)told;
-    redisReply *reply = run_script(ctx->config, redis, &message);
+    redisReply *reply = run_script(redis, &message);
     svc_rc rc = RC_UNAVAILABLE;
     svc_buf_t out;
 
+    (void)ctx;
     svc_buf_init(&out, MESSAGE_MAX_BYTES);
     if (reply != NULL && read_reply(reply, &message))
         rc = proto_encode(&message_schema, &message, &out);
@@ -173,14 +175,15 @@ run(svc_ctx_t *ctx, svc_redis_t *redis, svc_job_t *job, const void *told)
 /* --- the front thread --------------------------------------------------------------------------- */
 
 struct throttle_shared {
-    svc_ctx_t *ctx;          /* borrowed */
-    throttle_shared_fn *fn;  /* receives verdicts */
-    void *arg;               /* for fn */
-    uint32_t patience_ms;    /* with a verdict */
-    svc_redis_pool_t *redis; /* owned */
-    proto_arena_t *arena;    /* owned */
-    svc_table_t waiting;     /* owns waiting_t, by number */
-    uint64_t count;          /* attempts told so far */
+    svc_ctx_t *ctx;           /* borrowed */
+    throttle_shared_fn *fn;   /* receives verdicts */
+    void *arg;                /* for fn */
+    uint32_t patience_ms;     /* with a verdict */
+    uint32_t limit, window_s; /* as of throttle_set */
+    svc_redis_pool_t *redis;  /* owned */
+    proto_arena_t *arena;     /* owned */
+    svc_table_t waiting;      /* owns waiting_t, by number */
+    uint64_t count;           /* attempts told so far */
 };
 
 /* An attempt whose verdict is waited for. */
@@ -236,7 +239,10 @@ void
 throttle_shared_end(throttle_shared_t *self, const throttle_attempt_t *attempt,
                     const throttle_state_t *known)
 {
-    message_t message = {.key = attempt->key, .verdict = attempt->user != 0};
+    message_t message = {.key = attempt->key,
+                         .verdict = attempt->user != 0,
+                         .limit = self->limit,
+                         .window_ms = (uint64_t)self->window_s * 1000};
     waiting_t *waiting = svc_alloc(sizeof(*waiting));
     svc_rc rc;
 
@@ -269,6 +275,8 @@ throttle_shared_new(svc_ctx_t *ctx, uint32_t patience_ms, throttle_shared_fn *fn
 
     self->ctx = ctx;
     self->patience_ms = patience_ms;
+    throttle_shared_set(self, ctx->config->auth_guess_limit,
+                        ctx->config->auth_guess_window_s);
     self->fn = fn;
     self->arg = arg;
     self->arena = proto_arena_new();
@@ -276,6 +284,13 @@ throttle_shared_new(svc_ctx_t *ctx, uint32_t patience_ms, throttle_shared_fn *fn
     if (self->redis == NULL)
         throttle_shared_destroy(&self);
     return self;
+}
+
+void
+throttle_shared_set(throttle_shared_t *self, uint32_t limit, uint32_t window_s)
+{
+    self->limit = limit;
+    self->window_s = window_s;
 }
 
 void

@@ -43,6 +43,9 @@ typedef void throttle_shared_fn(void *arg, const throttle_attempt_t *attempt,
 throttle_shared_t *throttle_shared_new(svc_ctx_t *ctx, uint32_t patience_ms,
                                        throttle_shared_fn *fn, void *arg, char **error);
 
+/* Has Redis judge by other numbers from now on, as throttle_set. */
+void throttle_shared_set(throttle_shared_t *self, uint32_t limit, uint32_t window_s);
+
 /* Ends the thread; no verdicts are told any more. Sets *self_p to NULL. NULL-safe. */
 void throttle_shared_destroy(throttle_shared_t **self_p);
 

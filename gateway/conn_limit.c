@@ -16,7 +16,7 @@
     16384u /* of a row; with 10,000 connections few counters are shared at all */
 
 struct conn_limit {
-    uint32_t max; /* per address; 0: no limit */
+    atomic_uint max; /* per address; 0: no limit */
     unsigned char
         key[ROWS]
            [crypto_shorthash_KEYBYTES]; /* secret, so that nobody can aim collisions */
@@ -28,10 +28,16 @@ conn_limit_new(uint32_t max)
 {
     conn_limit_t *self = svc_alloc(sizeof *self);
 
-    self->max = max;
+    atomic_init(&self->max, max);
     for (size_t row = 0; row < ROWS; row++)
         randombytes_buf(self->key[row], sizeof self->key[row]);
     return self;
+}
+
+void
+conn_limit_set(conn_limit_t *self, uint32_t max)
+{
+    atomic_store_explicit(&self->max, max, memory_order_relaxed);
 }
 
 void
@@ -58,10 +64,11 @@ counter_of(conn_limit_t *self, size_t row, const client_addr_t *addr)
 bool
 conn_limit_enter(conn_limit_t *self, const client_addr_t *addr)
 {
-    bool has_room = self->max == 0;
+    const unsigned max = atomic_load_explicit(&self->max, memory_order_relaxed);
+    bool has_room = max == 0;
 
     for (size_t row = 0; row < ROWS && !has_room; row++)
-        has_room = atomic_load(counter_of(self, row, addr)) < self->max;
+        has_room = atomic_load(counter_of(self, row, addr)) < max;
     for (size_t row = 0; row < ROWS && has_room; row++)
         atomic_fetch_add(counter_of(self, row, addr), 1);
     return has_room;

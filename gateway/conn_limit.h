@@ -15,6 +15,9 @@ typedef struct conn_limit conn_limit_t;
 /* Gives a limit of `max` connections per address; 0: no limit. */
 conn_limit_t *conn_limit_new(uint32_t max);
 
+/* Another limit from now on, for whoever enters. */
+void conn_limit_set(conn_limit_t *self, uint32_t max);
+
 /* Frees it and sets *self_p to NULL. NULL-safe. */
 void conn_limit_destroy(conn_limit_t **self_p);
 

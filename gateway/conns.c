@@ -704,6 +704,12 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
 }
 
 void
+conns_set_max(conns_t *self, uint32_t max)
+{
+    self->max = max;
+}
+
+void
 conns_wait(conns_t *self, uint64_t ms)
 {
     svc_loop_remove_fd(self->ctx->loop, self->listen_fd);

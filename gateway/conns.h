@@ -62,6 +62,9 @@ typedef struct {
 conns_t *conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
                    const client_trust_t *trust, const conns_hooks_t *hooks);
 
+/* At most `max` connections at once from now on; those that are there stay. */
+void conns_set_max(conns_t *self, uint32_t max);
+
 /* Closes what is still at the gate; handed over connections must be closed by then.
  * Sets *self_p to NULL. NULL-safe. */
 void conns_destroy(conns_t **self_p);

@@ -98,12 +98,19 @@ count_workers(const svc_config_t *config)
     return n > WORKERS_MAX ? WORKERS_MAX : n;
 }
 
+/* How many connections one of n reactors may hold. */
+static uint32_t
+share_of(const svc_config_t *config, size_t n)
+{
+    return (config->server_max_connections + (uint32_t)n - 1) / (uint32_t)n;
+}
+
 /* Starts a reactor on each socket; those it could not give away are closed. */
 static bool
 start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
 {
     const svc_config_t *config = self->ctx->config;
-    uint32_t max = (config->server_max_connections + (uint32_t)n - 1) / (uint32_t)n;
+    uint32_t max = share_of(config, n);
 
     self->meeting = n > 1 && !config->test_plain_paths ? meeting_new(n, max) : NULL;
     reactor_setup_t setup = {
@@ -171,6 +178,21 @@ on_streams_due(void *arg, short events)
     self->streams_timer = 0;
     for (size_t i = 0; i < self->n; i++)
         reactor_end_streams(self->reactors[i]);
+}
+
+bool
+gateway_reload(void *service, const svc_config_t *fresh, char **error)
+{
+    gateway_t *self = service;
+    uint32_t max = share_of(fresh, self->n);
+
+    (void)error;
+    conn_limit_set(self->limit, fresh->server_max_connections_per_address);
+    if (self->meeting != NULL)
+        meeting_set_max(self->meeting, max);
+    for (size_t i = 0; i < self->n; i++)
+        reactor_reload(self->reactors[i], fresh, max);
+    return true;
 }
 
 void

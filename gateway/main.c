@@ -15,6 +15,7 @@ main(int argc, char **argv)
         .is_batch = true,
         .print_config = gateway_print_config,
         .start = gateway_start,
+        .reload = gateway_reload,
         .announce = gateway_announce,
         .drain = gateway_drain,
         .stop = gateway_stop,

@@ -27,7 +27,7 @@ typedef struct {
 } box_t;
 
 struct meeting {
-    uint32_t max;                                /* connections of a reactor */
+    atomic_uint max;                             /* connections of a reactor */
     size_t n;                                    /* reactors */
     box_t *boxes;                                /* owned; reactor i has boxes[i - 1] */
     atomic_uint_least64_t slots[1 << SLOT_BITS]; /* conversation and reactor; 0: free */
@@ -40,7 +40,7 @@ meeting_new(size_t n, uint32_t max)
 
     SVC_ASSERT(n < 1u << REACTOR_BITS);
     self->n = n;
-    self->max = max;
+    atomic_init(&self->max, max);
     self->boxes = svc_alloc(n * sizeof *self->boxes);
     for (size_t i = 0; i < n; i++) {
         pthread_mutex_init(&self->boxes[i].lock, NULL);
@@ -48,6 +48,12 @@ meeting_new(size_t n, uint32_t max)
         SVC_ASSERT(self->boxes[i].fd >= 0);
     }
     return self;
+}
+
+void
+meeting_set_max(meeting_t *self, uint32_t max)
+{
+    atomic_store_explicit(&self->max, max, memory_order_relaxed);
 }
 
 void
@@ -156,13 +162,13 @@ meeting_send(meeting_t *self, size_t from, size_t to, const meeting_guest_t *gue
 {
     box_t *box = &self->boxes[to - 1];
     size_t own = count(self, from);
+    unsigned max = atomic_load_explicit(&self->max, memory_order_relaxed);
     uint64_t one = 1;
 
     pthread_mutex_lock(&box->lock);
     size_t held = count(self, to) + box->n;
     bool takes = box->open && box->n < MEETING_WAITING_MAX &&
-                 held < self->max - self->max / NEARLY_FULL &&
-                 held < own + own / 4 + MEETING_SLACK;
+                 held < max - max / NEARLY_FULL && held < own + own / 4 + MEETING_SLACK;
     if (takes) {
         box->guests[box->n++] = *guest;
         ssize_t n = write(box->fd, &one, sizeof one);

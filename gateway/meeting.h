@@ -30,6 +30,9 @@ typedef struct {
 /* Gives a meeting of `n` reactors, which are called 1..n; each holds `max` connections. All of them are closed. */
 meeting_t *meeting_new(size_t n, uint32_t max);
 
+/* Each reactor holds `max` connections from now on. */
+void meeting_set_max(meeting_t *self, uint32_t max);
+
 /* Frees it and sets *self_p to NULL; all reactors must be closed. NULL-safe. */
 void meeting_destroy(meeting_t **self_p);
 

@@ -21,10 +21,13 @@
 
 #define RUNS_PER_TURN   8 /* of libmicrohttpd, while its handlers resume connections */
 #define MODELS_RETRY_MS 1000
+#define MODELS_AGAIN_MS 2000
 #define LOOK_MS         60000 /* a turn at least so often */
 #define EBB_MS          5000 /* how often a reactor looks whether many clients have left */
 #define EBB_CONNECTIONS \
     500 /* so many at least, else it is not worth the walk through the heap */
+#define CONNECTIONS_MAX \
+    1000000 /* libmicrohttpd's own bound, which cannot be changed later; ours is conns.c's */
 #define STOP_MS 1000 /* for the last responses to leave */
 #define OPEN_MS \
     2000 /* clients of a gateway that starts wait so long at most until it reaches every service */
@@ -41,19 +44,23 @@ typedef struct {
 typedef enum { LEAVE_NOT, LEAVE_ANNOUNCED, LEAVE_DRAIN, LEAVE_END_STREAMS } leave_stage;
 
 struct reactor_thread {
-    reactor_t reactor;     /* what the parts share */
-    reactor_setup_t setup; /* as given */
-    int listen_fd;         /* until conns has it */
-    int drain_fd;          /* owned eventfd: `leaving` has changed */
-    atomic_int leaving;    /* leave_stage; set by any thread */
-    bool is_leaving;       /* LEAVE_DRAIN or later was seen */
-    pthread_t thread;      /* joined by reactor_stop */
-    sem_t ready;           /* posted when the thread has built everything, or failed */
-    char *error;           /* why it failed; owned until handed to the caller */
-    bool failed;           /* it did */
-    bool told_drained;     /* setup.drained was called */
-    size_t flood;          /* most connections seen since the last ebb */
-    uint64_t mhd_due_ms;   /* loop time when it wants to run for its time-outs */
+    reactor_t reactor;             /* what the parts share */
+    reactor_setup_t setup;         /* as given */
+    int listen_fd;                 /* until conns has it */
+    int drain_fd;                  /* owned eventfd: `leaving` or `fresh` has changed */
+    _Atomic(svc_config_t *) fresh; /* held; to be taken over; NULL: nothing */
+    atomic_uint fresh_max;         /* connections, with that */
+    svc_config_t *config;          /* held; NULL: the one that it was built with */
+    uint64_t models_timer;         /* asks again; 0: none */
+    atomic_int leaving;            /* leave_stage; set by any thread */
+    bool is_leaving;               /* LEAVE_DRAIN or later was seen */
+    pthread_t thread;              /* joined by reactor_stop */
+    sem_t ready;         /* posted when the thread has built everything, or failed */
+    char *error;         /* why it failed; owned until handed to the caller */
+    bool failed;         /* it did */
+    bool told_drained;   /* setup.drained was called */
+    size_t flood;        /* most connections seen since the last ebb */
+    uint64_t mhd_due_ms; /* loop time when it wants to run for its time-outs */
     bool is_ready[REACTOR_PEERS];       /* counted in setup.readiness */
     svc_beat_t beat;                    /* of its loop */
     peer_place_t places[REACTOR_PEERS]; /* for events */
@@ -80,6 +87,14 @@ set_ready(reactor_thread_t *self, reactor_peer peer, bool is_ready)
     conns_wait_no_more(self->reactor.conns);
 }
 
+/* llm-svc may serve others when its configuration was read again: nobody says so. */
+static void
+ask_models_in(reactor_thread_t *self, uint64_t ms)
+{
+    if (self->models_timer == 0)
+        self->models_timer = svc_loop_after(self->reactor.ctx.loop, ms, ask_models, self);
+}
+
 static void
 on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep,
           const error_rep_t *error)
@@ -91,10 +106,11 @@ on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep,
         if (rc != RC_UNAVAILABLE)
             svc_log_warn(self->reactor.ctx.log, "llm-svc tells no models: %s",
                          svc_rc_info(rc)->wire);
-        svc_loop_after(self->reactor.ctx.loop, MODELS_RETRY_MS, ask_models, self);
+        ask_models_in(self, MODELS_RETRY_MS);
         return;
     }
     models_take(self->reactor.models, rep);
+    ask_models_in(self, MODELS_AGAIN_MS);
     set_ready(self, REACTOR_LLM, true);
 }
 
@@ -114,10 +130,12 @@ ask_models(void *arg, short events)
     };
 
     (void)events;
+    svc_loop_cancel(self->reactor.ctx.loop, self->models_timer);
+    self->models_timer = 0;
     if (!svc_peers_is_up(self->reactor.peers[REACTOR_LLM]))
         return; /* asked again when it is */
     if (svc_peers_call(self->reactor.peers[REACTOR_LLM], &request, NULL) != RC_OK)
-        svc_loop_after(self->reactor.ctx.loop, MODELS_RETRY_MS, ask_models, self);
+        ask_models_in(self, MODELS_RETRY_MS);
 }
 
 static void
@@ -257,7 +275,7 @@ open_http(reactor_thread_t *self)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET |
             MHD_USE_ERROR_LOG,
         0, NULL, NULL, request_on_http, reactor, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
-        reactor, MHD_OPTION_CONNECTION_LIMIT, self->setup.max_connections + 1u,
+        reactor, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX + 1u,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_POOL_BYTES,
         MHD_OPTION_CONNECTION_TIMEOUT, config->server_idle_timeout_s,
         MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, reactor,
@@ -351,6 +369,20 @@ on_ebb(void *arg, short events)
     malloc_trim(0);
 }
 
+/* Whatever of the one before was borrowed by a turn is not any more: this is the beginning of another one. */
+static void
+take_config(reactor_thread_t *self)
+{
+    svc_config_t *fresh = atomic_exchange(&self->fresh, NULL);
+
+    if (fresh == NULL)
+        return;
+    self->reactor.ctx.config = fresh;
+    svc_config_destroy(&self->config);
+    self->config = fresh;
+    conns_set_max(self->reactor.conns, atomic_load(&self->fresh_max));
+}
+
 static void
 on_drain(void *arg, short events)
 {
@@ -359,6 +391,9 @@ on_drain(void *arg, short events)
 
     (void)events;
     if (read(self->drain_fd, &times, sizeof times) != sizeof times)
+        return;
+    take_config(self);
+    if (atomic_load(&self->leaving) == LEAVE_NOT)
         return;
     const int stage = atomic_load(&self->leaving);
     if (stage >= LEAVE_END_STREAMS && !self->reactor.ending) {
@@ -478,6 +513,10 @@ thread_main(void *arg)
 static void
 free_thread(reactor_thread_t *self)
 {
+    svc_config_t *fresh = atomic_exchange(&self->fresh, NULL);
+
+    svc_config_destroy(&fresh);
+    svc_config_destroy(&self->config);
     svc_loop_destroy(&self->reactor.ctx.loop);
     sem_destroy(&self->ready);
     close(self->drain_fd);
@@ -504,14 +543,32 @@ reactor_start(const reactor_setup_t *setup, int listen_fd, char **error)
     return NULL;
 }
 
+/* Has its thread look at what has changed. */
+static void
+nudge(reactor_thread_t *self)
+{
+    uint64_t once = 1;
+    ssize_t n = write(self->drain_fd, &once, sizeof once);
+
+    SVC_ASSERT(n == sizeof once);
+}
+
+void
+reactor_reload(reactor_thread_t *self, const svc_config_t *fresh,
+               uint32_t max_connections)
+{
+    atomic_store(&self->fresh_max, max_connections);
+    svc_config_t *untaken = atomic_exchange(&self->fresh, svc_config_hold(fresh));
+
+    svc_config_destroy(&untaken);
+    nudge(self);
+}
+
 static void
 leave(reactor_thread_t *self, leave_stage stage)
 {
-    uint64_t once = 1;
-
     atomic_store(&self->leaving, (int)stage);
-    ssize_t n = write(self->drain_fd, &once, sizeof once);
-    SVC_ASSERT(n == sizeof once);
+    nudge(self);
 }
 
 void

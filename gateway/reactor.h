@@ -32,7 +32,8 @@ extern const char *const reactor_peer_names[REACTOR_PEERS];
     (256u << 20) /* all request bodies that are being read, together; more: 503 */
 
 typedef struct reactor {
-    svc_ctx_t ctx;                      /* with this thread's loop */
+    svc_ctx_t
+        ctx; /* with this thread's loop; its config may be another one after each turn */
     const client_trust_t *trust;        /* shared: trusted proxies */
     readiness_t *readiness;             /* shared */
     struct MHD_Daemon *mhd;             /* owned */
@@ -78,6 +79,11 @@ typedef struct {
  * (free() it) set. Main thread. */
 reactor_thread_t *reactor_start(const reactor_setup_t *setup, int listen_fd,
                                 char **error);
+
+/* Serves by `fresh` from now on (held until the next one): what came before is served as it began. `max_connections`: of this
+ * reactor. Any thread, one at a time. */
+void reactor_reload(reactor_thread_t *self, const svc_config_t *fresh,
+                    uint32_t max_connections);
 
 /* Answers close their connections from now on, and readyz says that it drains; all is served
  * on. Any thread. */

@@ -342,8 +342,7 @@ refuse_body(request_t *self)
 {
     char limit[24];
 
-    snprintf(limit, sizeof limit, "%" PRIu64,
-             self->reactor->ctx.config->server_max_body_bytes);
+    snprintf(limit, sizeof limit, "%" PRIu64, self->body_max);
     request_refuse_input(self, RC_TOO_BIG, TEXT_BODY_TOO_BIG, limit);
 }
 
@@ -352,7 +351,7 @@ static void
 check_length(request_t *self)
 {
     svc_str length = request_header(self, "Content-Length");
-    uint64_t max = self->reactor->ctx.config->server_max_body_bytes;
+    uint64_t max = self->body_max;
 
     if (length.n == 0 || strtoull(length.p, NULL, 10) <= max)
         return;
@@ -483,7 +482,8 @@ begin(reactor_t *reactor, struct MHD_Connection *mhd, const char *method,
     self->deadline_ms = svc_loop_now_ms(reactor->ctx.loop) +
                         1000ull * config->gateway_request_timeout_s;
     name_request(self);
-    svc_buf_init(&self->body, (size_t)config->server_max_body_bytes);
+    self->body_max = config->server_max_body_bytes;
+    svc_buf_init(&self->body, (size_t)self->body_max);
     self->language = text_language_of(request_header(self, "Accept-Language"));
     self->next = reactor->requests;
     if (self->next != NULL)
@@ -542,7 +542,7 @@ free_body(request_t *self)
 static enum MHD_Result
 take_body(request_t *self, svc_str piece)
 {
-    uint64_t max = self->reactor->ctx.config->server_max_body_bytes;
+    uint64_t max = self->body_max;
 
     self->body_seen += piece.n;
     if (self->body_seen > max + DROP_MAX_BYTES)

@@ -37,6 +37,7 @@ struct request {
     uint64_t open_until_s;      /* Unix: of its ticket; 0: none */
     svc_buf_t body;             /* owned */
     uint64_t body_seen;         /* bytes, dropped ones too */
+    uint64_t body_max;          /* server.max_body_bytes as it began */
     stage at;                   /* see there */
     svc_peers_t *called;        /* whom it asked last */
     uint64_t call;              /* outstanding; 0: none */

@@ -47,6 +47,7 @@ struct live {
     const model_router_t *router; /* borrowed */
     const live_out_t *out;        /* borrowed */
     void *arg;                    /* for out */
+    uint64_t max_answer_bytes;    /* of a new one */
     svc_table_t streams;          /* owns the entries */
     svc_table_t calls;            /* by_call of those that have one */
     stop_list_t *stops;           /* owned */
@@ -345,7 +346,7 @@ live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t *out, vo
     live_t *self = svc_alloc(sizeof(*self));
 
     self->ctx = ctx;
-    self->router = router;
+    live_set(self, router, ctx->config->llm_max_answer_bytes);
     self->out = out;
     self->arg = arg;
     self->stops = stop_list_new();
@@ -353,6 +354,13 @@ live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t *out, vo
     svc_loop_on_turn(ctx->loop, flush, self);
     svc_loop_on_stall(ctx->loop, on_stall, self);
     return self;
+}
+
+void
+live_set(live_t *self, const model_router_t *router, uint64_t max_answer_bytes)
+{
+    self->router = router;
+    self->max_answer_bytes = max_answer_bytes;
 }
 
 void
@@ -436,8 +444,7 @@ fill_entry(entry_t *entry, const generate_req_t *req, svc_str trace, provider_t 
     entry->has_trace = trace.n == sizeof(entry->trace);
     if (entry->has_trace)
         memcpy(entry->trace, trace.p, sizeof(entry->trace));
-    entry->generation = generation_new(req, call,
-                                       (size_t)self->ctx->config->llm_max_answer_bytes,
+    entry->generation = generation_new(req, call, (size_t)self->max_answer_bytes,
                                        &generation_out, entry, now);
     update_call(entry);
     touch(entry);

@@ -29,10 +29,13 @@ typedef struct {
     void (*drained)(void *arg);
 } live_out_t;
 
-/* Gives an empty set. Keeps ctx, router and out, which outlive it. Destroy it before the
+/* Gives an empty set. Keeps ctx, router (until live_set) and out, which outlive it. Destroy it before the
  * providers, whose jobs it cancels. */
 live_t *live_new(svc_ctx_t *ctx, const model_router_t *router, const live_out_t *out,
                  void *arg);
+
+/* From now on new generations are routed by `router` (kept), and may be so long. Those that run go on as they began. */
+void live_set(live_t *self, const model_router_t *router, uint64_t max_answer_bytes);
 
 /* Frees all generations and sets *self_p to NULL. NULL-safe. Providers are cancelled. */
 void live_destroy(live_t **self_p);

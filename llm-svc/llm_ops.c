@@ -6,33 +6,32 @@
 #include "llm_ops.h"
 
 #include "live.h"
-#include "model_router.h"
 #include "provider_echo.h"
-#include "provider_openai.h"
+#include "provider_set.h"
 #include "relay.h"
 #include "svc/svc_server.h"
 #include "token_pub.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* Until the first piece: a model may think for long, and the caller's own deadline is shorter. */
 #define JOURNAL_BUDGET_MS 900000
 
+#define SETS_MAX 64 /* configurations whose providers still write; one more is refused */
+#define SWEEP_MS 1000 /* how often those that are done are looked for */
+
 #define STORE_MS 1000 /* of the drain time is left for the last acks */
 
 struct llm {
-    svc_ctx_t *ctx;         /* borrowed */
-    token_pub_t *pub;       /* owned */
-    relay_t *relay;         /* owned */
-    model_router_t *router; /* owned */
-    provider_t **providers; /* owned; of the configuration */
-    size_t n_providers;     /* in use */
-    provider_t *echo;       /* owned */
-    live_t *live;           /* owned */
-    svc_server_t *server;   /* owned */
+    svc_ctx_t *ctx;                 /* borrowed */
+    token_pub_t *pub;               /* owned */
+    relay_t *relay;                 /* owned */
+    provider_t *echo;               /* owned */
+    provider_set_t *sets[SETS_MAX]; /* owned; the first one is for new answers */
+    size_t n_sets;                  /* in use */
+    uint64_t sweep_timer;           /* while there are others; 0: none */
+    live_t *live;                   /* owned */
+    svc_server_t *server;           /* owned */
 };
 
 static svc_handler_fn on_generate, on_attach, on_ack, on_stop, on_replay, on_models;
@@ -130,7 +129,7 @@ on_models(void *arg, svc_call_t *call, const void *req, void *rep)
     (void)call;
     (void)req;
 
-    out->patterns = model_router_patterns(self->router);
+    out->patterns = model_router_patterns(provider_set_router(self->sets[0]));
     return RC_OK;
 }
 
@@ -182,44 +181,61 @@ static const live_out_t live_out = {
 
 /* --- life -------------------------------------------------------------------------- */
 
-/* A ca_file that cannot be read would fail every request of its provider, late and far
- * from its reason. */
-static bool
-has_readable_ca(const svc_provider_t *row, char **error)
+/* Frees the sets that are not for new answers and have no old ones either; the rest stays in order. */
+static void
+sweep_sets(llm_t *self)
 {
-    if (row->ca_file[0] == '\0' || access(row->ca_file, R_OK) == 0)
-        return true;
-    SVC_ASSERT(asprintf(error, "provider %s: ca_file %s: %s", row->name, row->ca_file,
-                        strerror(errno)) >= 0);
-    return false;
+    size_t kept = 1;
+
+    for (size_t i = 1; i < self->n_sets; i++)
+        if (provider_set_is_idle(self->sets[i]))
+            provider_set_destroy(&self->sets[i]);
+        else
+            self->sets[kept++] = self->sets[i];
+    self->n_sets = kept;
 }
 
-static bool
-route_models(llm_t *self, char **error)
+static void
+on_sweep(void *arg, short events)
 {
-    const svc_config_t *config = self->ctx->config;
+    llm_t *self = arg;
 
-    self->providers = svc_alloc((config->n_providers + 1) * sizeof(provider_t *));
-    for (size_t i = 0; i < config->n_providers; i++) {
-        const svc_provider_t *row = &config->providers[i];
-        if (!has_readable_ca(row, error))
-            return false;
-        provider_t *provider = provider_openai_new(self->relay, row,
-                                                   config->test_plain_paths);
-        self->providers[self->n_providers++] = provider;
-        for (size_t k = 0; k < row->models.n; k++)
-            if (model_router_add(self->router, row->models.items[k], provider) != RC_OK) {
-                SVC_ASSERT(
-                    asprintf(error,
-                             "provider %s: too many model patterns, or one too long",
-                             row->name) >= 0);
-                return false;
-            }
-    }
-    self->echo = provider_echo_new(self->ctx->loop, PROVIDER_ECHO_STEP_MS);
-    if (model_router_add(self->router, PROVIDER_ECHO_MODEL, self->echo) != RC_OK)
+    (void)events;
+    self->sweep_timer = 0;
+    sweep_sets(self);
+    if (self->n_sets > 1)
+        self->sweep_timer = svc_loop_after(self->ctx->loop, SWEEP_MS, on_sweep, self);
+}
+
+/* A set for new answers; the one before it is kept as long as it has any. */
+static bool
+add_set(llm_t *self, const svc_config_t *config, char **error)
+{
+    provider_set_t *set;
+
+    if (self->n_sets == SETS_MAX) {
+        *error = svc_str_dup(
+            SVC_LIT("answers are still being written under too many older ones"));
         return false;
-    model_router_name(self->router, self->ctx->metrics);
+    }
+    set = provider_set_new(self->relay, config, self->echo, self->ctx->metrics, error);
+    if (set == NULL)
+        return false;
+    memmove(self->sets + 1, self->sets, self->n_sets * sizeof(*self->sets));
+    self->sets[0] = set;
+    self->n_sets++;
+    return true;
+}
+
+bool
+llm_reload(llm_t *self, const svc_config_t *fresh, char **error)
+{
+    sweep_sets(self);
+    if (!add_set(self, fresh, error))
+        return false;
+    live_set(self->live, provider_set_router(self->sets[0]), fresh->llm_max_answer_bytes);
+    svc_loop_cancel(self->ctx->loop, self->sweep_timer);
+    on_sweep(self, 0);
     return true;
 }
 
@@ -230,12 +246,12 @@ llm_new(svc_ctx_t *ctx, char **error)
 
     *error = NULL;
     self->ctx = ctx;
-    self->router = model_router_new();
     self->relay = relay_new(ctx, relay_usual_pauses_ms);
+    self->echo = provider_echo_new(ctx->loop, PROVIDER_ECHO_STEP_MS);
     self->pub = token_pub_new(ctx, error);
-    if (self->pub == NULL || !route_models(self, error))
+    if (self->pub == NULL || !add_set(self, ctx->config, error))
         goto fail;
-    self->live = live_new(ctx, self->router, &live_out, self);
+    self->live = live_new(ctx, provider_set_router(self->sets[0]), &live_out, self);
     if (svc_server_new(ctx, ctx->config->bus_llm.bind, llm_ops, self, &self->server,
                        error) != RC_OK)
         goto fail;
@@ -280,12 +296,11 @@ llm_destroy(llm_t **self_p)
     svc_server_destroy(
         &self->server);        /* cancels the kept calls: live still hears of it */
     live_destroy(&self->live); /* cancels the providers' jobs */
-    for (size_t i = 0; i < self->n_providers; i++)
-        self->providers[i]->destroy(&self->providers[i]);
-    free(self->providers);
+    svc_loop_cancel(self->ctx->loop, self->sweep_timer);
+    for (size_t i = 0; i < self->n_sets; i++)
+        provider_set_destroy(&self->sets[i]);
     if (self->echo != NULL)
         self->echo->destroy(&self->echo);
-    model_router_destroy(&self->router);
     relay_destroy(&self->relay);
     token_pub_destroy(&self->pub);
     free(self);

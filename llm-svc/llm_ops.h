@@ -19,6 +19,10 @@ llm_t *llm_new(svc_ctx_t *ctx, char **error);
 const char *llm_bus_endpoint(const llm_t *self);
 const char *llm_tokens_endpoint(const llm_t *self);
 
+/* New answers are written by the providers of `fresh` (held for as long as they need it), within its llm.max_answer_bytes; those that
+ * run go on as they began. False with *error (free() it) set: refused, nothing has changed. */
+bool llm_reload(llm_t *self, const svc_config_t *fresh, char **error);
+
 /* Says "draining" from now on, and serves on. */
 void llm_announce(llm_t *self);
 

@@ -13,6 +13,12 @@ start(svc_ctx_t *ctx, char **error)
     return llm_new(ctx, error);
 }
 
+static bool
+reload(void *service, const svc_config_t *fresh, char **error)
+{
+    return llm_reload(service, fresh, error);
+}
+
 static void
 announce(void *service)
 {
@@ -42,6 +48,7 @@ main(int argc, char **argv)
         .is_batch = true,
         .reads_provider_keys = true,
         .start = start,
+        .reload = reload,
         .announce = announce,
         .drain = drain,
         .stop = stop,

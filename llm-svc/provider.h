@@ -34,6 +34,9 @@ struct provider {
     /* Nobody wants the rest: closes the connection. Safe inside the sink's functions. */
     void (*cancel)(provider_job_t *job);
 
+    /* True when it has no job, not even one whose response is only read to its end. */
+    bool (*is_idle)(const provider_t *self);
+
     /* Frees the provider with all its jobs; their sinks hear nothing. Sets *self_p to
      * NULL. */
     void (*destroy)(provider_t **self_p);

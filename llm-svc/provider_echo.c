@@ -144,6 +144,12 @@ start(provider_t *base, const generate_req_t *req, svc_str trace,
     return RC_OK;
 }
 
+static bool
+is_idle(const provider_t *base)
+{
+    return ((const echo_t *)base)->jobs == NULL;
+}
+
 static void
 destroy(provider_t **self_p)
 {
@@ -165,6 +171,7 @@ provider_echo_new(svc_loop_t *loop, uint64_t step_ms)
     self->base = (provider_t){.name = PROVIDER_ECHO_MODEL,
                               .start = start,
                               .cancel = free_job,
+                              .is_idle = is_idle,
                               .destroy = destroy};
     self->loop = loop;
     self->step_ms = step_ms;

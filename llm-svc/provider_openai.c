@@ -445,6 +445,12 @@ cancel(provider_job_t *job)
         free_job(job);
 }
 
+static bool
+is_idle(const provider_t *base)
+{
+    return ((const openai_t *)base)->jobs == NULL;
+}
+
 static void
 destroy(provider_t **self_p)
 {
@@ -466,7 +472,12 @@ provider_openai_new(relay_t *relay, const svc_provider_t *config, bool plain)
     openai_t *self = svc_alloc(sizeof(*self));
 
     self->base = (provider_t){
-        .name = config->name, .start = start, .cancel = cancel, .destroy = destroy};
+        .name = config->name,
+        .start = start,
+        .cancel = cancel,
+        .is_idle = is_idle,
+        .destroy = destroy,
+    };
     self->relay = relay;
     self->config = config;
     self->plain = plain;

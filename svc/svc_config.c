@@ -582,12 +582,14 @@ svc_config_admin(const svc_config_t *self, const char *service)
     return "";
 }
 
-const svc_config_t *
+svc_config_t *
 svc_config_hold(const svc_config_t *self)
 {
-    /* who holds it may not change it, but that there is one more has to be written down */
-    atomic_fetch_add(&((svc_config_t *)(uintptr_t)self)->holders, 1);
-    return self;
+    svc_config_t *held = (svc_config_t *)(uintptr_t)
+        self; /* how many hold it is written there */
+
+    atomic_fetch_add(&held->holders, 1);
+    return held;
 }
 
 void

@@ -103,8 +103,9 @@ bool svc_config_read_key_files(svc_config_t *self, char **error);
 /* The address of the admin port of a service ("convo-svc"), "" when it has none. Borrowed from the configuration. */
 const char *svc_config_admin(const svc_config_t *self, const char *service);
 
-/* One holder more: it lives until each of them and its owner has called svc_config_destroy. Thread: any. */
-const svc_config_t *svc_config_hold(const svc_config_t *self);
+/* One holder more: it lives until each of them and its owner has called svc_config_destroy. Gives the same one, which the holder
+ * changes as little as anybody. Thread: any. */
+svc_config_t *svc_config_hold(const svc_config_t *self);
 
 /* Lets go of it, sets *self_p to NULL; the last one frees it. NULL-safe. Thread: any. */
 void svc_config_destroy(svc_config_t **self_p);

@@ -13,6 +13,13 @@
 /* Who adds one makes its service's reload take it over, and says so in README.md. */
 static const char *const live_keys[] = {
     "log.level",
+    "server.cors_origins",
+    "server.max_body_bytes",
+    "server.max_connections",
+    "server.max_connections_per_address",
+    "auth.guess_limit",
+    "auth.guess_window_s",
+    "llm.max_answer_bytes",
 };
 
 static bool
@@ -68,7 +75,7 @@ svc_config_renew(svc_config_t *fresh, const svc_config_t *running,
             svc_config_copy(key, fresh, running);
     }
     if (!has_same_providers(fresh, running))
-        add_name(&restart, "providers");
+        add_name(&live, "providers");
     out->live = svc_str_dup(svc_buf_str(&live));
     out->restart = svc_str_dup(svc_buf_str(&restart));
     svc_buf_fini(&live);

@@ -57,6 +57,22 @@ the_tenth_wrong_password_brings_a_pause(void **state)
 }
 
 static void
+other_numbers_count_at_once_and_what_was_counted_stays(void **state)
+{
+    throttle_t *throttle = make();
+
+    (void)state;
+    fail_times(throttle, "ann", "1.1.1.1", 3);
+    throttle_set(throttle, 4, 10);
+    fail_times(throttle, "ann", "1.1.1.1", 1);
+    assert_int_equal(attempt(throttle, "ann", "1.1.1.1", THROTTLE_RIGHT), 1);
+    now_ms += 10000; /* the window is over */
+    assert_int_equal(attempt(throttle, "ann", "1.1.1.1", THROTTLE_RIGHT), 0);
+    assert_int_equal(throttle_size(throttle), 0);
+    throttle_destroy(&throttle);
+}
+
+static void
 what_is_known_of_a_pair_can_be_told_and_taken_over(void **state)
 {
     throttle_t *throttle = make(), *other = make();
@@ -327,6 +343,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_tenth_wrong_password_brings_a_pause),
+        cmocka_unit_test(other_numbers_count_at_once_and_what_was_counted_stays),
         cmocka_unit_test(what_is_known_of_a_pair_can_be_told_and_taken_over),
         cmocka_unit_test(the_same_key_numbers_pairs_alike),
         cmocka_unit_test(pauses_double_from_one_second_to_sixty),

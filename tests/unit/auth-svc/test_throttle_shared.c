@@ -143,6 +143,21 @@ attempt(test_t *self, replica_t *replica, bool right)
 }
 
 static void
+redis_judges_by_the_numbers_of_who_asks_now(void **state)
+{
+    test_t *self = *state;
+
+    if (!redis_is_installed())
+        skip();
+    redis_start(&self->redis, &self->fixture);
+    throttle_shared_set(self->a.shared, 1, 100);
+    assert_int_equal(attempt(self, &self->a, false), THROTTLE_SHARED_COUNTED);
+    assert_int_equal(self->state.failures, 1);
+    assert_int_equal(self->state.pause_s,
+                     1); /* with LIMIT the first one would bring none */
+}
+
+static void
 wrong_passwords_at_two_replicas_add_up(void **state)
 {
     test_t *self = *state;
@@ -375,6 +390,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(redis_judges_by_the_numbers_of_who_asks_now),
         TEST(wrong_passwords_at_two_replicas_add_up),
         TEST(the_right_password_forgives_at_all_replicas),
         TEST(right_passwords_leave_nothing_behind),

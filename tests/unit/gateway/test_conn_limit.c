@@ -67,6 +67,26 @@ zero_is_no_limit(void **state)
     conn_limit_destroy(&self);
 }
 
+static void
+another_limit_counts_for_whoever_enters_then(void **state)
+{
+    conn_limit_t *self = conn_limit_new(1);
+    client_addr_t a = addr("1.1.1.1");
+
+    (void)state;
+    assert_true(conn_limit_enter(self, &a));
+    assert_false(conn_limit_enter(self, &a));
+    conn_limit_set(self, 2);
+    assert_true(conn_limit_enter(self, &a));
+    assert_false(conn_limit_enter(self, &a));
+    conn_limit_set(self, 1);
+    conn_limit_leave(self, &a);
+    assert_false(conn_limit_enter(self, &a));
+    conn_limit_leave(self, &a);
+    assert_true(conn_limit_enter(self, &a));
+    conn_limit_destroy(&self);
+}
+
 static void *
 come_and_go(void *arg)
 {
@@ -104,6 +124,7 @@ main(void)
         cmocka_unit_test(an_address_may_hold_so_many_and_no_more),
         cmocka_unit_test(an_ipv6_customer_counts_as_one),
         cmocka_unit_test(zero_is_no_limit),
+        cmocka_unit_test(another_limit_counts_for_whoever_enters_then),
         cmocka_unit_test(threads_that_come_and_go_leave_nothing_behind),
     };
 

@@ -178,6 +178,11 @@ who_is_nearly_full_takes_nobody(void **state)
     assert_true(meeting_receive(self, 2, &guest));
     assert_true(meeting_send(self, 1, 2, &guest));
     assert_true(meeting_receive(self, 2, &guest));
+    meeting_set_max(self, MAX / 2);
+    assert_false(meeting_send(self, 1, 2, &guest));
+    meeting_set_max(self, 2 * MAX);
+    assert_true(meeting_send(self, 1, 2, &guest));
+    assert_true(meeting_receive(self, 2, &guest));
 }
 
 static void

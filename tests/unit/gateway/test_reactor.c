@@ -167,6 +167,59 @@ an_llm_svc_that_comes_back_is_asked_for_its_models_again(void **state)
            "{\"title\":\"t\",\"model\":\"echo\"}", 400, "unknown_model");
 }
 
+/* --- another configuration ---------------------------------------------------------------- */
+
+/* Asks until an answer has `part` in its headers or body. */
+static void
+ask_until(world_t *world, const char *headers, const char *part)
+{
+    uint64_t until_ms = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+
+    for (bool has = false; !has;) {
+        answer_t answer = ask(world, "POST", "/api/users/register", headers,
+                              "{\"username\":\"anna\",\"password\":\"0123456789\"}");
+
+        has = strstr(answer.head, part) != NULL || strstr(answer.body.p, part) != NULL;
+        answer_fini(&answer);
+        if (svc_mono_ms() > until_ms)
+            fail_msg("\"%s\" never came", part);
+    }
+}
+
+static void
+what_may_change_does_for_the_next_requests(void **state)
+{
+    static char *origins[] = {(char *)(uintptr_t) "https://a.example"};
+    static svc_config_t fresh[2]; /* they outlive the reactor */
+    world_t *world = *state;
+
+    for (size_t i = 0; i < SVC_COUNT(fresh); i++)
+        fresh[i] = world->fakes.config;
+    fresh[0].server_cors_origins = (svc_strings_t){origins, 1};
+    fresh[1].server_max_body_bytes = 10;
+    ask_until(world, "Origin: https://a.example\r\n", "HTTP/1.1 201 ");
+    reactor_reload(world->reactor, &fresh[0], 100);
+    ask_until(world, "Origin: https://a.example\r\n",
+              "Access-Control-Allow-Origin: https://a.example\r\n");
+    reactor_reload(world->reactor, &fresh[0], 100);
+    reactor_reload(world->reactor, &fresh[1], 0);
+    reactor_reload(world->reactor, &fresh[1], 100); /* the last one counts */
+    ask_until(world, "", "\"code\":\"too_big\"");
+    reactor_reload(world->reactor, &fresh[0],
+                   0); /* nobody takes this one any more, or it does */
+    reactor_stop(&world->reactor);
+    for (size_t i = 0; i < SVC_COUNT(fresh); i++)
+        assert_int_equal(atomic_load(&fresh[i].holders), 0);
+}
+
+static void
+models_are_asked_for_now_and_then(void **state)
+{
+    world_t *world = *state;
+
+    fakes_await(&world->fakes, FAKE_MODELS, world->fakes.scripts[FAKE_MODELS].n + 1);
+}
+
 /* --- many at once ------------------------------------------------------------------------- */
 
 #define CROWD 50
@@ -552,6 +605,8 @@ main(void)
         WORLD_TEST_UNSTARTED(who_comes_before_the_services_are_reached_waits_for_them),
         WORLD_TEST_UNSTARTED(reactors_are_counted_one_by_one),
         WORLD_TEST(an_llm_svc_that_comes_back_is_asked_for_its_models_again),
+        WORLD_TEST(what_may_change_does_for_the_next_requests),
+        WORLD_TEST(models_are_asked_for_now_and_then),
         WORLD_TEST(answers_find_their_requests_in_any_order),
         WORLD_TEST(a_drain_without_requests_is_done_at_once),
         WORLD_TEST(a_drain_waits_for_requests_and_streams),

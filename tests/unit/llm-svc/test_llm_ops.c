@@ -398,6 +398,61 @@ ends_its_loop_when_the_last_answer_is_stored(void **state)
     close_bench(&b);
 }
 
+static svc_config_t *
+parse(const char *yaml)
+{
+    char *error = NULL;
+    svc_config_t *config = svc_config_parse(svc_str_c(yaml), "test", false, &error);
+
+    if (config == NULL)
+        fail_msg("%s", error);
+    return config;
+}
+
+static void
+serves_by_another_configuration_and_ends_what_has_begun(void **state)
+{
+    (void)state;
+    static bench_t b;
+    char *error = NULL;
+    svc_config_t *fresh = parse("llm: {max_answer_bytes: 7}\n"
+                                "providers: [{name: p, models: [\"new*\", other], "
+                                "base_url: \"http://127.0.0.1:1/v1\"}]");
+    svc_config_t *bad = parse("providers: [{name: p, models: [m], base_url: "
+                              "\"http://127.0.0.1:1/v1\", ca_file: /nonexistent/ca}]");
+
+    open_bench(&b);
+    generate(&b, b.convo, "echo");
+    fixture_run_until(&b.fixture, has_part, &b);
+    assert_true(llm_reload(b.llm, fresh, &error));
+    svc_config_destroy(&fresh); /* whoever needs it holds it */
+    assert_false(llm_reload(b.llm, bad, &error));
+    assert_non_null(strstr(error, "/nonexistent/ca"));
+    free(error);
+    svc_config_destroy(&bad);
+    fixture_run_until(&b.fixture, is_final, &b);
+    assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT(QUESTION)));
+    close_bench(&b);
+}
+
+static void
+a_new_answer_is_as_long_as_the_new_configuration_allows(void **state)
+{
+    (void)state;
+    static bench_t b;
+    char *error = NULL;
+    svc_config_t *fresh = parse("llm: {max_answer_bytes: 7}\nproviders: []");
+
+    open_bench(&b);
+    assert_true(llm_reload(b.llm, fresh, &error));
+    generate(&b, b.convo, "echo");
+    fixture_run_until(&b.fixture, is_final, &b);
+    assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT("one two")));
+    assert_string_equal(b.finish, "length");
+    svc_config_destroy(&fresh);
+    close_bench(&b);
+}
+
 static void
 says_why_it_cannot_start(void **state)
 {
@@ -428,6 +483,8 @@ main(void)
         cmocka_unit_test(tells_the_models),
         cmocka_unit_test(refuses_wrong_callers_and_unknown_streams),
         cmocka_unit_test(ends_its_loop_when_the_last_answer_is_stored),
+        cmocka_unit_test(serves_by_another_configuration_and_ends_what_has_begun),
+        cmocka_unit_test(a_new_answer_is_as_long_as_the_new_configuration_allows),
         cmocka_unit_test(says_why_it_cannot_start),
     };
 

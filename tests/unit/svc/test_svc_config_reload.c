@@ -53,10 +53,21 @@ what_is_the_same_is_not_named(void **state)
 static void
 live_keys_take_their_new_value(void **state)
 {
-    svc_config_t *fresh = renew("", "log: {level: error}", "log.level", "");
+    svc_config_t *fresh = renew(
+        "",
+        "server: {cors_origins: [\"https://a.example\"], max_body_bytes: 4096, "
+        "max_connections: 7, max_connections_per_address: 3}\n"
+        "auth: {guess_limit: 2, guess_window_s: 9}\n"
+        "llm: {max_answer_bytes: 100}\nlog: {level: error}",
+        "server.max_body_bytes, server.max_connections, "
+        "server.max_connections_per_address, server.cors_origins, auth.guess_limit, "
+        "auth.guess_window_s, llm.max_answer_bytes, log.level",
+        "");
 
     (void)state;
-    assert_int_equal(fresh->log_level, 3);
+    assert_int_equal(fresh->server_cors_origins.n, 1);
+    assert_int_equal(fresh->server_max_connections, 7);
+    assert_int_equal(fresh->llm_max_answer_bytes, 100);
     svc_config_destroy(&fresh);
 }
 
@@ -96,7 +107,7 @@ providers_are_one_name_whatever_of_them_differs(void **state)
     (void)state;
     svc_config_destroy(&fresh);
     for (size_t i = 0; i < SVC_COUNT(others); i++) {
-        fresh = renew(base, others[i], "", "providers");
+        fresh = renew(base, others[i], "providers", "");
         assert_int_equal(fresh->n_providers, i > 0 ? 1 : 0);
         svc_config_destroy(&fresh);
     }
@@ -106,7 +117,7 @@ static void
 a_configuration_lives_as_long_as_anybody_holds_it(void **state)
 {
     svc_config_t *config = parse("jwt: {secret: a secret that is long enough for it}");
-    svc_config_t *held = (svc_config_t *)(uintptr_t)svc_config_hold(config);
+    svc_config_t *held = svc_config_hold(config);
 
     (void)state;
     assert_ptr_equal(held, config);
