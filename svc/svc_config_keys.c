@@ -91,7 +91,7 @@ const config_key_t svc_config_keys[] = {
     {"bus.gateway.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7100", 0, TEXT_MAX, "", "where a gateway tells its counters; empty: nowhere", AT(bus_gateway_bind), NULL},
     {"bus.insecure", CONFIG_BOOL, "false", 0, 0, "", "allow a bus off loopback, which is not encrypted", AT(bus_insecure), NULL},
 
-    {"admin.gateway", CONFIG_ADDRESS, "127.0.0.1:7110", 0, TEXT_MAX, "", "host:port where a gateway answers /healthz and /readyz; empty: nowhere; no secrets are told, so it may be off loopback", AT(admin_gateway), NULL},
+    {"admin.gateway", CONFIG_ADDRESS, "127.0.0.1:7110", 0, TEXT_MAX, "", "host:port where a gateway answers /healthz, /readyz and /metrics; empty: nowhere; no secrets are told, so it may be off loopback", AT(admin_gateway), NULL},
     {"admin.auth", CONFIG_ADDRESS, "127.0.0.1:7111", 0, TEXT_MAX, "", "the same of auth-svc", AT(admin_auth), NULL},
     {"admin.convo", CONFIG_ADDRESS, "127.0.0.1:7112", 0, TEXT_MAX, "", "the same of convo-svc", AT(admin_convo), NULL},
     {"admin.llm", CONFIG_ADDRESS, "127.0.0.1:7113", 0, TEXT_MAX, "", "the same of llm-svc", AT(admin_llm), NULL},

@@ -19,7 +19,8 @@ const BELONGINGS = { gateway: [], 'auth-svc': ['llmb-jwt', 'llmb-postgresql', 'l
     'convo-svc': ['llmb-seal', 'llmb-postgresql', 'llmb-redis', 'convo-data'], 'llm-svc': ['llmb-providers'], redis: ['llmb-redis'] };
 
 const PRIVATE = ['private machine', 'private machine (IPv6)'];
-const PODS_ELSEWHERE = ['ingress controller', 'other pod of ingress-nginx', 'stranger elsewhere', 'dns', 'other pod of kube-system'];
+const PODS_ELSEWHERE = ['ingress controller', 'other pod of ingress-nginx', 'stranger elsewhere', 'dns', 'other pod of kube-system',
+    'prometheus', 'other pod of monitoring'];
 
 /* The picture of ARCHITECTURE.md. Whoever may reach private addresses may reach pods there, as far as those let them. */
 const BASE_ARROWS = ['ingress controller -> gateway TCP 8080',
@@ -28,7 +29,9 @@ const BASE_ARROWS = ['ingress controller -> gateway TCP 8080',
     ...SERVICES.flatMap((s) => [`${s} -> dns TCP 53`, `${s} -> dns UDP 53`])];
 const POSTGRESQL = ['auth-svc', 'convo-svc'].flatMap((s) => [...PRIVATE, ...PODS_ELSEWHERE].map((to) => `${s} -> ${to} TCP 5432`));
 const REDIS = ['auth-svc -> redis TCP 6379', 'convo-svc -> redis TCP 6379'];
-const ARROWS = { dev: BASE_ARROWS, prod: [...BASE_ARROWS, ...POSTGRESQL, ...REDIS], 'prod without redis': [...BASE_ARROWS, ...POSTGRESQL] };
+const METRICS = SERVICES.map((s, i) => `prometheus -> ${s} TCP ${7110 + i}`);
+const ARROWS = { dev: BASE_ARROWS, prod: [...BASE_ARROWS, ...POSTGRESQL, ...REDIS], 'prod without redis': [...BASE_ARROWS, ...POSTGRESQL],
+    'dev with metrics': [...BASE_ARROWS, ...METRICS] };
 
 const ofKind = (c, kind) => c.objects.filter((o) => o.kind === kind);
 const named = (c, kind, name) => ofKind(c, kind).find((o) => o.metadata.name === name);
@@ -203,6 +206,17 @@ function wiresMeet(c) {
     }));
 }
 
+/* Each monitor sees all pods of ours and nobody else, on a port that they have, as jobs that alerts and dashboard know. */
+function monitorsSee(c) {
+    return ofKind(c, 'PodMonitor').flatMap((m) => {
+        const found = workloads(c).filter((w) => selects(m.spec.selector, w.spec.template.metadata.labels));
+        const jobs = found.map((w) => w.spec.template.metadata.labels[m.spec.jobLabel]);
+        return [...(JSON.stringify(jobs.sort()) === JSON.stringify([...SERVICES].sort()) ? [] : [`PodMonitor ${m.metadata.name}: jobs ${jobs}`]),
+            ...m.spec.podMetricsEndpoints.flatMap((e) => found.filter((w) => portsOf(w)[e.port] === undefined || e.path !== '/metrics')
+                .map((w) => `PodMonitor ${m.metadata.name}: ${w.metadata.name} has no ${e.port}${e.path}`))];
+    });
+}
+
 function selectorsCanStay(c) {
     return workloads(c).flatMap((w) => {
         const labels = w.spec.selector.matchLabels ?? {};
@@ -233,7 +247,7 @@ function budgetsLeaveRoom(c) {
         if (found.length !== 1 || !(p.spec.maxUnavailable >= 1 || p.spec.minAvailable < least))
             out.push(`PodDisruptionBudget ${p.metadata.name}: no target, or no pod may ever go`);
     }
-    if (c.overlay !== 'dev')
+    if (c.overlay.startsWith('prod'))
         for (const s of SERVICES)
             for (const kind of ['HorizontalPodAutoscaler', 'PodDisruptionBudget'])
                 if (!named(c, kind, s))
@@ -251,4 +265,4 @@ function graceIsLonger(c) {
 }
 
 export const CHECKS = { everyObjectIsKnown, containersAreWhole, podsAreRestricted, servicesSelect, namedPortsExist, keysExist,
-    secretsAreTheirs, networkIsThePicture, configPasses, variablesAreKnown, wiresMeet, selectorsCanStay, updatesLeaveNobodyOut, budgetsLeaveRoom, graceIsLonger };
+    secretsAreTheirs, networkIsThePicture, configPasses, variablesAreKnown, wiresMeet, monitorsSee, selectorsCanStay, updatesLeaveNobodyOut, budgetsLeaveRoom, graceIsLonger };

@@ -65,15 +65,28 @@ function secretsOfTheManual() {
     });
 }
 
+/* The alerts as an object of the Prometheus operator, made by the manual's own command. */
+function alertsOfTheManual() {
+    const text = fs.readFileSync(path.join(K8S, 'README.md'), 'utf8').replaceAll('\\\n', ' ');
+    const command = /^(.*kind: PrometheusRule.*) \| kubectl .*$/m.exec(text)?.[1];
+    const run = spawnSync('bash', ['-c', command ?? 'false'], { encoding: 'utf8', cwd: ROOT });
+    const objects = run.status === 0 ? schema.parseAll(run.stdout) : [];
+    const rules = objects.flatMap((o) => o.spec.groups).flatMap((g) => g.rules);
+    tell('the alerts as a PrometheusRule', [...objects.flatMap((o) => schema.problemsOf(o)), ...(rules.length > 20 ? [] : [`${rules.length} rules ${run.stderr}`])]);
+}
+
 const copy = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-k8s-'));
 fs.cpSync(K8S, copy, { recursive: true });
 const kustomization = path.join(copy, 'overlays/prod/kustomization.yaml');
 fs.writeFileSync(kustomization, fs.readFileSync(kustomization, 'utf8').replace(/^components:\n.*\n/m, ''));
+const dev = path.join(copy, 'overlays/dev/kustomization.yaml');
+fs.appendFileSync(dev, `\ncomponents:\n  - ../../components/metrics\n`);
 const secrets = secretsOfTheManual();
 const overlays = { ...Object.fromEntries(fs.readdirSync(path.join(K8S, 'overlays')).map((o) => [o, render(path.join(K8S, 'overlays', o))])),
-    'prod without redis': render(path.join(copy, 'overlays/prod')) };
+    'prod without redis': render(path.join(copy, 'overlays/prod')), 'dev with metrics': render(path.join(copy, 'overlays/dev')) };
 fs.rmSync(copy, { recursive: true });
 
+alertsOfTheManual();
 for (const [overlay, objects] of Object.entries(overlays).filter(([, o]) => o)) {
     for (const [name, check] of Object.entries(CHECKS))
         tell(`${overlay}: ${name}`, check({ objects, overlay, secrets, bin }));

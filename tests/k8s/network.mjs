@@ -11,6 +11,8 @@ const OUTSIDE = [
     { name: 'stranger here', namespace: null, labels: {}, ip: '10.244.9.4' },
     { name: 'dns', namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' }, ip: '10.244.9.5' },
     { name: 'other pod of kube-system', namespace: 'kube-system', labels: {}, ip: '10.244.9.6' },
+    { name: 'prometheus', namespace: 'monitoring', labels: { 'app.kubernetes.io/name': 'prometheus' }, ip: '10.244.9.7' },
+    { name: 'other pod of monitoring', namespace: 'monitoring', labels: {}, ip: '10.244.9.8' },
     { name: 'private machine', ip: '10.1.2.3' },
     { name: 'private machine (IPv6)', ip: 'fd00::3' },
     { name: 'metadata service', ip: '169.254.169.254' },

@@ -36,9 +36,10 @@ function unknownFields(value, at, seen, out) {
 /** What is wrong with an object, as lines; none: nothing. */
 export function problemsOf(object) {
     const [group, version] = object.apiVersion?.includes('/') ? object.apiVersion.split('/') : ['', object.apiVersion];
+    const models = group === 'monitoring.coreos.com' ? '@kubernetes-models/prometheus-operator' : 'kubernetes-models';
     let Model;
     try {
-        Model = require(path.posix.join('kubernetes-models', group, version))[object.kind];
+        Model = require(path.posix.join(models, group, version))[object.kind];
     } catch {
         Model = undefined;
     }
