@@ -5,6 +5,7 @@
  * share them; the driver of user_store.h is chosen here. */
 #include "auth_ops.h"
 #include "user_backup.h"
+#include "user_import.h"
 
 #include "svc/svc_main.h"
 
@@ -53,6 +54,9 @@ static const svc_tool_t tools[] = {
     {"restore", "FILE",
      "put what was written to FILE in its place again, while the service does not run", 1,
      1, user_backup_restore},
+    {"import-original", "FILE MAP [dry-run]",
+     "bring over the original's users; see scripts/import-original, which does all of it",
+     2, 3, user_import},
     {0},
 };
 

@@ -15,6 +15,9 @@
 
 #define SALT_RANDOM_BYTES 16
 #define PREFIX_BYTES      4 /* "$2b$" */
+#define COST_AT           4 /* two digits and a "$" */
+#define COST_MIN          4
+#define COST_MAX          15 /* as auth.bcrypt_cost */
 
 struct password {
     uint32_t cost;                        /* of new hashes, and of the work for nobody */
@@ -89,18 +92,40 @@ password_hash(password_t *self, svc_str password, char out[PASSWORD_HASH_BYTES +
     return RC_OK;
 }
 
-/* True for a hash that can be computed as $2b$. */
+/* True for a hash, as long as one is, that can be computed as $2b$. */
 static bool
 is_known(const char *hash)
 {
-    return hash != NULL && strlen(hash) == PASSWORD_HASH_BYTES && hash[0] == '$' &&
-           hash[1] == '2' && strchr("aby", hash[2]) != NULL && hash[3] == '$';
+    return hash[0] == '$' && hash[1] == '2' && strchr("aby", hash[2]) != NULL &&
+           hash[3] == '$';
+}
+
+bool
+password_is_hash(svc_str hash)
+{
+    static const char alphabet[] =
+        "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    unsigned cost = 0;
+
+    if (hash.n != PASSWORD_HASH_BYTES || memchr(hash.p, '\0', hash.n) != NULL ||
+        !is_known(hash.p) || hash.p[COST_AT + 2] != '$')
+        return false;
+    for (size_t i = COST_AT; i < COST_AT + 2; i++) {
+        if (hash.p[i] < '0' || hash.p[i] > '9')
+            return false;
+        cost = cost * 10 + (unsigned)(hash.p[i] - '0');
+    }
+    for (size_t i = COST_AT + 3; i < hash.n; i++)
+        if (strchr(alphabet, hash.p[i]) == NULL)
+            return false;
+    return cost >= COST_MIN && cost <= COST_MAX;
 }
 
 bool
 password_matches(password_t *self, svc_str password, const char *hash)
 {
-    bool can_match = is_known(hash) && is_whole(password);
+    bool can_match = hash != NULL && strlen(hash) == PASSWORD_HASH_BYTES &&
+                     is_known(hash) && is_whole(password);
     char setting[PASSWORD_HASH_BYTES + 1];
     const char *made;
 

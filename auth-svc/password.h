@@ -24,6 +24,10 @@ void password_destroy(password_t **self_p);
 svc_rc password_hash(password_t *self, svc_str password,
                      char out[PASSWORD_HASH_BYTES + 1]) SVC_MUST_CHECK;
 
+/* True for a bcrypt hash of any kind that is checked here ($2a$, $2b$, $2y$), of a cost from 4 to 15: more would keep a core busy for
+ * seconds at each login. */
+bool password_is_hash(svc_str hash);
+
 /* True when the password belongs to `hash` ($2a$, $2b$ or $2y$). NULL, as for an unknown user, and anything
  * that is no such hash: false after the same work. */
 bool password_matches(password_t *self, svc_str password, const char *hash);

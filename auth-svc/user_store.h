@@ -37,6 +37,9 @@ typedef struct {
      * with *error (free() it): one line that says why. Front thread, before the others. */
     void *(*open)(svc_ctx_t *ctx, const atomic_bool *stop, char **error);
 
+    /* The same only to look at it, beside whoever writes: nothing is locked, made or changed. NULL without *error: there is none yet. */
+    void *(*open_to_read)(svc_ctx_t *ctx, char **error);
+
     /* Closes it, after all connections. NULL-safe. */
     void (*close)(void *store);
 

@@ -18,7 +18,7 @@
 #define BUSY_TRIES   5    /* of a batch that somebody was in the way of */
 #define USERS_MAX    128  /* whose results are due at once; more go in turns */
 
-enum { ST_FIND, ST_ADD, ST_FIND_KEY, ST_COUNT };
+enum { ST_FIND, ST_ADD, ST_FIND_KEY, ST_LOOK, ST_COUNT };
 
 // clang-format off
 static const svc_pg_step_t steps[] = {
@@ -118,6 +118,43 @@ open_store(svc_ctx_t *ctx, const atomic_bool *stop, char **error)
     good = pg != NULL && svc_pg_migrate(pg, "auth", steps, (int)SVC_COUNT(steps), error);
     svc_pg_destroy(&pg);
     if (good)
+        return self;
+    close_store(self);
+    return NULL;
+}
+
+/* Is there a table of users? */
+static bool
+look_for_table(svc_pg_t *pg, bool *out, char **error)
+{
+    svc_pg_rows_t rows = {0};
+    svc_rc rc = svc_pg_query(pg, ST_LOOK,
+                             "SELECT (to_regclass('auth_user') IS NOT NULL)::int::bigint",
+                             NULL, 0, &rows);
+
+    *out = rc == RC_OK && rows.n > 0 && svc_pg_u64(&rows, 0, 0) != 0;
+    if (rc != RC_OK)
+        *error = svc_str_dup(SVC_LIT("the database of users does not answer"));
+    svc_pg_free(&rows);
+    return rc == RC_OK;
+}
+
+/* A dry run waits for nobody. */
+static void *
+open_store_to_read(svc_ctx_t *ctx, char **error)
+{
+    static const atomic_bool never;
+    store_t *self = svc_alloc(sizeof(*self));
+    svc_pg_t *pg;
+    bool good, is_there = false;
+
+    self->ctx = ctx;
+    self->stop = &never;
+    pg = make_connection(self, false, error);
+    good = pg != NULL && svc_pg_connect(pg, 0, error) &&
+           look_for_table(pg, &is_there, error);
+    svc_pg_destroy(&pg);
+    if (good && is_there)
         return self;
     close_store(self);
     return NULL;
@@ -275,6 +312,7 @@ add(void *arg, new_user_t *users, size_t n)
 
 const user_store_driver_t user_store_postgresql = {
     .open = open_store,
+    .open_to_read = open_store_to_read,
     .close = close_store,
     .connect = connect_store,
     .disconnect = disconnect,

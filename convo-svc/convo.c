@@ -41,31 +41,6 @@ lock_database(convo_t *self, char **error)
     return self->ctx->config->storage_driver != SVC_STORAGE_SQLITE || self->lock_fd >= 0;
 }
 
-/* Takes the key of the configuration, or the one beside the database, made at the first start. */
-static bool
-load_seal_key(convo_t *self, char **error)
-{
-    const char *given = self->ctx->config->convo_seal_key;
-    uint8_t key[SVC_SECRET_BYTES];
-    char *path;
-    svc_rc rc;
-
-    if (given[0] != '\0') {
-        rc = svc_secret_decode(svc_str_c(given), key);
-        if (rc != RC_OK)
-            *error = svc_str_dup(
-                SVC_LIT("convo.seal_key is not 32 bytes of hex or base64"));
-    } else {
-        path = svc_secret_path_beside(self->db_path, SEAL_KEY_FILE);
-        rc = svc_secret_load_or_make(path, key, error);
-        free(path);
-    }
-    if (rc == RC_OK)
-        seal_init(&self->seal, key);
-    explicit_bzero(key, sizeof(key));
-    return rc == RC_OK;
-}
-
 static size_t
 reader_threads(const svc_config_t *config)
 {
@@ -253,7 +228,7 @@ convo_new(svc_ctx_t *ctx, char **error)
     self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
     self->lock_fd = -1;
     if (!convo_check_config(config, error) || !lock_database(self, error) ||
-        !load_seal_key(self, error) || !start_workers(self, error) ||
+        seal_load(&self->seal, config, error) != RC_OK || !start_workers(self, error) ||
         !open_cache(self, error) || !recover(self, error))
         goto fail;
     if (svc_server_new(ctx, config->bus_convo.bind, convo_ops, self, &self->server,

@@ -5,6 +5,7 @@
  * server.drain_s allows, and the rest goes on at the next start. */
 #include "convo.h"
 #include "convo_backup.h"
+#include "convo_import.h"
 
 #include "svc/svc_main.h"
 
@@ -43,6 +44,10 @@ static const svc_tool_t tools[] = {
     {"restore", "FILE",
      "put what was written to FILE in its place again, while the service does not run", 1,
      1, convo_backup_restore},
+    {"import-original", "FILE HOST:PORT[/db] MAP [dry-run]",
+     "bring over the original's conversations; see scripts/import-original, which does all "
+     "of it",
+     3, 4, convo_import},
     {0},
 };
 

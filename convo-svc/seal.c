@@ -6,6 +6,7 @@
 #include "seal.h"
 
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FORM       1
@@ -21,6 +22,30 @@ seal_init(seal_t *self, const uint8_t key[SVC_SECRET_BYTES])
     memcpy(self->key, key, sizeof(self->key));
     (void)crypto_generichash(hash, sizeof(hash), key, SVC_SECRET_BYTES, NULL, 0);
     memcpy(self->id, hash, sizeof(self->id));
+}
+
+svc_rc
+seal_load(seal_t *self, const svc_config_t *config, char **error)
+{
+    const char *given = config->convo_seal_key;
+    uint8_t key[SVC_SECRET_BYTES];
+    char *path;
+    svc_rc rc;
+
+    if (given[0] != '\0') {
+        rc = svc_secret_decode(svc_str_c(given), key);
+        if (rc != RC_OK)
+            *error = svc_str_dup(
+                SVC_LIT("convo.seal_key is not 32 bytes of hex or base64"));
+    } else {
+        path = svc_secret_path_beside(config->sqlite_path, SEAL_KEY_FILE);
+        rc = svc_secret_load_or_make(path, key, error);
+        free(path);
+    }
+    if (rc == RC_OK)
+        seal_init(self, key);
+    sodium_memzero(key, sizeof(key));
+    return rc;
 }
 
 svc_rc

@@ -23,6 +23,10 @@ typedef struct {
 /* Takes a key. */
 void seal_init(seal_t *self, const uint8_t key[SVC_SECRET_BYTES]);
 
+/* Takes the key of the configuration, or the one beside the database, made at the first start. RC_INTERNAL or RC_INVALID with *error
+ * (free() it): one line. */
+svc_rc seal_load(seal_t *self, const svc_config_t *config, char **error) SVC_MUST_CHECK;
+
 /* Appends `text` sealed; an empty text stays empty. RC_TOO_BIG as svc_buf_add. */
 svc_rc seal_close(const seal_t *self, svc_str text, svc_buf_t *out) SVC_MUST_CHECK;
 

@@ -539,6 +539,8 @@ run_tool(process_t *self)
     if (!take_signals(self, &error))
         return refuse(self, &error);
     umask(0077); /* what it writes holds secrets */
+    (void)setvbuf(stdout, NULL, _IOLBF,
+                  0); /* what takes long tells as it goes, into a pipe, too */
     ctx->service = self->service->name;
     ctx->version = SVC_VERSION;
     ctx->instance = svc_random_u64();

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -198,6 +199,36 @@ all_that_fails_costs_the_same(void **state)
     password_destroy(&self);
 }
 
+static void
+a_hash_is_known_by_its_form_and_a_cost_that_can_be_paid(void **state)
+{
+    static const char tail[] = "$abcdefghijklmnopqrstuu1111111111111111111111111111111";
+    static const struct {
+        const char *head;
+        bool good;
+    } rows[] = {{"$2a$04", true},  {"$2b$10", true},  {"$2y$15", true},
+                {"$2x$10", false}, {"$2b$03", false}, {"$2b$16", false},
+                {"$2b$1x", false}, {"$1b$10", false}, {"$2b$-4", false},
+                {"x2b$10", false}};
+    char hash[PASSWORD_HASH_BYTES + 2];
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(rows); i++) {
+        (void)snprintf(hash, sizeof(hash), "%s%s", rows[i].head, tail);
+        assert_int_equal(password_is_hash(svc_str_c(hash)), rows[i].good);
+        hash[30] = '=';
+        assert_false(password_is_hash(svc_str_c(hash)));
+        hash[30] = '\0';
+        assert_false(password_is_hash((svc_str){hash, PASSWORD_HASH_BYTES}));
+    }
+    (void)snprintf(hash, sizeof(hash), "$2b$04%s", tail);
+    hash[6] = '.';
+    assert_false(password_is_hash(svc_str_c(hash)));
+    assert_false(password_is_hash((svc_str){hash, PASSWORD_HASH_BYTES - 1}));
+    assert_false(password_is_hash(svc_str_c("")));
+    assert_false(password_is_hash((svc_str){NULL, 0}));
+}
+
 int
 main(void)
 {
@@ -209,6 +240,7 @@ main(void)
         cmocka_unit_test(bytes_above_127_count_in_2a_as_in_2b),
         cmocka_unit_test(what_bcrypt_would_cut_is_refused),
         cmocka_unit_test(nothing_matches_a_hash_that_is_none),
+        cmocka_unit_test(a_hash_is_known_by_its_form_and_a_cost_that_can_be_paid),
         cmocka_unit_test(all_that_fails_costs_the_same),
     };
 

@@ -233,6 +233,32 @@ a_whole_batch_is_added_in_any_order(void **state)
     store_driver->close(store);
 }
 
+static inline void
+a_store_can_be_looked_at_beside_who_writes(void **state)
+{
+    new_user_t ann = user("ann");
+    user_row_t row;
+    void *store, *connection, *other;
+    char *error = NULL;
+
+    (void)state;
+    assert_null(store_driver->open_to_read(&store_ctx, &error));
+    assert_null(error);
+    store = open_store();
+    connection = connect_to(store);
+    assert_int_equal(store_driver->add(connection, &ann, 1), RC_OK);
+    other = store_driver->open_to_read(&store_ctx, &error);
+    assert_non_null(other);
+    store_driver->disconnect(connection);
+    connection = store_driver->connect(other, false, &error);
+    assert_non_null(connection);
+    assert_int_equal(store_driver->find(connection, SVC_LIT("ann"), &row), RC_OK);
+    assert_int_equal(row.id, ann.id);
+    store_driver->disconnect(connection);
+    store_driver->close(other);
+    store_driver->close(store);
+}
+
 #define USER_STORE_TESTS(setup, teardown)                                               \
     cmocka_unit_test_setup_teardown(a_user_is_found_again_after_a_restart, setup,       \
                                     teardown),                                          \
@@ -245,6 +271,8 @@ a_whole_batch_is_added_in_any_order(void **state)
         cmocka_unit_test_setup_teardown(                                                \
             a_taken_name_is_told_whose_it_is_to_the_request_that_took_it, setup,        \
             teardown),                                                                  \
+        cmocka_unit_test_setup_teardown(a_store_can_be_looked_at_beside_who_writes,     \
+                                        setup, teardown),                               \
         cmocka_unit_test_setup_teardown(any_bytes_may_be_looked_for, setup, teardown),  \
         cmocka_unit_test_setup_teardown(a_whole_batch_is_added_in_any_order, setup,     \
                                         teardown)

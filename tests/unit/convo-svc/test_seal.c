@@ -152,6 +152,32 @@ a_database_remembers_the_key_it_was_sealed_with(void **state)
     folder_close(&folder);
 }
 
+static void
+a_key_is_the_configurations_or_made_once(void **state)
+{
+    test_t *self = *state;
+    folder_t folder;
+    svc_config_t config = {0};
+    seal_t first, second;
+    char *error = NULL;
+
+    folder_open(&folder);
+    config.sqlite_path = folder.db;
+    config.convo_seal_key = (char *)"";
+    assert_int_equal(seal_load(&first, &config, &error), RC_OK);
+    assert_int_equal(seal_load(&second, &config, &error), RC_OK);
+    assert_memory_equal(&first, &second, sizeof(first));
+    config.convo_seal_key =
+        (char *)"0100000000000000000000000000000000000000000000000000000000000000";
+    assert_int_equal(seal_load(&second, &config, &error), RC_OK);
+    assert_memory_equal(&self->seal, &second, sizeof(second));
+    config.convo_seal_key = (char *)"short";
+    assert_int_equal(seal_load(&second, &config, &error), RC_INVALID);
+    assert_non_null(strstr(error, "is not 32 bytes"));
+    free(error);
+    folder_close(&folder);
+}
+
 int
 main(void)
 {
@@ -164,6 +190,7 @@ main(void)
         TEST(refuses_another_key_and_every_change_of_a_byte_or_of_the_length),
         TEST(a_full_buffer_is_refused),
         TEST(a_database_remembers_the_key_it_was_sealed_with),
+        TEST(a_key_is_the_configurations_or_made_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
