@@ -453,6 +453,7 @@ note(void *arg, answer_note what, const status_rep_t *status, uint64_t attempt)
     const live_t *live = arg;
     const svc_log_about_t it = about(live);
     svc_log_t *log = live->table->ctx->log;
+    svc_str reason = status->reason;
 
     switch (what) {
     case ANSWER_NOTE_BEGUN:
@@ -473,11 +474,12 @@ note(void *arg, answer_note what, const status_rep_t *status, uint64_t attempt)
                       attempt);
         break;
     case ANSWER_NOTE_STORED:
+        if (svc_str_eq(reason, svc_str_c(answer_state_names[status->state])))
+            reason.n = 0; /* as it says already */
         svc_log_about(log, SVC_LOG_INFO, &it,
                       "the answer is stored: %s%s%.*s, %" PRIu64 " bytes",
-                      answer_state_names[status->state],
-                      status->reason.n > 0 ? " by " : "", (int)status->reason.n,
-                      status->reason.n > 0 ? status->reason.p : "", status->length);
+                      answer_state_names[status->state], reason.n > 0 ? " by " : "",
+                      (int)reason.n, reason.n > 0 ? reason.p : "", status->length);
         break;
     case ANSWER_NOTE_LEFT:
         svc_log_about(log, SVC_LOG_INFO, &it,
