@@ -113,7 +113,7 @@ const config_key_t svc_config_provider_keys[] = {
     {"providers[].base_url", CONFIG_URL, "", 1, TEXT_MAX, "", "where /chat/completions is appended", OF_PROVIDER(is.base_url), NULL},
     {"providers[].api_key_env", CONFIG_STRING, "", 0, 256, "", "environment variable with the key for conversations that bring none", OF_PROVIDER(api_key_env), NULL},
     {"providers[].api_key", CONFIG_SECRET, "", 0, PROTO_API_KEY_MAX_BYTES, "", "that key itself; goes before the other two", OF_PROVIDER(is.api_key), NULL},
-    {"providers[].api_key_file", CONFIG_STRING, "", 0, TEXT_MAX, "", "file with that key, read by llm-svc at its start; goes before api_key_env unless it is empty", OF_PROVIDER(is.api_key_file), NULL},
+    {"providers[].api_key_file", CONFIG_STRING, "", 0, TEXT_MAX, "", "file with that key, read by llm-svc at its start and at SIGHUP; goes before api_key_env unless it is empty", OF_PROVIDER(is.api_key_file), NULL},
     {"providers[].ca_file", CONFIG_STRING, "", 0, TEXT_MAX, "", "certificates to trust; empty: the system's", OF_PROVIDER(is.ca_file), NULL},
     {"providers[].connect_s", CONFIG_U32, "5", 1, HOUR_S, "s", "longest wait for a connection", OF_PROVIDER(is.connect_s), NULL},
     {"providers[].first_byte_s", CONFIG_U32, "120", 1, HOUR_S, "s", "longest wait for the first byte of an answer", OF_PROVIDER(is.first_byte_s), NULL},

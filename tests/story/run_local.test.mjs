@@ -108,6 +108,17 @@ story('a service that dies is started again, alone', async () => {
     await stop(run);
 }, { deadline: 60_000 });
 
+story('SIGUSR1 has all services read their configuration again', async () => {
+    const run = runLocal(await prepare());
+    await ready(run);
+    const pids = services(run);
+    assert.ok(run.stdout.includes(`kill -USR1 ${run.child.pid} `), run.stdout);
+    run.child.kill('SIGUSR1');
+    await until(10_000, () => SERVICES.every((name) => run.stderr.includes(`${name} the configuration was read again: nothing has changed`)), 'all have read it');
+    assert.deepEqual(services(run), pids);
+    await stop(run);
+}, { deadline: 60_000 });
+
 story('two stacks run side by side, and a script that is killed takes its services along', async () => {
     const [one, two] = [runLocal(await prepare()), runLocal(await prepare())];
     await Promise.all([ready(one), ready(two)]);
