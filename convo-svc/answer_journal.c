@@ -88,6 +88,7 @@ submit(answer_t *self, svc_str bytes, int next_state)
     const answer_end_t *end = &self->end;
     answer_step_t step = {
         .stream = answer_stream(self),
+        .conversation = self->conversation,
         .term = self->term,
         .fence = self->fence,
         .state = self->state,

@@ -50,6 +50,7 @@ const proto_schema_t answer_row_schema = {
 static const proto_field_t answer_step_fields[] = {
     /* key               type        must   min     max                    where sub */
     {"stream",           PROTO_BIN,  true,  STREAM, STREAM,                offsetof(answer_step_t, stream), NULL},
+    {"conversation",     PROTO_U64,  false, 0,      PROTO_ID_MAX,          offsetof(answer_step_t, conversation), NULL},
     {"term",             PROTO_U64,  true,  0,      UINT64_MAX,            offsetof(answer_step_t, term), NULL},
     {"fence",            PROTO_U64,  true,  0,      UINT64_MAX,            offsetof(answer_step_t, fence), NULL},
     {"state",            PROTO_ENUM, true,  0,      0,                     offsetof(answer_step_t, state), answer_state_names},

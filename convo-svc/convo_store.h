@@ -69,7 +69,9 @@ typedef struct {
 
 /* One step of an answer: text at its end, a new state, or both. */
 typedef struct {
-    svc_str stream;       /* which answer */
+    svc_str stream; /* which answer */
+    uint64_t
+        conversation;     /* of it: only so that rows are locked in order; 0: not known */
     uint64_t term, fence; /* must be the row's */
     int state;            /* must be the row's */
     uint64_t length;      /* must be the row's: bytes go there */
@@ -100,10 +102,12 @@ typedef struct {
     svc_rc (*commit)(convo_store_t *self);
     void (*rollback)(convo_store_t *self);
 
-    /* Right after begin(write) and answer_steps: what is added from now on may be taken for granted, so that nobody waits for each
-     * single row; `conversations` are those that will be looked at, which may be locked at once. settle() tells whether all of it
-     * was granted; RC_LATER: it was not, the transaction is to be rolled back and run again without haste. */
-    svc_rc (*hasten)(convo_store_t *self, const uint64_t *conversations, size_t n);
+    /* Right after begin(write): what is added from now on may be taken for granted, so that nobody waits for each single row;
+     * `asked` are the conversations that will be looked at, `ended` those of steps that end an answer (CONVO_STEPS_MAX of both
+     * together at most): they may be locked at once. settle(), or what is done later, or the commit tells whether all of it was
+     * granted; RC_LATER: it was not, the transaction is to be rolled back and run again without haste. */
+    svc_rc (*hasten)(convo_store_t *self, const uint64_t *asked, size_t n_asked,
+                     const uint64_t *ended, size_t n_ended);
     svc_rc (*settle)(convo_store_t *self);
 
     /* A savepoint inside a transaction: save, then keep or undo. */

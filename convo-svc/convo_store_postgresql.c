@@ -15,6 +15,8 @@
 #include <stdlib.h>
 
 #define ARRAY_MAX_BYTES (16u << 20) /* more than the steps of one batch have */
+#define EPOCH_MS \
+    946684800000u /* of PostgreSQL's times, in Unix ms: they begin with the year 2000 */
 
 static const svc_pg_step_t steps[] = {
     {"CREATE TABLE convo_meta (name text PRIMARY KEY, value bytea NOT NULL);"
@@ -97,6 +99,12 @@ store_pg_run(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t
 
 /* --- haste ------------------------------------------------------------------------------------- */
 
+uint64_t
+store_pg_unix_ms(const svc_pg_rows_t *rows, int row, int column)
+{
+    return svc_pg_u64(rows, row, column) / 1000 + EPOCH_MS;
+}
+
 /* Reads the results of what was taken for granted. */
 static svc_rc
 read_granted(store_pg_t *self)
@@ -105,13 +113,9 @@ read_granted(store_pg_t *self)
 
     for (size_t i = 0; i < self->n_granted && rc == RC_OK; i++) {
         svc_pg_rows_t rows;
-        bool is_so;
 
         rc = svc_pg_receive(self->pg, &rows);
-        is_so = self->granted[i] == 0
-                    ? rows.changed == 1
-                    : rows.n == 1 && svc_pg_u64(&rows, 0, 1) == self->granted[i];
-        if (rc == RC_OK && !is_so)
+        if (rc == RC_OK && rows.changed != 1)
             self->denied = RC_LATER;
         svc_pg_free(&rows);
     }
@@ -123,61 +127,81 @@ svc_rc
 store_pg_query(store_pg_t *self, pg_slot slot, const char *sql, const svc_pg_arg_t *args,
                size_t n, svc_pg_rows_t *out)
 {
-    svc_rc rc;
+    svc_rc rc = store_pg_send_asked(self);
 
     *out = (svc_pg_rows_t){0};
-    if (self->n_granted == 0)
+    if (rc == RC_OK && self->n_granted == 0 && !self->is_ahead_due) {
+        self->ahead_ms = 0;
         return svc_pg_query(self->pg, slot, sql, args, n, out);
-    rc = svc_pg_send(self->pg, slot, sql, args, n);
+    }
+    if (rc == RC_OK)
+        rc = svc_pg_send(self->pg, slot, sql, args, n);
+    if (rc == RC_OK)
+        rc = store_pg_fetch_ahead(self);
     if (rc == RC_OK)
         rc = read_granted(self);
+    self->ahead_ms = 0;
     return rc == RC_OK ? svc_pg_receive(self->pg, out) : rc;
 }
 
 svc_rc
 store_pg_take_for_granted(store_pg_t *self, pg_slot slot, const char *sql,
-                          const svc_pg_arg_t *args, size_t n, uint64_t message)
+                          const svc_pg_arg_t *args, size_t n)
 {
-    svc_rc rc = self->n_granted == STORE_PG_GRANTED_MAX ? read_granted(self) : RC_OK;
+    svc_rc rc = store_pg_fetch_ahead(self);
 
+    if (rc == RC_OK && self->n_granted == STORE_PG_GRANTED_MAX)
+        rc = read_granted(self);
     if (rc == RC_OK)
         rc = svc_pg_send(self->pg, slot, sql, args, n);
     if (rc != RC_OK)
         return rc;
-    self->granted[self->n_granted++] = message;
+    self->ahead_ms = 0;
+    self->n_granted++;
     self->changes++;
     return RC_OK;
 }
 
+/* A single look is sent as well: what is added then travels with the commit. A single end locks by itself. */
 static svc_rc
-hasten(convo_store_t *base, const uint64_t *conversations, size_t n)
+hasten(convo_store_t *base, const uint64_t *asked, size_t n_asked, const uint64_t *ended,
+       size_t n_ended)
 {
     store_pg_t *self = (store_pg_t *)base;
 
     self->hasty = true;
-    return n < 2 ? RC_OK : store_pg_look_ahead(self, conversations, n);
+    if (n_asked == 0 && n_ended < 2)
+        return RC_OK;
+    return store_pg_look_ahead(self, asked, n_asked, ended, n_ended);
+}
+
+/* What of this transaction was refused is a matter for a second try. */
+static svc_rc
+judge(svc_rc rc)
+{
+    return rc == RC_OK || rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
 }
 
 static svc_rc
 settle(convo_store_t *base)
 {
     store_pg_t *self = (store_pg_t *)base;
-    svc_rc rc = read_granted(self);
+    svc_rc rc = store_pg_fetch_ahead(self);
 
-    self->hasty = false;
     if (rc == RC_OK)
-        return self->denied;
-    return rc == RC_UNAVAILABLE || rc == RC_BUSY ? rc : RC_LATER;
+        rc = read_granted(self);
+    self->hasty = false;
+    return rc == RC_OK ? self->denied : judge(rc);
 }
 
 /* Forgets what belongs to one transaction. */
 static void
 forget(store_pg_t *self)
 {
-    self->writes = self->hasty = false;
+    self->writes = self->hasty = self->is_ahead_due = self->has_asked = false;
     self->denied = RC_OK;
-    self->n_granted = 0;
-    self->seen = 0;
+    self->n_granted = self->n_asked = self->n_ended = 0;
+    self->seen = self->ahead_ms = 0;
     svc_pg_free(&self->ahead);
 }
 
@@ -199,9 +223,19 @@ commit(convo_store_t *base)
 {
     store_pg_t *self = (store_pg_t *)base;
 
-    SVC_ASSERT(self->n_granted == 0); /* it is settled */
+    bool has_asked;
+    svc_rc rc;
+
+    SVC_ASSERT(self->n_granted == 0 && !self->is_ahead_due); /* it is settled */
+    rc = store_pg_send_asked(self);
+    has_asked = self->has_asked;
     forget(self);
-    return svc_pg_commit(self->pg);
+    if (rc != RC_OK) {
+        svc_pg_rollback(self->pg);
+        return judge(rc);
+    }
+    rc = svc_pg_commit(self->pg);
+    return has_asked ? judge(rc) : rc;
 }
 
 static void
@@ -244,17 +278,24 @@ await(convo_store_t *base, char **error)
     return svc_pg_await(((store_pg_t *)base)->pg, error);
 }
 
-/* clock_timestamp() is read when the statement runs: after what was sent before it, whose locks it has waited for. */
+/* clock_timestamp() is read when the statement runs: after what was sent before it, whose locks it has waited for. When all that
+ * was locked was locked beforehand, it was read then. */
 static svc_rc
 read_clock(convo_store_t *base, uint64_t *out)
 {
+    store_pg_t *self = (store_pg_t *)base;
     svc_pg_rows_t rows;
-    svc_rc rc = store_pg_query(
-        (store_pg_t *)base, PG_CLOCK,
-        "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", NULL, 0, &rows);
+    svc_rc rc = store_pg_fetch_ahead(self);
 
+    if (rc == RC_OK && self->ahead_ms != 0) {
+        *out = self->ahead_ms;
+        return RC_OK;
+    }
+    if (rc != RC_OK)
+        return rc;
+    rc = store_pg_query(self, PG_CLOCK, "SELECT clock_timestamp()", NULL, 0, &rows);
     if (rc == RC_OK && rows.n == 1)
-        *out = svc_pg_u64(&rows, 0, 0);
+        *out = store_pg_unix_ms(&rows, 0, 0);
     svc_pg_free(&rows);
     return rc;
 }
@@ -279,7 +320,7 @@ meta_get(convo_store_t *base, const char *name, svc_buf_t *out)
 
     /* Who writes what he did not find must be the only one: there is no row yet that could be locked. */
     if (self->writes)
-        rc = svc_pg_lock(self->pg, PG_META_LOCK,
+        rc = svc_pg_post(self->pg, PG_META_LOCK,
                          "LOCK TABLE convo_meta IN EXCLUSIVE MODE", NULL, 0);
     if (rc == RC_OK)
         rc = store_pg_query(self, PG_META_GET,
@@ -311,6 +352,8 @@ destroy(convo_store_t *base)
 
     for (size_t i = 0; i < STORE_PG_ARRAYS; i++)
         svc_buf_fini(&self->array[i]);
+    for (size_t i = 0; i < STORE_PG_ASKED; i++)
+        svc_buf_fini(&self->asked[i]);
     svc_pg_free(&self->ahead);
     svc_pg_destroy(&self->pg);
     free(self);
@@ -374,6 +417,8 @@ convo_store_postgresql_open(const convo_place_t *place, store_use use, svc_log_t
     self->base.api = &postgresql_api;
     for (size_t i = 0; i < STORE_PG_ARRAYS; i++)
         svc_buf_init(&self->array[i], ARRAY_MAX_BYTES);
+    for (size_t i = 0; i < STORE_PG_ASKED; i++)
+        svc_buf_init(&self->asked[i], ARRAY_MAX_BYTES);
     self->pg = svc_pg_new(&config, error);
     /* Readers connect when they are first asked: then the server may be away as at any other time. */
     if (self->pg == NULL ||

@@ -314,11 +314,14 @@ undo(convo_store_t *base)
 
 /* Nobody waits here for a row: there is nothing to be hasty about. */
 static svc_rc
-hasten(convo_store_t *base, const uint64_t *conversations, size_t n)
+hasten(convo_store_t *base, const uint64_t *asked, size_t n_asked, const uint64_t *ended,
+       size_t n_ended)
 {
     (void)base;
-    (void)conversations;
-    (void)n;
+    (void)asked;
+    (void)n_asked;
+    (void)ended;
+    (void)n_ended;
     return RC_OK;
 }
 

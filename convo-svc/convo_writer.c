@@ -144,48 +144,62 @@ pass_faults(const writer_t *self, svc_job_t *const *jobs, size_t n, bool is_comm
     }
 }
 
-/* Takes all steps of the batch at once, before its other jobs: none of these can be about what a step has brought, which nobody
- * has heard of yet. */
-static svc_rc
-run_steps(writer_t *self, svc_job_t *const *jobs, size_t n)
-{
-    answer_step_t steps[CONVO_WRITER_BATCH];
-    svc_rc rcs[CONVO_WRITER_BATCH];
-    size_t job[CONVO_WRITER_BATCH], m = 0; /* of each step */
-    svc_rc rc;
+/* The steps of a batch, decoded. */
+typedef struct {
+    answer_step_t step[CONVO_WRITER_BATCH];
+    size_t job[CONVO_WRITER_BATCH]; /* of each */
+    size_t n;
+} steps_t;
 
+static void
+read_steps(writer_t *self, svc_job_t *const *jobs, size_t n, steps_t *out)
+{
+    out->n = 0;
     for (size_t i = 0; i < n; i++) {
         if (svc_job_kind(jobs[i]) != WRITE_STEP)
             continue;
         svc_buf_clear(&self->result[i]);
         self->rc[i] = proto_decode(&answer_step_schema, svc_job_payload(jobs[i]),
-                                   self->arena, &steps[m]);
+                                   self->arena, &out->step[out->n]);
         if (self->rc[i] == RC_OK)
-            job[m++] = i;
+            out->job[out->n++] = i;
     }
-    if (m == 0)
+}
+
+/* Takes all steps of the batch at once, before its other jobs: none of these can be about what a step has brought, which nobody
+ * has heard of yet. */
+static svc_rc
+run_steps(writer_t *self, const steps_t *steps)
+{
+    svc_rc rcs[CONVO_WRITER_BATCH];
+    svc_rc rc;
+
+    if (steps->n == 0)
         return RC_OK;
-    rc = self->store->api->answer_steps(self->store, steps, m, writer_next_version(0),
-                                        rcs);
-    for (size_t i = 0; rc == RC_OK && i < m; i++)
-        self->rc[job[i]] = rcs[i];
+    rc = self->store->api->answer_steps(self->store, steps->step, steps->n,
+                                        writer_next_version(0), rcs);
+    for (size_t i = 0; rc == RC_OK && i < steps->n; i++)
+        self->rc[steps->job[i]] = rcs[i];
     return rc;
 }
 
-/* Lets the store be hasty about the other jobs: questions that come again are few. */
+/* Lets the store be hasty: questions that come again are few. */
 static svc_rc
-hasten(writer_t *self, svc_job_t *const *jobs, size_t n)
+hasten(writer_t *self, svc_job_t *const *jobs, size_t n, const steps_t *steps)
 {
-    uint64_t conversations[CONVO_WRITER_BATCH];
-    size_t m = 0;
+    uint64_t asked[CONVO_WRITER_BATCH], ended[CONVO_WRITER_BATCH];
+    size_t n_asked = 0, n_ended = 0;
     ask_req_t ask;
 
     for (size_t i = 0; i < n; i++)
         if (svc_job_kind(jobs[i]) == WRITE_ASK &&
             proto_decode(&ask_req_schema, svc_job_payload(jobs[i]), self->arena, &ask) ==
                 RC_OK)
-            conversations[m++] = ask.conversation;
-    return self->store->api->hasten(self->store, conversations, m);
+            asked[n_asked++] = ask.conversation;
+    for (size_t i = 0; i < steps->n; i++)
+        if (answer_state_is_terminal(steps->step[i].next_state))
+            ended[n_ended++] = steps->step[i].conversation;
+    return self->store->api->hasten(self->store, asked, n_asked, ended, n_ended);
 }
 
 /* Ends what was done in haste: RC_LATER, it is to be done again, carefully. */
@@ -235,13 +249,16 @@ run_batch(writer_t *self, svc_job_t *const *jobs, size_t n, bool careful)
 {
     convo_store_t *store = self->store;
     size_t order[CONVO_WRITER_BATCH];
+    steps_t steps = {.n = 0};
     svc_rc rc = store->api->begin(store, true);
 
     put_in_order(self, jobs, n, order);
+    if (!careful)
+        read_steps(self, jobs, n, &steps);
     if (rc == RC_OK && !careful)
-        rc = run_steps(self, jobs, n);
+        rc = hasten(self, jobs, n, &steps);
     if (rc == RC_OK && !careful)
-        rc = hasten(self, jobs, n);
+        rc = run_steps(self, &steps);
     for (size_t k = 0; k < n && rc == RC_OK; k++) {
         const size_t i = order[k];
 

@@ -31,6 +31,7 @@ typedef enum {
     PG_CONVERSATION_LIST,
     PG_CONVERSATION_LIST_AFTER,
     PG_QUESTION_ADD,
+    PG_QUESTION_ADD_ALL,
     PG_QUESTION_TEXT,
     PG_ANSWER_GET,
     PG_ANSWER_AT,
@@ -57,6 +58,7 @@ typedef enum {
 #define STORE_PG_GRANTED_MAX \
     100 /* additions whose result nobody has read; more are read first */
 #define STORE_PG_ARRAYS 16 /* columns of the steps that are taken by one statement */
+#define STORE_PG_ASKED  14 /* columns of the questions that are added by one */
 
 typedef struct {
     convo_store_t base; /* first: the seam */
@@ -64,12 +66,20 @@ typedef struct {
     bool writes;        /* the transaction that is open does: what it reads, it locks */
     bool hasty;         /* what is added is taken for granted until it is settled */
     svc_rc denied;      /* RC_LATER: not all of it was */
-    uint64_t
-        granted[STORE_PG_GRANTED_MAX]; /* message ids of questions, 0: a conversation */
-    size_t n_granted;                  /* in use: results that are still to come */
-    svc_pg_rows_t ahead;               /* conversations looked at beforehand; owned */
+    size_t n_granted;   /* conversations added, whose results are still to come */
+    svc_buf_t asked[STORE_PG_ASKED]; /* owned: questions taken for granted that are not
+                                        sent yet, column by column */
+    size_t n_asked;                  /* in use */
+    svc_pg_rows_t ahead;             /* conversations looked at beforehand; owned */
+    bool has_asked;    /* questions were sent whose refusal ends the transaction */
+    bool is_ahead_due; /* that look is sent, its result is still to come */
     bool used
         [CONVO_STEPS_MAX]; /* by row of `ahead`: it was handed out, and may be no longer so */
+    uint64_t
+        ended[CONVO_STEPS_MAX]; /* conversations locked, but to be changed by steps */
+    size_t n_ended;             /* in use */
+    uint64_t ahead_ms; /* the database's clock when `ahead` was locked, Unix ms; 0: since
+                          then something else may have been locked */
     uint64_t seen,
         seen_last; /* the conversation that was handed out last, and its last message */
     svc_buf_t
@@ -82,12 +92,23 @@ typedef struct {
 svc_rc store_pg_query(store_pg_t *self, pg_slot slot, const char *sql,
                       const svc_pg_arg_t *args, size_t n, svc_pg_rows_t *out);
 
-/* Sends an addition whose result is told by the settlement; `message`: what a question must have got, 0: it is a conversation. */
+/* Sends an addition of one row whose result is told by the settlement. */
 svc_rc store_pg_take_for_granted(store_pg_t *self, pg_slot slot, const char *sql,
-                                 const svc_pg_arg_t *args, size_t n, uint64_t message);
+                                 const svc_pg_arg_t *args, size_t n);
 
-/* Looks at conversations beforehand, for hasten. */
-svc_rc store_pg_look_ahead(store_pg_t *self, const uint64_t *conversations, size_t n);
+/* A time of the server's (timestamptz), in Unix ms. */
+uint64_t store_pg_unix_ms(const svc_pg_rows_t *rows, int row, int column);
+
+/* Sends the questions that were taken for granted and stand in arrays: before whatever may look at them, and with the commit. When
+ * one of them is refused, the statement fails. */
+svc_rc store_pg_send_asked(store_pg_t *self);
+
+/* Sends a look at conversations beforehand that locks them, for hasten; those of `ended` are only locked. */
+svc_rc store_pg_look_ahead(store_pg_t *self, const uint64_t *asked, size_t n_asked,
+                           const uint64_t *ended, size_t n_ended);
+
+/* Waits for the result of that look, if it is still to come. */
+svc_rc store_pg_fetch_ahead(store_pg_t *self);
 
 /* Runs a statement. *changed (may be NULL): rows that it has changed, or, if it is one that ends with a SELECT, gave. */
 svc_rc store_pg_run(store_pg_t *self, pg_slot slot, const char *sql,

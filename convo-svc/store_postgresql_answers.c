@@ -332,7 +332,7 @@ fill_arrays(store_pg_t *self, const answer_step_t *steps, const ends_t *ends,
     return rc;
 }
 
-/* Sends the ends of different answers; the streams that it gives back are those of the rows that were as their step says. */
+/* Sends the ends of different answers, whose conversations were locked beforehand; the streams that it gives back are those of the rows that were as their step says. */
 static svc_rc
 send_ends(store_pg_t *self, const answer_step_t *steps, const ends_t *ends,
           uint64_t raise)
@@ -349,15 +349,12 @@ send_ends(store_pg_t *self, const answer_step_t *steps, const ends_t *ends,
         "   $13, $14, $15, $16) AS s (stream, term, fence, state, length, new_length, llm,"
         "   bytes, next_state, finish, prompt_tokens, completion_tokens, total_tokens,"
         "   reason, text, retry_after_s)),"
-        " c AS (SELECT c.id FROM conversation c WHERE c.id = ANY (ARRAY("
-        "   SELECT a.conversation FROM answer a WHERE a.stream = ANY ($1)))"
-        "  ORDER BY c.id FOR UPDATE),"
         " a AS (UPDATE answer a SET length = s.new_length, llm = s.llm, state = s.next_state,"
         "   finish = s.finish, prompt_tokens = s.prompt_tokens,"
         "   completion_tokens = s.completion_tokens, total_tokens = s.total_tokens,"
         "   reason = s.reason, text = s.text, retry_after_s = s.retry_after_s"
         "  FROM s WHERE a.stream = s.stream AND a.term = s.term AND a.fence = s.fence"
-        "   AND a.state = s.state AND a.length = s.length AND (SELECT count(*) FROM c) > 0"
+        "   AND a.state = s.state AND a.length = s.length"
         "  RETURNING a.stream, a.conversation, a.message_id, a.question_bytes,"
         "   s.length AS at, s.new_length, s.bytes),"
         " k AS (INSERT INTO answer_chunk SELECT conversation, message_id, at, bytes FROM a"
@@ -451,6 +448,8 @@ pg_answer_steps(convo_store_t *base, const answer_step_t *steps, size_t n, uint6
     rc = each_other(self, steps, n, &ends, raise, NULL);
     if (rc == RC_OK && ends.n > 0)
         rc = send_ends(self, steps, &ends, raise);
+    if (rc == RC_OK)
+        rc = store_pg_fetch_ahead(self);
     if (rc == RC_OK)
         rc = each_other(self, steps, n, &ends, raise, rcs);
     if (rc == RC_OK && ends.n > 0)

@@ -7,7 +7,13 @@
 
 #include "svc/svc_secret.h"
 
-#define LIST_PAGE 128 /* rows fetched at once */
+#define LIST_PAGE       128       /* rows fetched at once */
+#define ASKED_MAX_BYTES (1 << 20) /* texts of questions that wait for company */
+
+/* Places of the columns that are bytes in the array of questions. */
+enum { ASKED_STREAM = 2, ASKED_HASH = 9, ASKED_KEY = 10, ASKED_TEXT = 12 };
+
+#define CLOCK_COLUMN 14 /* behind those of a conversation */
 
 /* Columns of a conversation, in the order of fill_conversation. */
 #define CONVERSATION                                                                  \
@@ -78,30 +84,71 @@ pg_conversation_add(convo_store_t *base, const conversation_row_t *row)
 
     if (self->hasty)
         return store_pg_take_for_granted(self, PG_CONVERSATION_ADD, sql, args,
-                                         SVC_COUNT(args), 0);
+                                         SVC_COUNT(args));
     rc = store_pg_run(self, PG_CONVERSATION_ADD, sql, args, SVC_COUNT(args), &changed);
     return rc == RC_OK && changed == 0 ? RC_CONFLICT : rc;
 }
 
+/* Numbers, one after the other. */
+static svc_rc
+add_all(svc_buf_t *array, const uint64_t *values, size_t n)
+{
+    svc_rc rc = RC_OK;
+
+    for (size_t i = 0; i < n && rc == RC_OK; i++)
+        rc = svc_pg_array_u64(array, values[i]);
+    return rc;
+}
+
 svc_rc
-store_pg_look_ahead(store_pg_t *self, const uint64_t *conversations, size_t n)
+store_pg_look_ahead(store_pg_t *self, const uint64_t *asked, size_t n_asked,
+                    const uint64_t *ended, size_t n_ended)
 {
     svc_buf_t *ids = &self->array[0];
     svc_pg_arg_t arg;
     svc_rc rc;
 
-    SVC_ASSERT(n <= CONVO_STEPS_MAX);
+    SVC_ASSERT(n_asked + n_ended <= CONVO_STEPS_MAX);
+    if (n_ended > 0)
+        memcpy(self->ended, ended, n_ended * sizeof(*ended));
+    self->n_ended = n_ended;
     svc_buf_clear(ids);
-    rc = svc_pg_array(ids, SVC_PG_INT8, n);
-    for (size_t i = 0; i < n && rc == RC_OK; i++)
-        rc = svc_pg_array_u64(ids, conversations[i]);
+    rc = svc_pg_array(ids, SVC_PG_INT8, n_asked + n_ended);
+    if (rc == RC_OK)
+        rc = add_all(ids, asked, n_asked);
+    if (rc == RC_OK)
+        rc = add_all(ids, ended, n_ended);
     if (rc != RC_OK)
         return rc;
     arg = PG_ARRAY(SVC_PG_INT8_ARRAY, ids);
-    memset(self->used, 0, sizeof(self->used));
-    return store_pg_query(self, PG_CONVERSATION_GET_AHEAD,
-                          CONVERSATION " WHERE c.id = ANY ($1) ORDER BY c.id FOR UPDATE",
-                          &arg, 1, &self->ahead);
+    /* The time of a row is read when it is locked, and so are those before it. */
+    rc = svc_pg_send(self->pg, PG_CONVERSATION_GET_AHEAD,
+                     "SELECT c.*, clock_timestamp() FROM (" CONVERSATION
+                     " WHERE c.id = ANY ($1) ORDER BY c.id FOR UPDATE) c",
+                     &arg, 1);
+    self->is_ahead_due = rc == RC_OK;
+    return rc;
+}
+
+svc_rc
+store_pg_fetch_ahead(store_pg_t *self)
+{
+    svc_pg_rows_t *ahead = &self->ahead;
+    svc_rc rc;
+
+    if (!self->is_ahead_due)
+        return RC_OK;
+    self->is_ahead_due = false;
+    rc = svc_pg_receive(self->pg, ahead);
+    SVC_ASSERT(ahead->n <= CONVO_STEPS_MAX);
+    for (int i = 0; i < ahead->n; i++) {
+        self->used[i] = false;
+        for (size_t k = 0; k < self->n_ended && !self->used[i]; k++)
+            self->used[i] = svc_pg_u64(ahead, i, 0) == self->ended[k];
+    }
+    if (ahead->n > 0)
+        self->ahead_ms = store_pg_unix_ms(ahead, ahead->n - 1, CLOCK_COLUMN);
+    return rc;
 }
 
 /* A row that was looked at beforehand: once, for then it may be changed. */
@@ -143,7 +190,10 @@ pg_conversation_get(convo_store_t *base, uint64_t id, convo_conversation_fn *fn,
     const svc_pg_arg_t args[] = {PG_U64(id)};
     noting_t noting = {self, fn, arg};
     conversation_row_t row;
+    svc_rc rc = store_pg_fetch_ahead(self);
 
+    if (rc != RC_OK)
+        return rc;
     if (!self->writes)
         return find_one(self, PG_CONVERSATION_GET, CONVERSATION " WHERE c.id = $1", args,
                         SVC_COUNT(args), fn, arg);
@@ -175,10 +225,10 @@ pg_conversation_remove(convo_store_t *base, uint64_t id)
     svc_rc rc;
 
     /* First the locks, by statements of their own: what a step has added that was waited for is then seen and removed, too. */
-    rc = svc_pg_lock(self->pg, PG_CONVERSATION_LOCK,
+    rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK,
                      "SELECT 1 FROM conversation WHERE id = $1 FOR UPDATE", args, 1);
     if (rc == RC_OK)
-        rc = svc_pg_lock(self->pg, PG_CONVERSATION_LOCK_ANSWERS,
+        rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK_ANSWERS,
                          "SELECT 1 FROM answer WHERE conversation = $1 FOR UPDATE", args,
                          1);
     if (rc == RC_OK)
@@ -262,6 +312,112 @@ pg_conversation_list(convo_store_t *base, uint64_t user, uint64_t after,
 
 /* --- questions -------------------------------------------------------------------------------- */
 
+/* A value of a question: a number, or bytes. */
+typedef struct {
+    bool is_number;
+    uint64_t number;
+    svc_str bytes;
+} value_t;
+
+/* Puts a question into the arrays, behind those that stand there. */
+static svc_rc
+add_to_asked(store_pg_t *self, const answer_row_t *row, svc_str question,
+             uint64_t version, uint64_t message)
+{
+    const value_t values[STORE_PG_ASKED] = {
+        {true, .number = row->conversation},
+        {true, .number = message},
+        {.bytes = row->stream},
+        {true, .number = row->term},
+        {true, .number = row->fence},
+        {true, .number = row->attempt},
+        {true, .number = row->owner},
+        {true, .number = row->asked_ms},
+        {true, .number = row->question_bytes},
+        {.bytes = row->body_hash},
+        {.bytes = row->key},
+        {true, .number = row->stop_alone ? 1 : 0},
+        {.bytes = question},
+        {true, .number = version},
+    };
+    svc_rc rc = RC_OK;
+
+    for (size_t i = 0; i < STORE_PG_ASKED && rc == RC_OK; i++) {
+        svc_buf_t *array = &self->asked[i];
+        const bool is_number = values[i].is_number;
+
+        if (self->n_asked == 0) {
+            svc_buf_clear(array);
+            rc = svc_pg_array(array, is_number ? SVC_PG_INT8 : SVC_PG_BYTES, 1);
+        }
+        if (rc == RC_OK)
+            rc = is_number ? svc_pg_array_u64(array, values[i].number)
+                           : svc_pg_array_bytes(array, values[i].bytes);
+    }
+    return rc;
+}
+
+/* Takes a question for granted whose conversation's row was looked at, and is locked since. */
+static svc_rc
+ask_hastily(store_pg_t *self, const answer_row_t *row, svc_str question, uint64_t version,
+            uint64_t *message_out)
+{
+    const uint64_t message = self->seen_last + 2;
+    svc_rc rc = RC_OK;
+
+    self->seen = 0; /* the next one must look again */
+    if (self->n_asked > 0 && self->asked[ASKED_TEXT].n + question.n > ASKED_MAX_BYTES)
+        rc = store_pg_send_asked(self);
+    if (rc == RC_OK)
+        rc = add_to_asked(self, row, question, version, message);
+    if (rc != RC_OK) {
+        self->denied = RC_LATER; /* columns may differ in length */
+        return rc;
+    }
+    self->n_asked++;
+    self->changes++;
+    *message_out = message;
+    return RC_OK;
+}
+
+svc_rc
+store_pg_send_asked(store_pg_t *self)
+{
+    const size_t n = self->n_asked;
+    svc_pg_arg_t args[STORE_PG_ASKED + 1];
+
+    if (n == 0)
+        return RC_OK;
+    self->n_asked = 0;
+    self->has_asked = true;
+    if (self->denied != RC_OK)
+        return self->denied;
+    for (size_t i = 0; i < STORE_PG_ASKED; i++) {
+        const bool is_bytes = i == ASKED_STREAM || i == ASKED_HASH || i == ASKED_KEY ||
+                              i == ASKED_TEXT;
+
+        svc_pg_array_count(&self->asked[i], n);
+        args[i] = PG_ARRAY(is_bytes ? SVC_PG_BYTES_ARRAY : SVC_PG_INT8_ARRAY,
+                           &self->asked[i]);
+    }
+    args[STORE_PG_ASKED] = PG_U64(n);
+    return svc_pg_post(
+        self->pg, PG_QUESTION_ADD_ALL,
+        "WITH s AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        "   $13, $14) AS s (conversation, message_id, stream, term, fence, attempt, owner,"
+        "   asked_ms, question_bytes, body_hash, key, stop_alone, text, version)),"
+        " a AS (INSERT INTO answer (conversation, message_id, stream, state, term, fence,"
+        "   attempt, owner, asked_ms, question_bytes, body_hash, key, stop_alone)"
+        "  SELECT conversation, message_id, stream, 0, term, fence, attempt, owner, asked_ms,"
+        "   question_bytes, body_hash, nullif(key, ''), stop_alone > 0 FROM s),"
+        " q AS (INSERT INTO convo_question SELECT conversation, message_id - 1, text FROM s),"
+        " c AS (UPDATE conversation c SET last_message = s.message_id, version = s.version,"
+        "   answering = true FROM s"
+        "  WHERE c.id = s.conversation AND c.last_message = s.message_id - 2 RETURNING 1)"
+        " SELECT 1 / (count(*) = $15)::int FROM c",
+        args, SVC_COUNT(args));
+}
+
 svc_rc
 pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
                 uint64_t version, uint64_t *message_out)
@@ -288,17 +444,10 @@ pg_question_add(convo_store_t *base, const answer_row_t *row, svc_str question,
         "  WHERE id = $1)"
         " SELECT (SELECT count(*) FROM c), (SELECT message_id FROM a)";
     svc_pg_rows_t rows;
-    uint64_t next = self->seen_last + 2;
     svc_rc rc;
 
-    if (self->hasty && self->seen == row->conversation) {
-        self->seen = 0; /* the next one must look again */
-        rc = store_pg_take_for_granted(self, PG_QUESTION_ADD, sql, args, SVC_COUNT(args),
-                                       next);
-        if (rc == RC_OK)
-            *message_out = next;
-        return rc;
-    }
+    if (self->hasty && self->seen == row->conversation)
+        return ask_hastily(self, row, question, version, message_out);
     rc = store_pg_query(self, PG_QUESTION_ADD, sql, args, SVC_COUNT(args), &rows);
     if (rc == RC_OK && svc_pg_u64(&rows, 0, 0) == 0)
         rc = RC_NOT_FOUND;

@@ -75,13 +75,13 @@ static svc_rc
 lock_last(store_pg_t *self, const answer_row_t *row)
 {
     const svc_pg_arg_t args[] = {PG_U64(row->conversation), PG_U64(row->message)};
-    svc_rc rc = svc_pg_lock(self->pg, PG_CONVERSATION_LOCK,
+    svc_rc rc = svc_pg_post(self->pg, PG_CONVERSATION_LOCK,
                             "SELECT 1 FROM conversation WHERE id = $1 FOR UPDATE", args,
                             1);
 
     if (rc != RC_OK)
         return rc;
-    return svc_pg_lock(self->pg, PG_ANSWER_LOCK_LAST,
+    return svc_pg_post(self->pg, PG_ANSWER_LOCK_LAST,
                        "SELECT 1 FROM answer WHERE conversation = $1 AND message_id = $2"
                        " FOR UPDATE",
                        args, SVC_COUNT(args));

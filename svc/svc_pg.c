@@ -22,6 +22,7 @@
 #define STATEMENT_MS 10000
 #define DECIDE_MS    100 /* between two looks at what became of a transaction */
 #define BINARY       1
+#define COUNT_AT     12 /* in an array: behind dimensions, NULLs, type */
 
 bool
 svc_pg_check_url(const char *url, char **error)
@@ -320,7 +321,7 @@ svc_pg_send(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *ar
 }
 
 svc_rc
-svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
+svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
             size_t n)
 {
     svc_rc rc = svc_pg_send(self, slot, sql, args, n);
@@ -613,6 +614,14 @@ svc_pg_array(svc_buf_t *out, svc_pg_type element, size_t n)
     if (rc == RC_OK && n > 0)
         rc = add_number(out, 1); /* the first has this index */
     return rc;
+}
+
+void
+svc_pg_array_count(svc_buf_t *array, size_t n)
+{
+    const uint32_t big = htonl((uint32_t)n);
+
+    memcpy(array->p + COUNT_AT, &big, sizeof(big));
 }
 
 svc_rc

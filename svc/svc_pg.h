@@ -130,9 +130,9 @@ svc_rc svc_pg_send(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_ar
 /* The next result that was asked for by svc_pg_send. RC_INTERNAL: none is due. */
 svc_rc svc_pg_receive(svc_pg_t *self, svc_pg_rows_t *out) SVC_MUST_CHECK;
 
-/* Sends a statement that only locks with what comes next; that it failed is told by the next result or the commit, and
+/* Sends a statement whose result nobody wants with what comes next; that it failed is told by the next result or the commit, and
  * svc_pg_changes does not count it. Inside a transaction only. */
-svc_rc svc_pg_lock(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
+svc_rc svc_pg_post(svc_pg_t *self, size_t slot, const char *sql, const svc_pg_arg_t *args,
                    size_t n_args) SVC_MUST_CHECK;
 
 /* Statements that changed rows, were posted (and may have) or failed so far: equal at two moments means that nothing has happened between them. */
@@ -153,6 +153,9 @@ void svc_pg_free(svc_pg_rows_t *rows);
 
 /* Begins an array of `n` values of the element type SVC_PG_INT8 or SVC_PG_BYTES. RC_TOO_BIG as svc_buf_add. */
 svc_rc svc_pg_array(svc_buf_t *out, svc_pg_type element, size_t n) SVC_MUST_CHECK;
+
+/* Says in the end how many values an array has that was begun with at least one. */
+void svc_pg_array_count(svc_buf_t *array, size_t n);
 
 /* Adds the next value. RC_TOO_BIG likewise. */
 svc_rc svc_pg_array_u64(svc_buf_t *out, uint64_t value) SVC_MUST_CHECK;

@@ -258,7 +258,7 @@ what_is_taken_for_granted_is_there_when_it_is_settled(void **state)
         ids[i] = 120 - i;
     ids[5] = ids[6]; /* one comes twice, some are not there */
     store_begin(self->store);
-    assert_int_equal(api->hasten(self->store, ids, SVC_COUNT(ids)), RC_OK);
+    assert_int_equal(api->hasten(self->store, ids, SVC_COUNT(ids), NULL, 0), RC_OK);
     for (unsigned i = 1; i <= 110; i++) {
         assert_int_equal(look_and_ask(self->store, i, 1000 + i, &message), RC_OK);
         assert_int_equal(message, i == 1 ? 4 : 2);
@@ -287,20 +287,26 @@ what_was_not_granted_is_told_and_leaves_nothing(void **state)
     test_t *self = *state;
     const convo_store_api_t *api = self->store->api;
     conversation_row_t row = {.id = 1, .user = USER, .model = SVC_LIT("echo")};
-    uint64_t message;
+    uint64_t message, before;
 
     store_add_conversation(self->store, 1, "t");
     store_add_conversation(self->store, 2, "t");
     store_turn(self->store, 1, 1, "q", "a");
     store_begin(self->store);
-    assert_int_equal(api->hasten(self->store, NULL, 0), RC_OK);
+    assert_int_equal(api->hasten(self->store, NULL, 0, NULL, 0), RC_OK);
     assert_int_equal(look_and_ask(self->store, 2, 1, &message),
-                     RC_OK); /* the stream is taken */
-    assert_int_equal(look_and_ask(self->store, 1, 7, &message), RC_OK);
-    assert_int_equal(api->settle(self->store), RC_LATER);
+                     RC_OK);                           /* the stream is taken */
+    assert_int_equal(api->settle(self->store), RC_OK); /* it is not sent yet */
+    assert_int_equal(api->commit(self->store), RC_LATER);
+    store_begin(self->store);
+    assert_int_equal(api->hasten(self->store, NULL, 0, NULL, 0), RC_OK);
+    assert_int_equal(look_and_ask(self->store, 2, 1, &message), RC_OK);
+    before = api->changes(self->store);
+    assert_int_not_equal(look_and_ask(self->store, 1, 7, &message), RC_OK); /* it is */
+    assert_int_not_equal(api->changes(self->store), before);
     api->rollback(self->store);
     store_begin(self->store);
-    assert_int_equal(api->hasten(self->store, NULL, 0), RC_OK);
+    assert_int_equal(api->hasten(self->store, NULL, 0, NULL, 0), RC_OK);
     assert_int_equal(api->conversation_add(self->store, &row), RC_OK); /* the id is */
     assert_int_equal(api->settle(self->store), RC_LATER);
     api->rollback(self->store);

@@ -61,7 +61,7 @@ post(test_t *self, uint64_t id, svc_str text)
 {
     svc_pg_arg_t args[] = {PG_U64(id), PG_BYTES(text)};
 
-    return svc_pg_lock(self->pg, ST_PUT, SQL_PUT, args, 2);
+    return svc_pg_post(self->pg, ST_PUT, SQL_PUT, args, 2);
 }
 
 /* Has the row `id` the text? */
@@ -284,7 +284,7 @@ counts_what_changed_or_failed(void **state)
     assert_true(svc_pg_changes(self->pg) > before);
     before = svc_pg_changes(self->pg);
     assert_int_equal(
-        svc_pg_lock(self->pg, ST_ALL, "SELECT 1 FROM thing FOR UPDATE", NULL, 0), RC_OK);
+        svc_pg_post(self->pg, ST_ALL, "SELECT 1 FROM thing FOR UPDATE", NULL, 0), RC_OK);
     assert_true(has(self, 1, SVC_LIT("x")));
     assert_int_equal(svc_pg_changes(self->pg), before);
     assert_int_equal(put(self, 1, SVC_LIT("x")), RC_CONFLICT);
