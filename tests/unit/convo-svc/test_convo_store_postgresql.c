@@ -320,6 +320,42 @@ what_was_not_granted_is_told_and_leaves_nothing(void **state)
     assert_int_equal(count_rows(self, "answer"), 2);
 }
 
+static void
+who_looks_beforehand_at_what_a_step_ends_sees_it_ended(void **state)
+{
+    test_t *self = *state;
+    const convo_store_api_t *api = self->store->api;
+    static const uint64_t asked[] = {3, 1}, ended[] = {2, 1};
+    answer_step_t steps[2];
+    char room[2][PROTO_STREAM_BYTES];
+    uint64_t message, clock_ms = 0;
+    svc_rc rcs[2];
+
+    for (unsigned i = 1; i <= 3; i++)
+        store_add_conversation(self->store, i, "t");
+    for (unsigned i = 0; i < 2; i++) {
+        (void)store_ask(self->store, i + 1, i + 1, "q");
+        steps[i] = (answer_step_t){.stream = stream_of(room[i], i + 1),
+                                   .conversation = i + 1,
+                                   .term = 1,
+                                   .fence = 101 + i,
+                                   .bytes = SVC_LIT("a"),
+                                   .next_state = ANSWER_COMPLETE};
+    }
+    store_begin(self->store);
+    assert_int_equal(api->hasten(self->store, asked, 2, ended, 2), RC_OK);
+    assert_int_equal(api->answer_steps(self->store, steps, 2, 1000, rcs), RC_OK);
+    assert_true(rcs[0] == RC_OK && rcs[1] == RC_OK);
+    assert_int_equal(look_and_ask(self->store, 3, 13, &message), RC_OK);
+    assert_int_equal(api->clock(self->store, &clock_ms), RC_OK);
+    assert_true(clock_ms + 60000 > svc_unix_ms() && clock_ms < svc_unix_ms() + 60000);
+    assert_int_equal(look_and_ask(self->store, 1, 11, &message), RC_OK);
+    assert_int_equal(message, 4);
+    assert_int_equal(api->settle(self->store), RC_OK);
+    store_commit(self->store);
+    assert_int_equal(count_rows(self, "answer"), 4);
+}
+
 /* --- leases ------------------------------------------------------------------------------------- */
 
 static bool
@@ -570,6 +606,7 @@ main(void)
         POSTGRESQL(somebody_who_stands_still_with_a_lock_is_thrown_out),
         POSTGRESQL(what_is_taken_for_granted_is_there_when_it_is_settled),
         POSTGRESQL(what_was_not_granted_is_told_and_leaves_nothing),
+        POSTGRESQL(who_looks_beforehand_at_what_a_step_ends_sees_it_ended),
         POSTGRESQL(a_lease_holds_until_its_time_is_over_or_it_is_given_back),
         POSTGRESQL(answers_of_who_has_a_lease_are_left_alone),
         POSTGRESQL(leases_long_over_are_forgotten),
