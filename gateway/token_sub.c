@@ -4,10 +4,12 @@
  * full, so it has no bound; what it receives is bounded, and what is lost there shows
  * up as a gap. */
 #include "token_sub.h"
+#include "svc/svc_curve.h"
 #include "svc/svc_endpoints.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,22 +19,32 @@
 #define STALE_MS \
     60000 /* an address that has gone from its name is listened to for so long */
 
+#define PUBLISHER "llm-svc"
+#define AGAIN_MS \
+    1000 /* after it refused us, or one side has keys and the other none: that changes when somebody restarts it */
+#define OTHER_KEY_MS \
+    100 /* before the other key of llm-svc is tried: both may be wrong, and each try costs both sides some CPU */
+
 /* One connection of the socket. */
 typedef struct sub_link {
     struct sub_link *next; /* in the list */
     char *endpoint;        /* owned */
     uint64_t gone_ms; /* loop time: not in the list of endpoints any more; 0: it is */
+    size_t key;       /* which of llm-svc's public keys is expected there */
+    bool is_refused;  /* the handshake failed: the next try is due at key_timer */
 } sub_link_t;
 
 struct token_sub {
-    svc_ctx_t *ctx;                                         /* loop, metrics */
-    token_sub_fn *on_token;                                 /* the owner's */
-    void *arg;                                              /* of on_token */
-    void *socket;                                           /* owned; SUB */
-    svc_endpoints_t *endpoints;                             /* owned */
-    sub_link_t *links;                                      /* owned list */
-    uint64_t stale_timer;                                   /* looks at them */
-    size_t n_spare;                                         /* ids in `spare` */
+    svc_ctx_t *ctx;             /* loop, metrics */
+    token_sub_fn *on_token;     /* the owner's */
+    void *arg;                  /* of on_token */
+    void *socket;               /* owned; SUB */
+    svc_endpoints_t *endpoints; /* owned */
+    sub_link_t *links;          /* owned list */
+    uint64_t stale_timer;       /* looks at them */
+    void *monitor;              /* PAIR with its events, owned */
+    uint64_t key_timer;         /* 0: no link is refused */
+    size_t n_spare;             /* ids in `spare` */
     uint8_t spare[TOKEN_SUB_SPARE_IDS][PROTO_STREAM_BYTES]; /* subscribed, not used yet */
 };
 
@@ -109,6 +121,88 @@ on_frames(void *arg, short events)
     zmq_msg_close(&frame);
 }
 
+/* --- handshakes --------------------------------------------------------------------------- */
+
+/* What the socket is told at a connect counts for that connection, and for its reconnects. */
+static bool
+connect_link(token_sub_t *self, const sub_link_t *link)
+{
+    svc_curve_call(self->ctx->curve, self->socket, PUBLISHER, link->key);
+    svc_loop_touched(self->ctx->loop, self->socket);
+    return svc_msg_connect(self->socket, link->endpoint);
+}
+
+static void
+on_key_due(void *arg, short events)
+{
+    token_sub_t *self = arg;
+
+    (void)events;
+    self->key_timer = 0;
+    for (sub_link_t *link = self->links; link != NULL; link = link->next)
+        if (link->is_refused) {
+            link->is_refused = false;
+            link->key++;
+            zmq_disconnect(self->socket, link->endpoint);
+            (void)connect_link(self, link); /* it could be connected to before */
+        }
+}
+
+/* A handshake that just ends may be a freeze or a restart, after which ZeroMQ tries again by itself; or llm-svc has the other
+ * one of two keys. All other faults end the connection for good (libzmq 4.3.4). */
+static void
+on_handshake_failed(token_sub_t *self, unsigned event, svc_str endpoint)
+{
+    const bool is_key = event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+
+    if (is_key && svc_curve_count(self->ctx->curve, PUBLISHER) < 2)
+        return;
+    for (sub_link_t *link = self->links; link != NULL; link = link->next)
+        if (svc_str_eq(svc_str_c(link->endpoint), endpoint))
+            link->is_refused = true;
+    if (self->key_timer == 0)
+        self->key_timer = svc_loop_after(
+            self->ctx->loop, is_key ? OTHER_KEY_MS : AGAIN_MS, on_key_due, self);
+}
+
+/* Each event is two frames: its number and a value, and the endpoint. */
+static void
+on_monitor(void *arg, short events)
+{
+    token_sub_t *self = arg;
+    zmq_msg_t msg;
+
+    (void)events;
+    zmq_msg_init(&msg);
+    while (svc_msg_recv(self->monitor, &msg, ZMQ_DONTWAIT)) {
+        uint16_t event = 0;
+
+        if (zmq_msg_size(&msg) >= sizeof event)
+            memcpy(&event, zmq_msg_data(&msg), sizeof event);
+        if (zmq_msg_more(&msg) != 0 && svc_msg_recv(self->monitor, &msg, 0))
+            on_handshake_failed(self, event, svc_msg_str(&msg));
+        svc_msg_skip_rest(self->monitor, &msg);
+    }
+    svc_loop_read_dry(self->ctx->loop, self->monitor);
+    zmq_msg_close(&msg);
+}
+
+static void
+watch_handshakes(token_sub_t *self)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "inproc://monitor-%016" PRIx64, svc_random_u64());
+    self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);
+    SVC_ASSERT(self->monitor != NULL &&
+               zmq_socket_monitor(self->socket, name,
+                                  ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                                      ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                                      ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) == 0 &&
+               zmq_connect(self->monitor, name) == 0);
+    svc_loop_add_socket(self->ctx->loop, self->monitor, on_monitor, self);
+}
+
 /* --- life --------------------------------------------------------------------------------- */
 
 static bool
@@ -137,6 +231,7 @@ open_socket(token_sub_t *self, char **error)
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms, sizeof silence_ms);
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TTL, &our_silence_ms,
                    sizeof our_silence_ms);
+    watch_handshakes(self);
     return true;
 }
 
@@ -177,14 +272,15 @@ on_endpoint(void *arg, const char *endpoint, bool is_added)
     }
     if (!is_added)
         return;
-    if (!svc_msg_connect(self->socket, endpoint)) {
-        svc_log_error(self->ctx->log, "bus.tokens.connect: \"%s\": %s", endpoint,
-                      zmq_strerror(zmq_errno()));
-        return;
-    }
-    svc_loop_touched(self->ctx->loop, self->socket);
     link = svc_alloc(sizeof *link);
     link->endpoint = svc_str_dup(svc_str_c(endpoint));
+    if (!connect_link(self, link)) {
+        svc_log_error(self->ctx->log, "bus.tokens.connect: \"%s\": %s", endpoint,
+                      zmq_strerror(zmq_errno()));
+        free(link->endpoint);
+        free(link);
+        return;
+    }
     link->next = self->links;
     self->links = link;
 }
@@ -232,10 +328,17 @@ token_sub_destroy(token_sub_t **self_p)
         return;
     svc_endpoints_destroy(&self->endpoints);
     svc_loop_cancel(self->ctx->loop, self->stale_timer);
+    svc_loop_cancel(self->ctx->loop, self->key_timer);
     for (sub_link_t *link = self->links, *next; link != NULL; link = next) {
         next = link->next;
         free(link->endpoint);
         free(link);
+    }
+    if (self->monitor != NULL) {
+        svc_loop_remove_socket(self->ctx->loop, self->monitor);
+        zmq_socket_monitor(self->socket, NULL,
+                           0); /* before any close, else libzmq 4.3.4 may hang */
+        zmq_close(self->monitor);
     }
     if (self->socket != NULL) {
         svc_loop_remove_socket(self->ctx->loop, self->socket);

@@ -5,6 +5,8 @@
  * of them may be lost in earnest. Sending never blocks: a PUB socket drops instead. */
 #include "token_pub.h"
 
+#include "svc/svc_curve.h"
+#include "svc/svc_handshakes.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 
@@ -24,6 +26,7 @@
 struct token_pub {
     svc_ctx_t *ctx;                    /* borrowed */
     void *socket;                      /* PUB, owned */
+    svc_handshakes_t *handshakes;      /* owned; NULL: the bus is plain */
     svc_buf_t frame;                   /* being encoded; its memory is kept */
     uint64_t dice;                     /* state of the random numbers, never 0 */
     uint64_t drop_below;               /* dice below this drop the frame; 0: never */
@@ -51,6 +54,8 @@ token_pub_new(svc_ctx_t *ctx, char **error)
                        sizeof(heartbeat_ms));
         zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms,
                        sizeof(silence_ms));
+        svc_curve_serve(ctx->curve, self->socket, SVC_CURVE_TOKENS);
+        self->handshakes = svc_handshakes_new(ctx, self->socket, "tokens");
     }
     if (self->socket == NULL || !svc_msg_bind(self->socket, endpoint) ||
         zmq_getsockopt(self->socket, ZMQ_LAST_ENDPOINT, self->endpoint, &n) != 0) {
@@ -68,6 +73,7 @@ token_pub_destroy(token_pub_t **self_p)
 
     if (self == NULL)
         return;
+    svc_handshakes_destroy(&self->handshakes);
     if (self->socket != NULL)
         zmq_close(self->socket);
     svc_buf_fini(&self->frame);

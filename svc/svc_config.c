@@ -424,7 +424,24 @@ check_secrets(build_t *self)
     return true;
 }
 
-/* What crosses the bus is neither encrypted nor authenticated: only this machine may reach it. */
+/* Are all endpoints of a list, by commas, on this machine? */
+static bool
+are_loopback(const char *endpoints)
+{
+    bool good = true;
+
+    while (good && endpoints[0] != '\0') {
+        const size_t n = strcspn(endpoints, ",");
+        char *one = svc_str_dup((svc_str){endpoints, n});
+
+        good = n == 0 || svc_config_is_loopback(one);
+        free(one);
+        endpoints += n + (endpoints[n] == ',' ? 1 : 0);
+    }
+    return good;
+}
+
+/* Without keys, what crosses the bus is neither encrypted nor authenticated: only this machine may reach it. */
 static bool
 check_bus(build_t *self)
 {
@@ -432,23 +449,29 @@ check_bus(build_t *self)
     const struct {
         const char *path;
         const char *endpoint;
-    } binds[] = {{"bus.auth.bind", config->bus_auth.bind},
-                 {"bus.convo.bind", config->bus_convo.bind},
-                 {"bus.llm.bind", config->bus_llm.bind},
-                 {"bus.tokens.bind", config->bus_tokens.bind},
-                 {"bus.gateway.bind", config->bus_gateway_bind}};
+    } places[] = {{"bus.auth.bind", config->bus_auth.bind},
+                  {"bus.auth.connect", config->bus_auth.connect},
+                  {"bus.convo.bind", config->bus_convo.bind},
+                  {"bus.convo.connect", config->bus_convo.connect},
+                  {"bus.llm.bind", config->bus_llm.bind},
+                  {"bus.llm.connect", config->bus_llm.connect},
+                  {"bus.tokens.bind", config->bus_tokens.bind},
+                  {"bus.tokens.connect", config->bus_tokens.connect},
+                  {"bus.gateway.bind", config->bus_gateway_bind}};
 
-    for (size_t i = 0; i < SVC_COUNT(binds); i++) {
-        if (binds[i].endpoint[0] == '\0' || svc_config_is_loopback(binds[i].endpoint))
+    for (size_t i = 0; i < SVC_COUNT(places) && config->bus_keys[0] == '\0'; i++) {
+        if (are_loopback(places[i].endpoint))
             continue;
         if (!config->bus_insecure)
             return fail_key(
-                self, binds[i].path,
-                "expected an address of this machine only, like tcp://127.0.0.1:7101: "
-                "the bus is not encrypted (bus.insecure: true allows it)");
-        warn(self,
-             "%s is off loopback: everybody who reaches it can read and ask everything",
-             binds[i].path);
+                self, places[i].path,
+                "expected an address of this machine only, like tcp://127.0.0.1:7101, "
+                "since the bus has no keys (bus.keys names their directory, scripts/make-keys "
+                "makes them; bus.insecure: true does without)");
+        warn(
+            self,
+            "%s is off loopback without keys: everybody who reaches it can read and ask everything",
+            places[i].path);
     }
     return true;
 }

@@ -74,6 +74,7 @@ typedef struct svc_config {
     uint64_t llm_max_answer_bytes;
     svc_endpoint_t bus_auth, bus_convo, bus_llm, bus_tokens;
     char *bus_gateway_bind; /* "" : none */
+    char *bus_keys;         /* directory; "" : none, the bus is plain */
     bool bus_insecure;
     char *admin_gateway, *admin_auth, *admin_convo, *admin_llm; /* "" : none */
     svc_provider_t *providers; /* in the order of the file */

@@ -89,7 +89,8 @@ const config_key_t svc_config_keys[] = {
     {"bus.tokens.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7104", 1, TEXT_MAX, "", "where llm-svc publishes pieces of answers", AT(bus_tokens.bind), NULL},
     {"bus.tokens.connect", CONFIG_ENDPOINTS, "tcp://127.0.0.1:7104", 1, TEXT_MAX, "", "where gateways subscribe to them, likewise", AT(bus_tokens.connect), NULL},
     {"bus.gateway.bind", CONFIG_ENDPOINT, "tcp://127.0.0.1:7100", 0, TEXT_MAX, "", "where a gateway tells its counters; empty: nowhere", AT(bus_gateway_bind), NULL},
-    {"bus.insecure", CONFIG_BOOL, "false", 0, 0, "", "allow a bus off loopback, which is not encrypted", AT(bus_insecure), NULL},
+    {"bus.keys", CONFIG_STRING, "", 0, TEXT_MAX, "", "directory with the keys of the bus (scripts/make-keys): everything on it is encrypted, and only ours may come; empty: plain", AT(bus_keys), NULL},
+    {"bus.insecure", CONFIG_BOOL, "false", 0, 0, "", "allow a bus off loopback without keys", AT(bus_insecure), NULL},
 
     {"admin.gateway", CONFIG_ADDRESS, "127.0.0.1:7110", 0, TEXT_MAX, "", "host:port where a gateway answers /healthz, /readyz and /metrics; empty: nowhere; no secrets are told, so it may be off loopback", AT(admin_gateway), NULL},
     {"admin.auth", CONFIG_ADDRESS, "127.0.0.1:7111", 0, TEXT_MAX, "", "the same of auth-svc", AT(admin_auth), NULL},

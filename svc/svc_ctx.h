@@ -27,6 +27,11 @@ typedef struct {
 
     svc_health_t *health; /* any thread; NULL: nobody asks how this process is */
 
+    struct svc_curve *curve; /* any thread; NULL: the bus is plain */
+
+    struct svc_refusals
+        *refusals; /* any thread; NULL: nobody counts whom the bus refuses */
+
     struct svc_resolver *resolver; /* of the process; NULL: endpoints must be numeric */
 
     const struct svc_peer_times *peer_times; /* NULL: svc_peer_usual_times */

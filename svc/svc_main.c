@@ -7,6 +7,8 @@
 #include "svc_main.h"
 #include "svc_admin.h"
 #include "svc_config_reload.h"
+#include "svc_curve.h"
+#include "svc_refusals.h"
 #include "svc_resolver.h"
 #include "svc_secret.h"
 #include "svc_time.h"
@@ -43,12 +45,14 @@ typedef enum {
     PROBE_LIVE,
     PROBE_READY,
     TOOL,
+    MAKE_KEY,
     BAD_USAGE
 } task;
 
 typedef struct {
     const svc_service_t *service; /* what main() described */
     const char *config_path;      /* borrowed from argv */
+    const char *key_path;         /* likewise, of MAKE_KEY */
     const svc_tool_t *tool;       /* that is to run; NULL: none */
     char **args;                  /* of the tool, [n_args], borrowed from argv */
     size_t n_args;
@@ -79,7 +83,7 @@ refuse(const process_t *self, char **error)
 
 /* --- options ----------------------------------------------------------------------------- */
 
-#define USUAL_OPTIONS 7
+#define USUAL_OPTIONS 8
 #define TOOL_OPTION   256 /* the first tool's value for getopt: no character */
 
 /* Fills in the options that every service has, and its tools. */
@@ -92,6 +96,7 @@ list_options(const process_t *self, struct option *options)
         {"config-table", no_argument, NULL, 't'},
         {"metrics-table", no_argument, NULL, 'm'},
         {"probe", required_argument, NULL, 'p'},
+        {"make-key", required_argument, NULL, 'y'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'}};
     const svc_tool_t *tools = self->service->tools;
@@ -145,6 +150,10 @@ read_options(process_t *self, int argc, char **argv)
             if (what == BAD_USAGE)
                 return what;
             break;
+        case 'y':
+            self->key_path = optarg;
+            what = MAKE_KEY;
+            break;
         case 'v': what = VERSION; break;
         case 'h': what = HELP; break;
         default:
@@ -178,6 +187,9 @@ print_help(const process_t *self)
         "  --probe WHAT     ask the one that runs with this configuration whether it is "
         "live, or ready:\n"
         "                   print what it says, exit with 0 or 1\n"
+        "  --make-key FILE  make a key pair of the bus in FILE, which must not exist yet: "
+        "scripts/make-keys\n"
+        "                   makes all that a stack needs\n"
         "  --config-table   print the configuration keys as a Markdown table and exit\n"
         "  --metrics-table  print what /metrics of all services tells as a Markdown table "
         "and exit\n"
@@ -206,6 +218,17 @@ check_config(const process_t *self)
         puts("config ok");
     for (size_t i = 0; i < self->config->warnings.n; i++)
         printf("warning: %s\n", self->config->warnings.items[i]);
+    return EXIT_SUCCESS;
+}
+
+/* A pair for scripts/make-keys. */
+static int
+make_key(const process_t *self)
+{
+    char *error = NULL;
+
+    if (svc_keys_make(self->key_path, &error) != RC_OK)
+        return refuse(self, &error);
     return EXIT_SUCCESS;
 }
 
@@ -497,19 +520,37 @@ make_context(process_t *self, char **error)
     return true;
 }
 
+/* Locks the bus, if there are keys. */
+static bool
+open_bus(process_t *self, char **error)
+{
+    svc_ctx_t *ctx = &self->ctx;
+    svc_keys_t *keys;
+
+    ctx->refusals = svc_refusals_new(ctx->metrics, ctx->log);
+    if (self->config->bus_keys[0] == '\0')
+        return true;
+    keys = svc_keys_read(self->config->bus_keys, ctx->service, error);
+    if (keys != NULL)
+        ctx->curve = svc_curve_new(ctx->zmq, &keys, ctx->refusals);
+    return ctx->curve != NULL;
+}
+
 static void
 free_all(process_t *self)
 {
     svc_admin_destroy(&self->admin);
     svc_resolver_destroy(&self->ctx.resolver);
     svc_loop_destroy(&self->ctx.loop);
+    if (self->ctx.zmq != NULL)
+        while (zmq_ctx_term(self->ctx.zmq) != 0 && errno == EINTR)
+            ;
+    svc_curve_destroy(&self->ctx.curve);
+    svc_refusals_destroy(&self->ctx.refusals);
     svc_health_destroy(&self->ctx.health);
     svc_metrics_destroy(&self->ctx.metrics);
     svc_fault_destroy(&self->ctx.fault);
     svc_log_destroy(&self->ctx.log);
-    if (self->ctx.zmq != NULL)
-        while (zmq_ctx_term(self->ctx.zmq) != 0 && errno == EINTR)
-            ;
     if (self->signals >= 0)
         close(self->signals);
     svc_config_destroy(&self->current);
@@ -573,8 +614,9 @@ run(process_t *self)
     if (self->service->is_batch)
         prefer_batches();
     umask(0077); /* databases and secrets are nobody else's to read */
-    if (!open_admin(self, &error) || (self->service->reads_provider_keys &&
-                                      !svc_config_read_key_files(self->config, &error)))
+    if (!open_bus(self, &error) || !open_admin(self, &error) ||
+        (self->service->reads_provider_keys &&
+         !svc_config_read_key_files(self->config, &error)))
         return refuse(self, &error);
     self->state = self->service->start(&self->ctx, &error);
     if (self->state == NULL)
@@ -616,6 +658,7 @@ svc_main(const svc_service_t *service, int argc, char **argv)
     case HELP: print_help(&self); return EXIT_SUCCESS;
     case CONFIG_TABLE: svc_config_print_table(stdout); return EXIT_SUCCESS;
     case METRICS_TABLE: svc_metrics_print_table(stdout); return EXIT_SUCCESS;
+    case MAKE_KEY: return make_key(&self);
     case VERSION: printf("%s %s\n", service->name, SVC_VERSION); return EXIT_SUCCESS;
     case CHECK_CONFIG:
     case PROBE_LIVE:

@@ -68,6 +68,9 @@ const svc_counter_row_t svc_counter_rows[SVC_M_COUNT] = {
     [SVC_M_VIEWERS_IDLE]               = {"viewers_idle",              IN_GATEWAY,             "streams closed since their client took no byte for too long"},
     [SVC_M_VIEWERS_MOVED]              = {"viewers_moved",             IN_GATEWAY,             "connections handed to the reactor that reads their answer already"},
     [SVC_M_TICKETS]                    = {"tickets",                   IN_GATEWAY | IN_AUTH,   "tickets made"},
+    [SVC_M_BUS_STRANGERS]              = {"bus_strangers",             IN_ALL, "connections on the bus refused for a key that has no business there"},
+    [SVC_M_BUS_HANDSHAKES_REFUSED]     = {"bus_handshakes_refused",    IN_ALL, "connections on the bus refused for plain text, a wrong key, or another protocol"},
+    [SVC_M_BUS_CALLS_REFUSED]          = {"bus_calls_refused",         IN_ALL, "requests refused since their caller may not ask them"},
     [SVC_M_TOKEN_HITS]                 = {"token_cache_hits",          IN_GATEWAY,             "tokens found good without asking auth-svc: it had said so a moment ago"},
     [SVC_M_TOKEN_MISSES]               = {"token_cache_misses",        IN_GATEWAY,             "tokens that auth-svc was asked about"},
 };

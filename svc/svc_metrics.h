@@ -69,6 +69,9 @@ typedef enum {
     SVC_M_VIEWERS_IDLE,
     SVC_M_VIEWERS_MOVED,
     SVC_M_TICKETS,
+    SVC_M_BUS_STRANGERS,          /* connections with a key that has no business there */
+    SVC_M_BUS_HANDSHAKES_REFUSED, /* connections in plain text, with a wrong key, or no ZeroMQ */
+    SVC_M_BUS_CALLS_REFUSED, /* requests of services that may not ask them */
     SVC_M_TOKEN_HITS,
     SVC_M_TOKEN_MISSES,
     SVC_M_COUNT

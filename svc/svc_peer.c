@@ -12,6 +12,7 @@
  * the earliest sign that what lived inside it is lost. Calls are in svc_peer_call.c. */
 #include "svc/svc_peer.h"
 
+#include "svc/svc_curve.h"
 #include "svc/svc_endpoints.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_peer_call.h"
@@ -181,6 +182,8 @@ come_up(svc_peer_t *self, const hello_t *hello)
     self->instance = hello->instance;
     self->lost_told = false;
     self->complained = false;
+    self->handshake_told = false;
+    self->keys_failed = 0;
     self->state = PEER_UP;
     self->ticks = 0;
     self->is_asked = false;
@@ -283,10 +286,53 @@ on_readable(void *arg, short events)
         }
 }
 
+/* Nothing else would tell the operator why both run and yet do not find each other. A connection that just ended may
+ * be anything, so of that only who has keys says something. */
+static void
+tell_handshake(svc_peer_t *self, unsigned event)
+{
+    const char *why = event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+                          ? "our key is refused there"
+                      : event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+                          ? "one side has keys (bus.keys), the other has none"
+                          : "it ended the handshake: is it that service, with a key that "
+                            "stands in its .pub here?";
+    if (self->handshake_told || (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL &&
+                                 svc_curve_count(self->ctx->curve, self->service) == 0))
+        return;
+    self->handshake_told = true;
+    svc_log_error(self->ctx->log, "%s at %s: %s", self->service, self->endpoint, why);
+}
+
+/* A handshake that just ends may mean that it has another key than we took it for: while its key is being replaced
+ * there are two to try, the other one at once, and the log hears of it when both were tried in vain. libzmq 4.3.4 does not
+ * connect again by itself when the other side speaks another mechanism, or refuses our key. */
+static void
+on_handshake_failed(svc_peer_t *self, unsigned event)
+{
+    const size_t n = svc_curve_count(self->ctx->curve, self->service);
+    bool is_first = false;
+    if (event != ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) {
+        go_down(self, "handshake failed", svc_peer_times(self)->wrong);
+    } else if (n > 1) {
+        is_first = ++self->keys_failed % n != 0;
+        self->key++;
+        go_down(self, "another key", is_first ? 0 : svc_peer_times(self)->reopen);
+    }
+    if (!is_first)
+        tell_handshake(self, event);
+}
+
 static void
 on_connection_event(svc_peer_t *self, unsigned event)
 {
     switch (event) {
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        if (self->state == PEER_CONNECTING)
+            on_handshake_failed(self, event);
+        break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         if (self->state != PEER_CONNECTING)
             break;
@@ -405,8 +451,11 @@ make_socket(svc_peer_t *self)
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &retry_max, sizeof(retry_max));
     /* Not the address: an earlier peer may have had it, and ZeroMQ frees names a little later. */
     snprintf(name, sizeof(name), "inproc://monitor-%016" PRIx64, svc_random_u64());
+    svc_curve_call(self->ctx->curve, self->socket, self->service, self->key);
     const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                       ZMQ_EVENT_CLOSED;
+                       ZMQ_EVENT_CLOSED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
     self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);
     return self->monitor != NULL && zmq_socket_monitor(self->socket, name, events) == 0 &&
            zmq_connect(self->monitor, name) == 0;

@@ -58,9 +58,13 @@ struct svc_peer {
     bool hello_sent;             /* on this connection */
     bool is_asked;               /* a ping went out, and nothing has come since */
     bool absence_told;           /* that it has never been up, logged once */
-    bool complained;   /* about a wrong answer to hello, logged once until the next UP */
-    unsigned ticks;    /* to ping at every n-th */
-    uint64_t instance; /* that is or was up; 0: none yet */
+    bool
+        handshake_told; /* that it would not shake hands, logged once until the next UP */
+    size_t key;         /* of the service there: which of its public keys is tried */
+    size_t keys_failed; /* in a row: handshakes since the last UP */
+    bool complained;    /* about a wrong answer to hello, logged once until the next UP */
+    unsigned ticks;     /* to ping at every n-th */
+    uint64_t instance;  /* that is or was up; 0: none yet */
     uint64_t last_life_ms; /* monotonic: when anything came from it */
     uint64_t asked_ms;     /* monotonic: of the oldest ping since then, while is_asked */
     uint64_t hello_ms;     /* monotonic: when the handshake succeeded */

@@ -7,6 +7,8 @@
  * svc_server_call.c, who said hello in svc_server_clients.c. Thread: the loop's. */
 #include "svc/svc_server.h"
 
+#include "svc/svc_curve.h"
+#include "svc/svc_handshakes.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_server_call.h"
 #include "svc/svc_time.h"
@@ -34,6 +36,8 @@ on_hello(svc_server_t *self, svc_call_t *call, svc_str body)
     svc_rc rc = proto_decode(&hello_schema, body, self->arena, &hello);
     if (rc != RC_OK)
         return rc;
+    if (call->key != NULL && !svc_str_eq(hello.service, svc_str_c(call->key)))
+        return RC_FORBIDDEN; /* it says another name than its key */
     svc_clients_put(self->clients, &call->route, hello.service);
     call->peer = svc_clients_get(self->clients, &call->route)->name;
     const hello_t rep = {
@@ -83,16 +87,32 @@ static const builtin_t builtins[] = {
 };
 // clang-format on
 
+/* Answers that the caller may not, and makes it known. */
+static void
+forbid(svc_server_t *self, svc_call_t *call)
+{
+    svc_refusals_note(self->ctx->refusals, SVC_REFUSED_CALL,
+                      "refused %s to %s: it may not ask that here", call->op_name,
+                      call->key != NULL    ? call->key
+                      : call->peer != NULL ? call->peer
+                                           : "a caller without hello");
+    svc_call_finish(call, RC_FORBIDDEN, NULL);
+}
+
 static void
 run_builtin(svc_server_t *self, const builtin_t *builtin, svc_call_t *call, svc_str body)
 {
     call->op_name = builtin->op;
     call->metric = self->metrics[builtin - builtins];
     if (builtin->needs_hello && call->peer == NULL) {
-        svc_call_finish(call, RC_FORBIDDEN, NULL);
+        forbid(self, call);
         return;
     }
     svc_rc rc = builtin->fn(self, call, body);
+    if (rc == RC_FORBIDDEN) {
+        forbid(self, call);
+        return;
+    }
     if (rc == RC_INVALID || rc == RC_TOO_BIG) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         svc_call_finish(call, rc, NULL);
@@ -159,6 +179,19 @@ run_handler(svc_server_t *self, svc_call_t *call, svc_str body)
         svc_call_keep_until(call, deadline_of(call));
 }
 
+/* With keys it is the key that counts, not what hello said on this route: whoever has one key may take the routing
+ * id that another one had before. */
+static bool
+may_call(const svc_server_t *self, const svc_call_t *call)
+{
+    const svc_client_t *client = svc_clients_get(self->clients, &call->route);
+    if (client == NULL)
+        return false;
+    if (call->key != NULL)
+        client = svc_clients_called(svc_str_c(call->key));
+    return (client->who & call->op->who) != 0;
+}
+
 static void
 dispatch(svc_server_t *self, svc_call_t *call, const proto_envelope_t *envelope,
          svc_str body)
@@ -177,9 +210,8 @@ dispatch(svc_server_t *self, svc_call_t *call, const proto_envelope_t *envelope,
     }
     call->op_name = call->op->op;
     call->metric = self->metrics[SVC_COUNT(builtins) + (size_t)(call->op - self->ops)];
-    const svc_client_t *client = svc_clients_get(self->clients, &call->route);
-    if (client == NULL || (client->who & call->op->who) == 0) {
-        svc_call_finish(call, RC_FORBIDDEN, NULL);
+    if (!may_call(self, call)) {
+        forbid(self, call);
         return;
     }
     if (self->calls.n > SVC_SERVER_CALLS_MAX) {
@@ -190,7 +222,8 @@ dispatch(svc_server_t *self, svc_call_t *call, const proto_envelope_t *envelope,
 }
 
 static svc_call_t *
-open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *envelope)
+open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *envelope,
+          const char *key)
 {
     svc_call_t *call = svc_call_new(self);
     call->op_name =
@@ -204,12 +237,14 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
         memcpy(call->trace, envelope->trace.p, sizeof(call->trace));
     const svc_client_t *client = svc_clients_get(self->clients, route);
     call->peer = client == NULL ? NULL : client->name;
+    call->key = key;
     return call;
 }
 
-/* `is_whole`: no frames came after this one. */
+/* `key`: whose key the message came under, see svc_call. `is_whole`: no frames came after this one. */
 static void
-serve(svc_server_t *self, const svc_route_t *route, svc_str message, bool is_whole)
+serve(svc_server_t *self, const svc_route_t *route, svc_str message, const char *key,
+      bool is_whole)
 {
     proto_envelope_t envelope;
     svc_str body;
@@ -223,7 +258,7 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str message, bool is_who
         return;
     }
     svc_metrics_add(self->ctx->metrics, SVC_M_REQUESTS, 1);
-    svc_call_t *call = open_call(self, route, &envelope);
+    svc_call_t *call = open_call(self, route, &envelope, key);
     if (!is_whole) {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
         svc_call_finish(call, RC_INVALID, NULL);
@@ -237,6 +272,15 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str message, bool is_who
         return;
     }
     dispatch(self, call, &envelope, body);
+}
+
+/* The service whose key a message came under; NULL: the bus is plain. */
+static const char *
+key_of(const svc_server_t *self, const zmq_msg_t *message)
+{
+    return self->ctx->curve == NULL
+               ? NULL
+               : svc_clients_called(svc_str_c(svc_curve_sender(message)))->name;
 }
 
 /* Reads one message; false when there is none. */
@@ -263,7 +307,7 @@ receive_one(svc_server_t *self)
     if (n == 2 && id.n > 0 && id.n <= SVC_ROUTE_MAX_BYTES) {
         svc_route_t route = {.n = (uint8_t)id.n};
         memcpy(route.bytes, id.p, id.n);
-        serve(self, &route, svc_msg_str(&frames[1]), !more);
+        serve(self, &route, svc_msg_str(&frames[1]), key_of(self, &frames[1]), !more);
     } else {
         svc_metrics_add(self->ctx->metrics, SVC_M_BAD_MESSAGES, 1);
     }
@@ -301,6 +345,8 @@ bind_socket(svc_server_t *self, const char *endpoint, char **error)
     SVC_ASSERT(self->socket != NULL); /* at start: no descriptor has been given out yet */
     zmq_setsockopt(self->socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes));
     zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof(linger));
+    svc_curve_serve(self->ctx->curve, self->socket, SVC_CURVE_REQUESTS);
+    self->handshakes = svc_handshakes_new(self->ctx, self->socket, self->ctx->service);
     if (svc_msg_bind(self->socket, endpoint)) {
         size_t n = sizeof(self->endpoint);
         return zmq_getsockopt(self->socket, ZMQ_LAST_ENDPOINT, self->endpoint, &n) == 0;
@@ -374,6 +420,7 @@ svc_server_destroy(svc_server_t **self_p)
     svc_server_drop_calls(self);
     svc_loop_off_stall(self->ctx->loop, self);
     svc_loop_remove_socket(self->ctx->loop, self->socket);
+    svc_handshakes_destroy(&self->handshakes);
     zmq_close(self->socket);
     svc_clients_destroy(&self->clients);
     svc_buf_fini(&self->out);

@@ -21,6 +21,7 @@ typedef struct {
 } svc_route_t;
 
 typedef struct svc_clients svc_clients_t;
+typedef struct svc_handshakes svc_handshakes_t;
 
 struct svc_call {
     svc_table_node_t by_handle; /* first: cast from table nodes; key is the handle */
@@ -29,13 +30,15 @@ struct svc_call {
     const svc_op_t *op;         /* borrowed; NULL for what the server answers itself */
     const char *op_name;        /* static text, for the log */
     const char *peer;           /* static text, for the log */
-    svc_route_t route;          /* to the caller */
-    uint64_t id;                /* of the caller; 0: wants no reply */
-    uint64_t expires_ms;        /* Unix */
-    uint64_t moved_ms;          /* Unix: another replica may have been asked; 0: never */
-    uint64_t began_us;          /* monotonic */
-    uint64_t retry_after_s;     /* of an error answer */
-    char *text;                 /* of an error answer; owned, may be NULL */
+    const char
+        *key; /* static text: whose key its connection has; NULL: the bus is plain */
+    svc_route_t route;      /* to the caller */
+    uint64_t id;            /* of the caller; 0: wants no reply */
+    uint64_t expires_ms;    /* Unix */
+    uint64_t moved_ms;      /* Unix: another replica may have been asked; 0: never */
+    uint64_t began_us;      /* monotonic */
+    uint64_t retry_after_s; /* of an error answer */
+    char *text;             /* of an error answer; owned, may be NULL */
     svc_call_cancel_fn *on_cancel;    /* may be NULL */
     void *on_cancel_arg;              /* for on_cancel */
     svc_str body;                     /* view, while the handler runs */
@@ -47,25 +50,26 @@ struct svc_call {
 };
 
 struct svc_server {
-    svc_ctx_t *ctx;         /* borrowed */
-    const svc_op_t *ops;    /* borrowed */
-    bool *is_routine;       /* owned; of each of them, for the log */
-    void *handler_self;     /* passed to handlers, borrowed */
-    void *socket;           /* ROUTER, owned */
-    char endpoint[256];     /* where it is bound */
-    proto_arena_t *arena;   /* of the request in hand */
-    void *req, *rep;        /* room for the largest request and reply struct */
-    uint16_t *metrics;      /* rows of ops in metrics, owned */
-    svc_clients_t *clients; /* who said hello */
-    svc_buf_t out;          /* encoded body, between uses empty */
-    svc_table_t calls;      /* owns the calls */
-    svc_heap_t deadlines;   /* svc_call.deadline of kept ones */
-    svc_call_t *free_calls; /* linked by by_handle.next */
-    size_t n_free_calls;    /* at most SVC_FREE_CALLS_MAX */
-    uint64_t handles;       /* source of handles */
-    uint64_t timer;         /* fires at timer_ms or later; 0: none */
-    uint64_t timer_ms;      /* monotonic */
-    bool draining;          /* told in ping replies */
+    svc_ctx_t *ctx;               /* borrowed */
+    const svc_op_t *ops;          /* borrowed */
+    bool *is_routine;             /* owned; of each of them, for the log */
+    void *handler_self;           /* passed to handlers, borrowed */
+    void *socket;                 /* ROUTER, owned */
+    char endpoint[256];           /* where it is bound */
+    proto_arena_t *arena;         /* of the request in hand */
+    void *req, *rep;              /* room for the largest request and reply struct */
+    uint16_t *metrics;            /* rows of ops in metrics, owned */
+    svc_clients_t *clients;       /* who said hello */
+    svc_handshakes_t *handshakes; /* owned; NULL: the bus is plain */
+    svc_buf_t out;                /* encoded body, between uses empty */
+    svc_table_t calls;            /* owns the calls */
+    svc_heap_t deadlines;         /* svc_call.deadline of kept ones */
+    svc_call_t *free_calls;       /* linked by by_handle.next */
+    size_t n_free_calls;          /* at most SVC_FREE_CALLS_MAX */
+    uint64_t handles;             /* source of handles */
+    uint64_t timer;               /* fires at timer_ms or later; 0: none */
+    uint64_t timer_ms;            /* monotonic */
+    bool draining;                /* told in ping replies */
 };
 
 /* Gives a call of this server, in its table under a fresh handle. */
@@ -105,6 +109,9 @@ void svc_clients_put(svc_clients_t *self, const svc_route_t *route, svc_str serv
 
 /* Who is behind a route, NULL before its hello. */
 const svc_client_t *svc_clients_get(svc_clients_t *self, const svc_route_t *route);
+
+/* What a service of this name may do, whoever says so; "unknown" for other names. */
+const svc_client_t *svc_clients_called(svc_str service);
 
 /* Forgets a route. */
 void svc_clients_remove(svc_clients_t *self, const svc_route_t *route);

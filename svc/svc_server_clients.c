@@ -80,13 +80,13 @@ link_newest(svc_clients_t *self, client_t *client)
     self->newest = client;
 }
 
-static svc_client_t
-client_called(svc_str service)
+const svc_client_t *
+svc_clients_called(svc_str service)
 {
     for (size_t i = 0; i < SVC_COUNT(known); i++)
         if (svc_str_eq(service, svc_str_c(known[i].name)))
-            return known[i];
-    return unknown;
+            return &known[i];
+    return &unknown;
 }
 
 void
@@ -107,7 +107,7 @@ svc_clients_put(svc_clients_t *self, const svc_route_t *route, svc_str service)
     } else {
         unlink_age(self, client);
     }
-    client->is = client_called(service);
+    client->is = *svc_clients_called(service);
     link_newest(self, client);
 }
 

@@ -1,7 +1,9 @@
 /* bus_call.c - one request on the bus from the command line: for operators and story tests.
  *
- *     bus_call ENDPOINT OP ['{"key":value,...}'] [--timeout-ms N]
+ *     bus_call ENDPOINT OP ['{"key":value,...}'] [--timeout-ms N] [--keys DIR [--as SERVICE] [--to SERVICE]]
  *
+ * --keys: the bus has keys, and DIR those of "tool" (or of --as) and the public ones. The operation says which service is
+ * called; svc.… are answered by all, so --to names it.
  * Says hello as the service "tool", sends the request and prints each reply as one JSON line:
  *     {"kind":"partial|final|error","body":{...}}
  * Texts and numbers are JSON's own, enumerations their names, lists arrays of objects; fields of
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 
 #include "proto/utf8.h"
+#include "svc/svc_curve.h"
 #include "svc/svc_msg.h"
 #include "svc/svc_secret.h"
 #include "svc/svc_text.h"
@@ -24,6 +27,14 @@
 #define DEFAULT_TIMEOUT_MS 10000
 #define HELLO_ID           1
 #define CALL_ID            2
+
+/* How to call. */
+typedef struct {
+    uint64_t timeout_ms;
+    const char *keys; /* directory; NULL: the bus is plain */
+    const char *as;   /* who calls */
+    const char *to;   /* who is called; NULL: the operation says it */
+} manner_t;
 
 typedef struct {
     void *socket;         /* DEALER */
@@ -268,18 +279,53 @@ flush_and_close(caller_t *self, void *zmq)
     proto_arena_destroy(&self->arena);
 }
 
-static int
-run(const char *endpoint, const operation_t *row, const void *req, uint64_t timeout_ms)
+/* The service that has an operation. */
+static const char *
+service_of(const char *op)
 {
-    const hello_t hello = {.service = SVC_LIT("tool"),
+    static const struct {
+        const char *prefix, *service;
+    } rows[] = {{"auth.", "auth-svc"}, {"convo.", "convo-svc"}, {"llm.", "llm-svc"}};
+    for (size_t i = 0; i < SVC_COUNT(rows); i++)
+        if (strncmp(op, rows[i].prefix, strlen(rows[i].prefix)) == 0)
+            return rows[i].service;
+    fail("--to SERVICE is needed: every service answers ", op);
+    return NULL;
+}
+
+static svc_curve_t *
+lock(void *zmq, void *socket, const manner_t *manner, const char *op)
+{
+    const char *to = manner->to != NULL || manner->keys == NULL ? manner->to
+                                                                : service_of(op);
+    char *error = NULL;
+    svc_keys_t *keys;
+    svc_curve_t *curve;
+    if (manner->keys == NULL)
+        return NULL;
+    keys = svc_keys_read(manner->keys, manner->as, &error);
+    if (keys == NULL)
+        fail(error, "");
+    if (svc_keys_of(keys, to) == NULL)
+        fail("there is no service ", to);
+    curve = svc_curve_new(zmq, &keys, NULL);
+    svc_curve_call(curve, socket, to, 0);
+    return curve;
+}
+
+static int
+run(const char *endpoint, const operation_t *row, const void *req, const manner_t *manner)
+{
+    const hello_t hello = {.service = svc_str_c(manner->as),
                            .instance = svc_random_u64(),
                            .version = SVC_LIT("bus_call")};
     void *zmq = zmq_ctx_new();
     caller_t self = {
         .socket = svc_msg_socket(zmq, ZMQ_DEALER, 0),
-        .deadline_ms = svc_mono_ms() + timeout_ms,
+        .deadline_ms = svc_mono_ms() + manner->timeout_ms,
         .arena = proto_arena_new(),
     };
+    svc_curve_t *curve = lock(zmq, self.socket, manner, row->op);
     if (zmq_connect(self.socket, endpoint) != 0)
         fail("not an endpoint: ", endpoint);
     send_request(&self, HELLO_ID, find_row(OP_SVC_HELLO), &hello);
@@ -290,6 +336,7 @@ run(const char *endpoint, const operation_t *row, const void *req, uint64_t time
             kind = await_end(&self, CALL_ID, row->rep, true);
     }
     flush_and_close(&self, zmq);
+    svc_curve_destroy(&curve);
     return kind == PROTO_FINAL ? 0 : 1;
 }
 
@@ -298,22 +345,30 @@ main(int argc, char **argv)
 {
     const char *words[3] = {NULL, NULL, "{}"};
     size_t n = 0;
-    uint64_t timeout_ms = DEFAULT_TIMEOUT_MS;
+    manner_t manner = {.timeout_ms = DEFAULT_TIMEOUT_MS, .as = "tool"};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--timeout-ms") == 0 && i + 1 < argc)
-            timeout_ms = strtoull(argv[++i], NULL, 10);
+            manner.timeout_ms = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--keys") == 0 && i + 1 < argc)
+            manner.keys = argv[++i];
+        else if (strcmp(argv[i], "--as") == 0 && i + 1 < argc)
+            manner.as = argv[++i];
+        else if (strcmp(argv[i], "--to") == 0 && i + 1 < argc)
+            manner.to = argv[++i];
         else if (n < SVC_COUNT(words))
             words[n++] = argv[i];
         else
             fail("too many arguments: ", argv[i]);
     }
     if (n < 2)
-        fail("usage: bus_call ENDPOINT OP ['{\"key\":value,...}'] [--timeout-ms N]", "");
+        fail("usage: bus_call ENDPOINT OP ['{\"key\":value,...}'] [--timeout-ms N] "
+             "[--keys DIR [--as SERVICE] [--to SERVICE]]",
+             "");
     const operation_t *row = find_row(words[1]);
     json_object *json = json_tokener_parse(words[2]);
     void *req = svc_alloc(row->req->size);
     from_json(row->req, json, req);
-    const int code = run(words[0], row, req, timeout_ms);
+    const int code = run(words[0], row, req, &manner);
     json_object_put(json);
     free(req);
     return code;

@@ -9,6 +9,8 @@
  * gateway-2 and so on; each has a configuration of its own (config.yaml for the first ones,
  * gateway-2.yaml), which differs in what it binds and names all of them in `connect`.
  *
+ * With LLMB_STORY_KEYS=1, or `keys: true`, the bus has keys: s.keys is their directory. `keys: false`: never.
+ *
  * No process of a story has an admin port, unless `admin: true` gives each one of its own: s.admin('convo-svc').
  *
  * The binaries come from LLMB_BIN_DIR, else build/release of this checkout.
@@ -24,6 +26,7 @@ import { freePorts } from './ports.mjs';
 import { merge, toYaml } from './yaml.mjs';
 import { SLOW, until, within } from './deadline.mjs';
 import { Client } from './client.mjs';
+import { makeKeys, sharedKeys } from './keys.mjs';
 
 export const SERVICES = ['auth-svc', 'convo-svc', 'llm-svc', 'gateway'];
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -395,7 +398,7 @@ function ownConfig(name, place) {
     return own;
 }
 
-function defaultConfig(dir, places, providers) {
+function defaultConfig(dir, places, providers, keys) {
     const all = [...places];
     const bus = (service, key) => {
         const endpoints = all.filter(([name]) => serviceOf(name) === service).map(([, place]) => endpoint(place, key));
@@ -411,7 +414,7 @@ function defaultConfig(dir, places, providers) {
         bus: {
             gateway: { bind: endpoint(gateway) }, auth: bus('auth-svc', 'bus'), convo: bus('convo-svc', 'bus'),
             llm: bus('llm-svc', 'bus'), tokens: bus('llm-svc', 'tokens'),
-            insecure: all.some(([, place]) => place.address !== '127.0.0.1'),
+            ...(keys ? { keys } : { insecure: all.some(([, place]) => place.address !== '127.0.0.1') }),
         },
         providers,
         log: { level: 'debug' },
@@ -439,12 +442,13 @@ export function providerEntry(provider, over = {}) {
 /** Writes the configuration of a new stack without starting anything. */
 export async function prepare({
     config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = null, replicas = {}, postgres = null, redis = null,
-    own = {}, hosts = {}, admin = false,
+    own = {}, hosts = {}, admin = false, keys = process.env.LLMB_STORY_KEYS === '1' ? 'shared' : false,
 } = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
     const places = await placesOf(replicas, hosts, httpPort, admin);
     const entries = providers ?? (provider ? [providerEntry(provider)] : []);
-    let base = defaultConfig(dir, places, entries);
+    const keysDir = keys === true ? makeKeys(path.join(dir, 'keys')) : keys === 'shared' ? sharedKeys() : null;
+    let base = defaultConfig(dir, places, entries, keysDir);
     if (postgres)
         base = merge(base, postgresConfig(postgres));
     if (redis)
@@ -452,6 +456,7 @@ export async function prepare({
     const stack = new Stack(dir, places, merge(base, config), env);
     stack.host = host ?? places.get('gateway').address;
     stack.own = own;
+    stack.keys = keysDir;
     stack.writeConfig();
     return stack;
 }

@@ -9,7 +9,8 @@ const MORE = 1;
 const LONG = 2;
 const COMMAND = 4;
 
-function greeting() {
+/** The first 64 bytes of a peer without keys. */
+export function greeting() {
     const g = Buffer.alloc(64);
     g[0] = 0xff;
     g[9] = 0x7f;

@@ -3,6 +3,7 @@
  * The publishers are XPUB sockets of the test, so that it can see what has been subscribed. */
 #include "gateway/token_sub.h"
 #include "svc/svc_msg.h"
+#include "tests/unit/svc/keys_fixture.h"
 #include "tests/unit/svc/resolver_fixture.h"
 
 #define PUBS 2
@@ -187,6 +188,75 @@ what_is_no_endpoint_is_refused(void **state)
     free(error);
 }
 
+/* --- keys --------------------------------------------------------------------------------- */
+
+/* Binds the first publisher where it was, with the key that llm-svc has in `llm` (NULL: in plain text). */
+static void
+bind_publisher(world_t *world, const svc_ctx_t *llm, const char *endpoint)
+{
+    const uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    void *zmq = llm == NULL ? world->bus.ctx.zmq : llm->zmq;
+
+    zmq_close(world->pubs[0]);
+    world->pubs[0] = svc_msg_socket(zmq, ZMQ_XPUB, 1000);
+    if (llm != NULL)
+        svc_curve_serve(llm->curve, world->pubs[0], SVC_CURVE_TOKENS);
+    while (zmq_bind(world->pubs[0], endpoint) !=
+           0) { /* its port is given back a little later */
+        assert_true(svc_mono_ms() < until);
+        fixture_run_for(&world->bus, 5);
+    }
+    world->subscribed[0] = 0;
+}
+
+static bool
+is_subscribed_to_first(void *arg)
+{
+    world_t *world = arg;
+    char topic[64];
+
+    while (zmq_recv(world->pubs[0], topic, sizeof topic, ZMQ_DONTWAIT) > 0)
+        world->subscribed[0] += topic[0] == 1 ? 1 : -1;
+    return world->subscribed[0] == TOKEN_SUB_SPARE_IDS;
+}
+
+/* llm-svc without keys by mistake, then with its old key, then with its new one: each time it is found again. */
+static void
+a_publisher_is_found_whichever_of_its_keys_it_has(void **state)
+{
+    world_t *world = *state;
+    keys_dir_t keys;
+    svc_ctx_t gateway, llm;
+    char *error = NULL, endpoint[64];
+
+    token_sub_destroy(&world->sub);
+    snprintf(endpoint, sizeof endpoint, "%s", strtok(world->endpoints, ","));
+    keys_open(&keys);
+    llm = side_open(&world->bus.ctx, &keys, "llm-svc");
+    keys_make(&keys, "llm-svc", ".key.new");
+    gateway = side_open(&world->bus.ctx, &keys, "gateway");
+    world->sub = token_sub_new(&gateway, endpoint, on_token, world, &error);
+    assert_non_null(world->sub);
+    fixture_run_for(&world->bus, 50);
+    assert_int_equal(world->subscribed[0],
+                     0); /* it listens to no publisher in plain text */
+
+    bind_publisher(world, &llm, endpoint);
+    fixture_run_until(&world->bus, is_subscribed_to_first, world);
+
+    keys_use(&keys, "llm-svc");
+    svc_ctx_t llm_again = side_open(&world->bus.ctx, &keys, "llm-svc");
+    bind_publisher(world, &llm_again, endpoint);
+    fixture_run_until(&world->bus, is_subscribed_to_first, world);
+
+    token_sub_destroy(&world->sub);
+    bind_publisher(world, NULL, "tcp://127.0.0.1:*");
+    side_close(&llm);
+    side_close(&llm_again);
+    side_close(&gateway);
+    keys_close(&keys);
+}
+
 /* --- names -------------------------------------------------------------------------------- */
 
 static void
@@ -237,6 +307,7 @@ main(void)
         WORLD_TEST(a_stream_is_read_between_add_and_drop),
         WORLD_TEST(frames_that_are_none_are_counted_and_skipped),
         WORLD_TEST(what_is_no_endpoint_is_refused),
+        WORLD_TEST(a_publisher_is_found_whichever_of_its_keys_it_has),
         WORLD_TEST(replicas_behind_a_name_come_and_are_heard_for_a_while_when_they_go),
     };
 

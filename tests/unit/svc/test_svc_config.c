@@ -303,12 +303,14 @@ endpoints_are_one_tcp_host_and_port(void **state)
     }
     assert_refused("bus: {auth: {bind: 'tcp://a:1,tcp://b:1'}}",
                    "expected one tcp://host:port");
-    config = good("bus: {auth: {connect: 'tcp://a:1, tcp://b:1'}, gateway: {bind: ''}}");
+    config = good("bus: {auth: {connect: 'tcp://a:1, tcp://b:1'}, gateway: {bind: ''}, "
+                  "insecure: true}");
     assert_string_equal(config->bus_auth.connect, "tcp://a:1,tcp://b:1");
     assert_string_equal(config->bus_gateway_bind, "");
     svc_config_destroy(&config);
     config = good(
-        "bus: {convo: {connect: 'tcp://convo-svc:7102'}, auth: {bind: 'tcp://[::1]:7'}}");
+        "bus: {convo: {connect: 'tcp://convo-svc:7102'}, auth: {bind: 'tcp://[::1]:7'}, "
+        "keys: /keys}");
     assert_string_equal(config->bus_convo.connect, "tcp://convo-svc:7102");
     svc_config_destroy(&config);
 }
@@ -332,7 +334,19 @@ a_bus_off_loopback_must_be_asked_for(void **state)
         config = good(yaml);
         assert_int_equal(config->warnings.n, 1);
         svc_config_destroy(&config);
+        (void)snprintf(yaml, sizeof(yaml),
+                       "bus: {llm: {bind: 'tcp://%s:7103'}, keys: /keys}", hosts[i]);
+        config = good(yaml);
+        assert_int_equal(config->warnings.n, 0);
+        assert_string_equal(config->bus_keys, "/keys");
+        svc_config_destroy(&config);
     }
+    /* Whom it calls may be read and played by others just as well. */
+    assert_refused(
+        "bus: {auth: {connect: 'tcp://127.0.0.1:1,tcp://10.0.0.1:1'}}",
+        "c.yaml:1: bus.auth.connect: expected an address of this machine only");
+    assert_refused("bus: {tokens: {connect: 'tcp://llm-svc:7104'}}",
+                   "c.yaml:1: bus.tokens.connect: expected an address of this machine");
     config = good(
         "bus: {llm: {bind: 'tcp://localhost:7103'}, auth: {bind: 'tcp://127.9.9.9:1'}}");
     svc_config_destroy(&config);

@@ -393,8 +393,8 @@ help_says_each_key_with_its_default_as_the_file_would(void **state)
         "any ([\"*\"])\n",
         "  server.trusted_proxies               address ranges (CIDR) whose "
         "X-Forwarded-For is believed ([])\n",
-        "  bus.insecure                         allow a bus off loopback, which is not "
-        "encrypted (false)\n",
+        "  bus.insecure                         allow a bus off loopback without "
+        "keys (false)\n",
         "  server.drain_s                       after SIGTERM: at most this long to "
         "finish what is there, in s (5)\n",
         "  redis.address                        host:port of a Redis: a cache, and where "
