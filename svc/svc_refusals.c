@@ -1,7 +1,8 @@
 /* svc_refusals.c - whom the bus has refused: a window of a minute for each kind.
  *
- * A mutex: the handler of handshakes has a thread of its own. Nothing that is served well comes
- * here. Thread: any. */
+ * A window begins with the first refusal after the last one has ended. A mutex: the handler of
+ * handshakes has a thread of its own, and nothing that is served well comes here.
+ * Thread: any. */
 #include "svc_refusals.h"
 
 #include "svc_time.h"
