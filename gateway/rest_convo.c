@@ -79,8 +79,8 @@ read_create_key(request_t *self, uint8_t bytes[IDEM_KEY_BYTES], svc_str *key)
     if (!rest_read_key(self, IDEM_CREATE, bytes, key))
         return false;
     if (key->n == 0) {
-        svc_random(bytes, IDEM_KEY_RANDOM_BYTES);
-        *key = (svc_str){(const char *)bytes, IDEM_KEY_RANDOM_BYTES};
+        svc_ids_next(&request_reactor(self)->keys, bytes);
+        *key = (svc_str){(const char *)bytes, SVC_IDS_BYTES};
     }
     return true;
 }

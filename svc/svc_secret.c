@@ -7,6 +7,7 @@
 #include "svc_secret.h"
 #include "svc_text.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -75,9 +76,9 @@ svc_ids_next(svc_ids_t *self, uint8_t out[SVC_IDS_BYTES])
 {
     if (self->random == 0)
         self->random = svc_random_u64();
-    self->count++;
+    uint64_t count = htobe64(++self->count);
     memcpy(out, &self->random, sizeof(self->random));
-    memcpy(out + sizeof(self->random), &self->count, sizeof(self->count));
+    memcpy(out + sizeof(self->random), &count, sizeof(count));
 }
 
 /* --- files ------------------------------------------------------------------------------- */

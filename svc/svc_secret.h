@@ -18,7 +18,8 @@ uint64_t svc_random_u64(void);
 
 #define SVC_IDS_BYTES 16
 
-/* A source of ids that never come twice but are no secret: who has seen one can guess the next.
+/* A source of ids that never come twice but are no secret: who has seen one can guess the next. They sort as they were
+ * given, so that an index of a database grows at one place.
  * For what is made with every message, where random bytes would be a system call each. Zeroed:
  * it has given none yet. */
 typedef struct {

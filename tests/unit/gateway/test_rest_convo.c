@@ -256,10 +256,10 @@ a_creation_goes_with_its_key(void **state)
     char own[PROTO_KEY_MAX_BYTES];
 
     expect(world, "POST", "/api/conversations/create", body, 200, "conversation_id");
-    assert_int_equal(world->fakes.key_n, IDEM_KEY_RANDOM_BYTES); /* of our own */
+    assert_int_equal(world->fakes.key_n, SVC_IDS_BYTES); /* of our own */
     memcpy(own, world->fakes.key, sizeof own);
     expect(world, "POST", "/api/conversations/create", body, 200, "conversation_id");
-    assert_memory_not_equal(world->fakes.key, own, IDEM_KEY_RANDOM_BYTES);
+    assert_memory_not_equal(world->fakes.key, own, SVC_IDS_BYTES);
     expect_with(world, "POST", "/api/conversations/create", "Idempotency-Key: once\r\n",
                 body, 200, "conversation_id");
     assert_true(idem_key_make(SVC_LIT("once"), IDEM_CREATE, key));

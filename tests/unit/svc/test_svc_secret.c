@@ -217,6 +217,20 @@ ids_of_one_source_and_of_two_never_come_twice(void **state)
             assert_memory_not_equal(ids[i], ids[k], SVC_IDS_BYTES);
 }
 
+static void
+ids_of_one_source_sort_as_they_were_given(void **state)
+{
+    svc_ids_t one = {0};
+    uint8_t before[SVC_IDS_BYTES], id[SVC_IDS_BYTES];
+    (void)state;
+    svc_ids_next(&one, before);
+    for (int i = 0; i < 1000; i++) { /* past a byte's carry */
+        svc_ids_next(&one, id);
+        assert_true(memcmp(before, id, SVC_IDS_BYTES) < 0);
+        memcpy(before, id, SVC_IDS_BYTES);
+    }
+}
+
 int
 main(void)
 {
@@ -229,6 +243,7 @@ main(void)
         cmocka_unit_test(finds_the_path_beside_another),
         cmocka_unit_test(random_numbers_differ_and_are_never_zero),
         cmocka_unit_test(ids_of_one_source_and_of_two_never_come_twice),
+        cmocka_unit_test(ids_of_one_source_sort_as_they_were_given),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
