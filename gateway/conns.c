@@ -7,6 +7,7 @@
  * whoever reads from it sees the end and closes. */
 #include "conns.h"
 #include "client_socket.h"
+#include "door.h"
 #include "gate.h"
 #include "refusal.h"
 
@@ -20,15 +21,14 @@
 #define SWEEP_MS         250
 #define LINGER_MS        2000       /* to read our refusal before the socket is closed */
 #define LINGER_MAX_BYTES (1u << 20) /* of rest that is read and dropped meanwhile */
-#define ACCEPTS_PER_TURN 64         /* then others get their turn */
 #define EVENTS_PER_TURN  256
-#define ACCEPT_PAUSE_MS  100 /* when descriptors have run out */
 #define WATCHED_EVENTS   (EPOLLIN | EPOLLRDHUP | EPOLLET)
 #define LOOKS_PER_IDLE   10 /* at a client that takes nothing, until its time is over */
 
 struct conn {
     conns_t *conns;     /* whose it is */
     int fd;             /* the socket; libmicrohttpd's once handed over */
+    tls_wire_t *wire;   /* what it stands for, one use; NULL: it is the client's own */
     client_addr_t addr; /* of the peer */
     conn_phase phase;   /* see the drawing in the header */
     uint64_t since_ms;  /* when it entered the phase */
@@ -53,28 +53,27 @@ typedef struct {
 } conn_list_t;
 
 struct conns {
-    svc_ctx_t *ctx;                    /* loop, log, metrics */
-    conn_limit_t *limit;               /* shared */
-    const client_trust_t *trust;       /* shared */
-    meeting_t *meeting;                /* shared; NULL: there is nobody else */
-    size_t here;                       /* our number in it */
-    int guests_fd;                     /* the meeting's; -1: it sends us nobody */
-    conns_hooks_t hooks;               /* the owner's */
-    refusals_t refusals;               /* what the gate says no to */
-    int listen_fd;                     /* owned; -1: accepts no more */
-    int epoll_fd;                      /* owned */
-    uint32_t max;                      /* connections */
-    size_t n;                          /* connections */
-    conn_list_t lists[CONN_PHASES];    /* owned */
-    uint64_t timeout_ms[CONN_PHASES];  /* 0: none */
-    uint64_t viewer_idle_ms;           /* a client that takes no byte of a stream */
-    conn_t **by_fd;                    /* owned array */
-    size_t n_by_fd;                    /* its size */
-    uint64_t sweep_timer, pause_timer; /* 0: none */
-    char *peeked;                      /* owned; GATE_HEADERS_MAX_BYTES */
+    svc_ctx_t *ctx;                   /* loop, log, metrics */
+    conn_limit_t *limit;              /* shared */
+    const client_trust_t *trust;      /* shared */
+    meeting_t *meeting;               /* shared; NULL: there is nobody else */
+    tls_front_t *tls;                 /* borrowed; NULL: clients speak plain HTTP */
+    size_t here;                      /* our number in it */
+    int guests_fd;                    /* the meeting's; -1: it sends us nobody */
+    conns_hooks_t hooks;              /* the owner's */
+    refusals_t refusals;              /* what the gate says no to */
+    door_t *door;                     /* owned; NULL: accepts no more */
+    int epoll_fd;                     /* owned */
+    uint32_t max;                     /* connections */
+    size_t n;                         /* connections */
+    conn_list_t lists[CONN_PHASES];   /* owned */
+    uint64_t timeout_ms[CONN_PHASES]; /* 0: none */
+    uint64_t viewer_idle_ms;          /* a client that takes no byte of a stream */
+    conn_t **by_fd;                   /* owned array */
+    size_t n_by_fd;                   /* its size */
+    uint64_t sweep_timer;             /* of the loop */
+    char *peeked;                     /* owned; GATE_HEADERS_MAX_BYTES */
 };
-
-static void on_accept(void *arg, short events);
 
 /* --- lists -------------------------------------------------------------------------------- */
 
@@ -115,9 +114,30 @@ conn_enter(conn_t *self, conn_phase phase)
 void
 conn_cut(conn_t *self)
 {
+    bool is_between = self->phase == CONN_IDLE || self->phase == CONN_LAST ||
+                      self->phase == CONN_LINGER || self->phase == CONN_HELD;
+
+    if (!is_between)
+        tls_wire_break(self->wire);
     if (!self->cut)
         shutdown(self->fd, SHUT_RDWR);
     self->cut = true;
+}
+
+/* The socket of TCP, for what only that one knows. */
+static int
+tcp_of(const conn_t *conn)
+{
+    return conn->wire != NULL ? tls_wire_fd(conn->wire) : conn->fd;
+}
+
+/* Bytes that the client has not acknowledged. */
+static int
+count_unsent(const conn_t *conn)
+{
+    int unsent = client_socket_unsent(conn->fd);
+
+    return conn->wire != NULL ? unsent + client_socket_unsent(tcp_of(conn)) : unsent;
 }
 
 /* --- birth and death ---------------------------------------------------------------------- */
@@ -149,15 +169,17 @@ count(conns_t *self, size_t n)
 }
 
 static conn_t *
-new_conn(conns_t *self, int fd, const struct sockaddr_storage *addr)
+new_conn(conns_t *self, const meeting_guest_t *guest)
 {
     conn_t *conn = svc_alloc(sizeof *conn);
 
     conn->conns = self;
-    conn->fd = fd;
+    conn->fd = guest->fd;
+    conn->wire = guest->wire;
+    conn->counted = guest->counted;
     conn->unsent = -1;
-    conn->sockaddr = *addr;
-    conn->addr = client_addr_of((const struct sockaddr *)addr);
+    conn->sockaddr = guest->peer;
+    conn->addr = client_addr_of((const struct sockaddr *)&guest->peer);
     remember_fd(self, conn);
     link_conn(conn, CONN_GATE);
     count(self, self->n + 1);
@@ -174,6 +196,7 @@ conns_closed(conns_t *self, conn_t *conn)
         conn_limit_leave(self->limit, &conn->addr);
     self->by_fd[conn->fd] = NULL;
     count(self, self->n - 1);
+    tls_wire_release(&conn->wire);
     free(conn);
 }
 
@@ -303,7 +326,7 @@ static bool
 send_away(conn_t *conn, size_t n)
 {
     conns_t *self = conn->conns;
-    meeting_guest_t guest = {conn->fd, conn->counted, conn->sockaddr};
+    meeting_guest_t guest = {conn->fd, conn->wire, conn->counted, conn->sockaddr};
     struct epoll_event event = {.events = WATCHED_EVENTS, .data.ptr = conn};
     size_t to;
 
@@ -318,6 +341,7 @@ send_away(conn_t *conn, size_t n)
     }
     svc_metrics_add(self->ctx->metrics, SVC_M_VIEWERS_MOVED, 1);
     conn->counted = false; /* its place in the limit goes along */
+    conn->wire = NULL;     /* likewise */
     conns_closed(self, conn);
     return true;
 }
@@ -381,7 +405,7 @@ check_next(conn_t *conn, bool is_closed)
 }
 
 static void
-turn_away(conns_t *self, const meeting_guest_t *guest)
+turn_away(conns_t *self, meeting_guest_t *guest)
 {
     client_addr_t from = client_addr_of((const struct sockaddr *)&guest->peer);
 
@@ -390,15 +414,15 @@ turn_away(conns_t *self, const meeting_guest_t *guest)
     svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
     refusal_send(&self->refusals, guest->fd, GATE_FULL, &from);
     close(guest->fd);
+    tls_wire_release(&guest->wire);
 }
 
 static void
 admit(conns_t *self, const meeting_guest_t *guest, bool is_guest)
 {
-    conn_t *conn = new_conn(self, guest->fd, &guest->peer);
+    conn_t *conn = new_conn(self, guest);
     struct epoll_event event = {.events = WATCHED_EVENTS, .data.ptr = conn};
 
-    conn->counted = guest->counted;
     conn->is_guest = is_guest;
     if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, guest->fd, &event) == 0)
         check_first(conn, false);
@@ -406,18 +430,44 @@ admit(conns_t *self, const meeting_guest_t *guest, bool is_guest)
         close_conn(conn);
 }
 
-static void
-welcome(conns_t *self, int fd, const struct sockaddr_storage *addr)
+/* Puts TLS before a client's socket. False: it was closed. */
+static bool
+wrap(conns_t *self, meeting_guest_t *guest, bool is_welcome)
 {
-    client_addr_t from = client_addr_of((const struct sockaddr *)addr);
-    bool exempt = client_addr_is_loopback(&from) || client_trust_has(self->trust, &from);
-
-    if (self->n >= self->max || (!exempt && !conn_limit_enter(self->limit, &from))) {
-        turn_away(self, &(meeting_guest_t){fd, false, *addr});
-        return;
+    if (self->tls == NULL)
+        return true;
+    if (!is_welcome && tls_front_is_busy(self->tls)) {
+        close(
+            guest->fd); /* a handshake for each refusal would be what an attacker wants */
+        svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
+        return false;
     }
+    guest->fd = tls_front_take(self->tls, guest->fd, &guest->wire);
+    if (guest->fd < 0)
+        door_shut(self->door, DOOR_PAUSE_MS);
+    return guest->fd >= 0;
+}
+
+static void
+welcome(void *arg, int fd, const struct sockaddr_storage *peer)
+{
+    conns_t *self = arg;
+    meeting_guest_t guest = {.fd = fd, .peer = *peer};
+    client_addr_t from = client_addr_of((const struct sockaddr *)peer);
+    bool exempt = client_addr_is_loopback(&from) || client_trust_has(self->trust, &from);
+    bool has_room = self->n < self->max &&
+                    (exempt || conn_limit_enter(self->limit, &from));
+
+    guest.counted = has_room && !exempt;
     client_socket_welcome(fd);
-    admit(self, &(meeting_guest_t){fd, !exempt, *addr}, false);
+    if (!wrap(self, &guest, has_room)) {
+        if (guest.counted)
+            conn_limit_leave(self->limit, &from);
+    } else if (has_room) {
+        admit(self, &guest, false);
+    } else {
+        turn_away(self, &guest);
+    }
 }
 
 /* Takes those that other reactors have sent. The meeting leaves room, but so many may have come by themselves since. */
@@ -433,45 +483,6 @@ receive(void *arg, short events)
             admit(self, &guest, true);
         else
             turn_away(self, &guest);
-    }
-}
-
-static void
-resume_accepting(void *arg, short events)
-{
-    conns_t *self = arg;
-
-    (void)events;
-    self->pause_timer = 0;
-    if (self->listen_fd >= 0)
-        svc_loop_add_fd(self->ctx->loop, self->listen_fd, ZMQ_POLLIN, on_accept, self);
-}
-
-static void
-on_accept(void *arg, short events)
-{
-    conns_t *self = arg;
-
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN && self->listen_fd >= 0; i++) {
-        struct sockaddr_storage addr = {0};
-        socklen_t n = sizeof addr;
-        int fd = accept4(self->listen_fd, (struct sockaddr *)&addr, &n,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            welcome(self, fd, &addr);
-            continue;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            svc_log_warn(self->ctx->log, "cannot accept a connection: %s",
-                         strerror(errno));
-            svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
-            self->pause_timer = svc_loop_after(self->ctx->loop, ACCEPT_PAUSE_MS,
-                                               resume_accepting, self);
-            return;
-        }
-        if (errno != ECONNABORTED && errno != EINTR)
-            return;
     }
 }
 
@@ -505,7 +516,7 @@ conn_wait_writable(conn_t *self)
     struct epoll_event event = {.events = WATCHED_EVENTS | EPOLLOUT, .data.ptr = self};
 
     conn_enter(self, CONN_BLOCKED);
-    self->unsent = client_socket_unsent(self->fd);
+    self->unsent = count_unsent(self);
     self->taken_ms = self->since_ms;
     self->wants_out = true;
     (void)epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_MOD, self->fd, &event);
@@ -521,6 +532,10 @@ conn_writes(conn_t *self)
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog)
 {
+    if (!self->is_prepared && self->wire != NULL) {
+        backlog /= 2; /* two sockets hold bytes for the client */
+        client_socket_prepare_stream(tcp_of(self), silence_s, backlog);
+    }
     if (!self->is_prepared)
         client_socket_prepare_stream(self->fd, silence_s, backlog);
     self->is_prepared = true;
@@ -535,7 +550,7 @@ conn_is_prepared(const conn_t *self)
 void
 conn_cut_if_silent(conn_t *self, uint32_t silence_s)
 {
-    if (client_socket_is_silent(self->fd, silence_s))
+    if (client_socket_is_silent(tcp_of(self), silence_s))
         conn_cut(self);
 }
 
@@ -615,7 +630,7 @@ static bool
 may_still_read(conn_t *conn, uint64_t now)
 {
     conn_phase phase = conn->phase;
-    int unsent = client_socket_unsent(conn->fd);
+    int unsent = count_unsent(conn);
 
     if (conn->unsent < 0 || unsent < conn->unsent || unsent == 0)
         conn->taken_ms = now;
@@ -683,7 +698,6 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->trust = trust;
     self->hooks = *hooks;
     self->refusals.log = ctx->log;
-    self->listen_fd = listen_fd;
     self->guests_fd = -1;
     self->max = max;
     self->peeked = svc_alloc(GATE_HEADERS_MAX_BYTES);
@@ -697,7 +711,7 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->viewer_idle_ms = 1000ull * config->gateway_viewer_idle_s;
     self->timeout_ms[CONN_BLOCKED] = self->viewer_idle_ms / LOOKS_PER_IDLE;
     self->timeout_ms[CONN_LINGER] = LINGER_MS;
-    svc_loop_add_fd(ctx->loop, listen_fd, ZMQ_POLLIN, on_accept, self);
+    self->door = door_new(ctx, listen_fd, welcome, self);
     svc_loop_add_fd(ctx->loop, self->epoll_fd, ZMQ_POLLIN, on_events, self);
     self->sweep_timer = svc_loop_every(ctx->loop, SWEEP_MS, on_sweep, self);
     return self;
@@ -712,17 +726,19 @@ conns_set_max(conns_t *self, uint32_t max)
 void
 conns_wait(conns_t *self, uint64_t ms)
 {
-    svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
-    self->pause_timer = svc_loop_after(self->ctx->loop, ms, resume_accepting, self);
+    door_shut(self->door, ms);
 }
 
 void
 conns_wait_no_more(conns_t *self)
 {
-    if (self->pause_timer == 0)
-        return;
-    svc_loop_cancel(self->ctx->loop, self->pause_timer);
-    resume_accepting(self, 0);
+    door_open(self->door);
+}
+
+void
+conns_use_tls(conns_t *self, tls_front_t *tls)
+{
+    self->tls = tls;
 }
 
 void
@@ -749,14 +765,10 @@ stop_meeting(conns_t *self)
 void
 conns_stop_accepting(conns_t *self)
 {
+    if (self->tls != NULL)
+        tls_front_look(self->tls); /* a request that has come by now is served */
     stop_meeting(self);
-    if (self->listen_fd >= 0) {
-        svc_loop_remove_fd(self->ctx->loop, self->listen_fd);
-        close(self->listen_fd);
-        self->listen_fd = -1;
-    }
-    svc_loop_cancel(self->ctx->loop, self->pause_timer);
-    self->pause_timer = 0;
+    door_destroy(&self->door);
     conns_settle(self);
     while (self->lists[CONN_GATE].first != NULL)
         close_conn(self->lists[CONN_GATE].first);

@@ -20,6 +20,7 @@
 #include "conn_limit.h"
 #include "meeting.h"
 #include "svc/svc_ctx.h"
+#include "tls_front.h"
 
 /* libmicrohttpd's memory for one connection: the headers, their lines, and some to write with. */
 #define CONN_POOL_BYTES (24u << 10)
@@ -74,6 +75,9 @@ void conns_wait(conns_t *self, uint64_t ms);
 
 /* Who has waited is let in, and everybody from now on. */
 void conns_wait_no_more(conns_t *self);
+
+/* Right after conns_new: clients speak TLS. Keeps tls, which must be there until conns_destroy is done. */
+void conns_use_tls(conns_t *self, tls_front_t *tls);
 
 /* Sends connections to other reactors of `meeting`, as which it is number `here`, and takes theirs, until it stops
  * accepting. Keeps meeting. */

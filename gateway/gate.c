@@ -134,6 +134,7 @@ gate_refusal(gate_verdict why, const char *id, char out[GATE_REFUSAL_BYTES])
         [GATE_TOO_BIG]    = {RC_HEADERS_TOO_BIG, "Request Header Fields Too Large", "The request headers are too large"},
         [GATE_BAD_LENGTH] = {RC_INVALID,         "Bad Request",                     "The Content-Length is no length"},
         [GATE_FULL]       = {RC_BUSY,            "Service Unavailable",             "Too many connections, try again"},
+        [GATE_PLAIN]      = {RC_INVALID,         "Bad Request",                     "This port speaks TLS only: use https"},
     };
     // clang-format on
     const svc_rc_info_t *info = svc_rc_info(words[why].rc);

@@ -25,6 +25,7 @@ typedef enum {
     GATE_BAD_HEADER, /* a line is no header, or could be read in two ways */
     GATE_BAD_LENGTH, /* Content-Length is no length */
     GATE_FULL,       /* never a verdict on bytes: there are too many connections */
+    GATE_PLAIN,      /* likewise: the client does not speak TLS */
 } gate_verdict;
 
 /* How far a request has been read; all zero: a connection's first one. */
@@ -38,7 +39,7 @@ typedef struct {
  * GATE_HEADERS_MAX_BYTES. */
 gate_verdict gate_judge(gate_t *self, const char *bytes, size_t n);
 
-/* Writes the answer to one of the last five verdicts; gives its bytes. `id`: its X-Request-Id, at most 64 bytes, "" : none.
+/* Writes the answer to one of the last six verdicts; gives its bytes. `id`: its X-Request-Id, at most 64 bytes, "" : none.
  * The connection is to be closed behind it. */
 size_t gate_refusal(gate_verdict why, const char *id, char out[GATE_REFUSAL_BYTES]);
 

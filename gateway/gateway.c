@@ -26,6 +26,7 @@ typedef struct {
     svc_server_t *server;  /* owned; svc.stats and nothing else; NULL: none is wanted */
     client_trust_t *trust; /* owned */
     conn_limit_t *limit;   /* owned */
+    tls_store_t *tls;      /* owned; NULL: clients speak plain HTTP */
     meeting_t *meeting;    /* owned; NULL: none is wanted */
     readiness_t readiness; /* written by the reactors */
     reactor_thread_t *reactors[WORKERS_MAX]; /* owned */
@@ -42,7 +43,8 @@ print_url(const svc_config_t *config, uint16_t port, char *out, size_t n)
     const char *host = config->server_host[0] != '\0' ? config->server_host : "127.0.0.1";
     bool is_v6 = strchr(host, ':') != NULL;
 
-    snprintf(out, n, "http://%s%s%s:%u", is_v6 ? "[" : "", host, is_v6 ? "]" : "", port);
+    snprintf(out, n, "http%s://%s%s%s:%u", config->server_tls_cert[0] != '\0' ? "s" : "",
+             is_v6 ? "[" : "", host, is_v6 ? "]" : "", port);
 }
 
 void
@@ -52,6 +54,27 @@ gateway_print_config(const svc_config_t *config)
 
     print_url(config, config->server_port, url, sizeof url);
     printf("config ok: listens on %s\n", url);
+}
+
+/* True without files for TLS as well: *out is NULL then. */
+static bool
+open_tls(const svc_config_t *config, tls_store_t **out, char **error)
+{
+    *out = NULL;
+    if (config->server_tls_cert[0] == '\0')
+        return true;
+    *out = tls_store_new(config->server_tls_cert, config->server_tls_key, error);
+    return *out != NULL;
+}
+
+bool
+gateway_check_config(const svc_config_t *config, char **error)
+{
+    tls_store_t *tls = NULL;
+    bool is_good = open_tls(config, &tls, error);
+
+    tls_store_destroy(&tls);
+    return is_good;
 }
 
 /* Any reactor's thread. */
@@ -117,6 +140,7 @@ start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
         .ctx = self->ctx,
         .trust = self->trust,
         .limit = self->limit,
+        .tls = self->tls,
         .meeting = self->meeting,
         .readiness = &self->readiness,
         .max_connections = max,
@@ -139,6 +163,16 @@ start_reactors(gateway_t *self, const int *fds, size_t n, char **error)
     return true;
 }
 
+static void
+tell_certificate(const gateway_t *self)
+{
+    if (self->tls == NULL)
+        return;
+    char *text = tls_store_describe(self->tls);
+    svc_log_info(self->ctx->log, "%s", text);
+    free(text);
+}
+
 void *
 gateway_start(svc_ctx_t *ctx, char **error)
 {
@@ -153,7 +187,8 @@ gateway_start(svc_ctx_t *ctx, char **error)
     SVC_ASSERT(self->drained_fd >= 0);
     self->limit = conn_limit_new(ctx->config->server_max_connections_per_address);
     self->trust = client_trust_new(&ctx->config->server_trusted_proxies, error);
-    if (self->trust == NULL || !open_server(self, error) ||
+    if (self->trust == NULL || !open_tls(ctx->config, &self->tls, error) ||
+        !open_server(self, error) ||
         listener_open(ctx->config->server_host, ctx->config->server_port, fds, n, &port,
                       error) != RC_OK ||
         !start_reactors(self, fds, n, error)) {
@@ -163,6 +198,7 @@ gateway_start(svc_ctx_t *ctx, char **error)
     svc_loop_add_fd(ctx->loop, self->drained_fd, ZMQ_POLLIN, on_drained, self);
     print_url(ctx->config, port, url, sizeof url);
     svc_log_info(ctx->log, "listens on %s with %zu reactors", url, n);
+    tell_certificate(self);
     if (self->server != NULL)
         svc_log_info(ctx->log, "counters are told on %s",
                      svc_server_endpoint(self->server));
@@ -224,6 +260,8 @@ gateway_stop(void *service)
     gateway_t *self = service;
 
     for (size_t i = 0; i < self->n; i++)
+        reactor_end(self->reactors[i]);
+    for (size_t i = 0; i < self->n; i++)
         reactor_stop(&self->reactors[i]);
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
         svc_health_remove_need(self->ctx->health, &self->readiness.needs[peer]);
@@ -233,6 +271,7 @@ gateway_stop(void *service)
     close(self->drained_fd);
     client_trust_destroy(&self->trust);
     conn_limit_destroy(&self->limit);
+    tls_store_destroy(&self->tls);
     meeting_destroy(&self->meeting);
     free(self);
 }

@@ -1,6 +1,6 @@
 /* gateway.h - the service as svc_main runs it: reactors on threads, and a main thread that waits for signals.
  *
- * Four functions for the table in main.c. Everything that serves clients happens on the
+ * Functions for the table in main.c. Everything that serves clients happens on the
  * reactors' threads; here they are started, asked to drain, and joined.
  *
  * Thread: main. */
@@ -24,6 +24,9 @@ void gateway_drain(void *service, uint64_t left_ms);
 
 /* Ends what is left, joins the reactors and frees the service. */
 void gateway_stop(void *service);
+
+/* Reads what only the gateway needs: certificate and key. False with *error (free() it): one line. */
+bool gateway_check_config(const svc_config_t *config, char **error);
 
 /* Prints where the gateway would listen. */
 void gateway_print_config(const svc_config_t *config);

@@ -13,6 +13,7 @@ main(int argc, char **argv)
         .summary =
             "the REST interface: checks tokens, asks the services, streams answers",
         .is_batch = true,
+        .check_config = gateway_check_config,
         .print_config = gateway_print_config,
         .start = gateway_start,
         .reload = gateway_reload,

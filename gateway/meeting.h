@@ -12,6 +12,7 @@
 #define GATEWAY_MEETING_H
 
 #include "proto/base.h"
+#include "tls_wire.h"
 
 #include <sys/socket.h>
 
@@ -22,8 +23,9 @@ typedef struct meeting meeting_t;
 
 /* A connection that goes to another reactor: nothing was read from it. */
 typedef struct {
-    int fd;                       /* its socket; whoever has the guest has to close it */
-    bool counted;                 /* in the limit per address; likewise */
+    int fd;           /* its socket; whoever has the guest has to close it */
+    tls_wire_t *wire; /* one use, likewise; NULL: the socket is the client's own */
+    bool counted;     /* in the limit per address; likewise */
     struct sockaddr_storage peer; /* its client */
 } meeting_guest_t;
 

@@ -299,6 +299,10 @@ open_http(reactor_thread_t *self)
                                                 .writable = request_on_writable,
                                                 .arg = reactor});
     self->listen_fd = -1;
+    if (self->setup.tls != NULL) {
+        reactor->tls = tls_front_new(&reactor->ctx, self->setup.tls);
+        conns_use_tls(reactor->conns, reactor->tls);
+    }
     /* A name server or a proxy may send clients here as soon as the process is there. */
     conns_wait(reactor->conns, OPEN_MS);
     return true;
@@ -341,7 +345,8 @@ on_turn(void *arg)
     feed_hub_delivered(reactor->hub);
     http_metrics_open(&reactor->http_metrics, conns_count(reactor->conns));
     if (self->is_leaving && reactor->n_requests == 0 && !self->told_drained &&
-        feed_hub_feeds(reactor->hub) == 0) {
+        feed_hub_feeds(reactor->hub) == 0 &&
+        (reactor->tls == NULL || tls_front_unsaid(reactor->tls) == 0)) {
         self->told_drained = true;
         self->setup.drained(self->setup.arg);
     }
@@ -481,6 +486,7 @@ tear_down(reactor_thread_t *self)
     }
     conns_destroy(&reactor->conns);
     http_metrics_open(&reactor->http_metrics, 0);
+    tls_front_destroy(&reactor->tls);
     feed_hub_destroy(&reactor->hub);
     for (reactor_peer peer = REACTOR_AUTH; peer < REACTOR_PEERS; peer++)
         svc_peers_destroy(&reactor->peers[peer]);
@@ -587,6 +593,12 @@ void
 reactor_end_streams(reactor_thread_t *self)
 {
     leave(self, LEAVE_END_STREAMS);
+}
+
+void
+reactor_end(reactor_thread_t *self)
+{
+    svc_loop_stop(self->reactor.ctx.loop);
 }
 
 void

@@ -38,6 +38,7 @@ typedef struct reactor {
     readiness_t *readiness;             /* shared */
     struct MHD_Daemon *mhd;             /* owned */
     conns_t *conns;                     /* owned */
+    tls_front_t *tls;                   /* owned; NULL: clients speak plain HTTP */
     svc_peers_t *peers[REACTOR_PEERS];  /* owned */
     feed_hub_t *hub;                    /* owned */
     verdicts_t *verdicts;               /* owned */
@@ -66,6 +67,7 @@ typedef struct {
     const client_trust_t *trust; /* outlives them */
     conn_limit_t *limit;         /* outlives them */
     meeting_t *meeting;          /* outlives them; NULL: each keeps its connections */
+    tls_store_t *tls;            /* outlives them; NULL: clients speak plain HTTP */
     size_t number;               /* of this one, from 1 on */
     readiness_t *
         readiness; /* outlives them; all reactors are counted as missing all before the first starts */
@@ -97,6 +99,9 @@ void reactor_drain(reactor_thread_t *self);
 /* Ends its streams, each after a whole event and those that have nothing shown after their first one: their clients
  * read on elsewhere. Others go on. Any thread. */
 void reactor_end_streams(reactor_thread_t *self);
+
+/* Ends what is left. Any thread. Several reactors stop together: one may hold the last bytes of another one's clients. */
+void reactor_end(reactor_thread_t *self);
 
 /* Ends what is left, joins the thread, frees everything and sets *self_p to NULL. Main
  * thread. NULL-safe. */

@@ -477,6 +477,18 @@ check_bus(build_t *self)
 }
 
 static bool
+check_tls(build_t *self)
+{
+    bool has_cert = self->config->server_tls_cert[0] != '\0';
+    bool has_key = self->config->server_tls_key[0] != '\0';
+
+    return has_cert == has_key ||
+           fail_key(self, has_cert ? "server.tls.key" : "server.tls.cert",
+                    "expected a file, since %s is set",
+                    has_cert ? "server.tls.cert" : "server.tls.key");
+}
+
+static bool
 check_origins(build_t *self)
 {
     const svc_strings_t *origins = &self->config->server_cors_origins;
@@ -503,7 +515,7 @@ check_all(build_t *self)
         warn(self, "test.drop_token_frames is on: token frames are dropped on purpose");
     if (self->config->test_plain_paths)
         warn(self, "test.plain_paths is on: every special fast path is off");
-    return check_secrets(self) && check_bus(self) && check_origins(self);
+    return check_secrets(self) && check_bus(self) && check_tls(self) && check_origins(self);
 }
 
 /* --- what callers see -------------------------------------------------------------------- */

@@ -46,7 +46,8 @@ typedef struct {
 typedef struct svc_config {
     char *server_host;          /* of server.port, without brackets; "" : all addresses */
     uint16_t server_port;       /* 8080 */
-    int server_default_framing; /* svc_framing */
+    char *server_tls_cert, *server_tls_key; /* files; both or, "", neither */
+    int server_default_framing;             /* svc_framing */
     uint64_t server_max_body_bytes;
     uint32_t server_header_timeout_s, server_body_timeout_s, server_idle_timeout_s;
     uint32_t server_max_connections, server_max_connections_per_address;

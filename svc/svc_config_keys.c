@@ -26,6 +26,8 @@ static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL}
 const config_key_t svc_config_keys[] = {
     /* path, type, default, min, max, unit, help, where, choices */
     {"server.port", CONFIG_LISTEN, "8080", 1, 65535, "", "where clients connect: 8080, :8080 or 127.0.0.1:8080", AT(server_port), NULL},
+    {"server.tls.cert", CONFIG_STRING, "", 0, TEXT_MAX, "", "file of the certificate chain (PEM): the port speaks HTTPS only; empty for plain HTTP", AT(server_tls_cert), NULL},
+    {"server.tls.key", CONFIG_STRING, "", 0, TEXT_MAX, "", "file of its private key (PEM, not encrypted)", AT(server_tls_key), NULL},
     {"server.default_framing", CONFIG_CHOICE, "sse", 0, 0, "", "how answers stream to clients without an Accept header: sse, or bare (lines of JSON)", AT(server_default_framing), framings},
     {"server.max_body_bytes", CONFIG_U64, "1048576", 1024, PROTO_QUESTION_MAX_BYTES, "bytes", "larger request bodies get 413", AT(server_max_body_bytes), NULL},
     {"server.header_timeout_s", CONFIG_U32, "10", 1, HOUR_S, "s", "a request's headers must have arrived by then", AT(server_header_timeout_s), NULL},
