@@ -222,7 +222,12 @@ gateway_reload(void *service, const svc_config_t *fresh, char **error)
     gateway_t *self = service;
     uint32_t max = share_of(fresh, self->n);
 
-    (void)error;
+    if (self->tls != NULL) { /* first: it may be refused */
+        if (!tls_store_reload(self->tls, fresh->server_tls_cert, fresh->server_tls_key,
+                              error))
+            return false;
+        tell_certificate(self);
+    }
     conn_limit_set(self->limit, fresh->server_max_connections_per_address);
     if (self->meeting != NULL)
         meeting_set_max(self->meeting, max);

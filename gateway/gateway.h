@@ -13,7 +13,8 @@
  * that says why not. */
 void *gateway_start(svc_ctx_t *ctx, char **error);
 
-/* Pages that may call and limits are those of `fresh` from now on; see svc_service_t.reload. */
+/* SIGHUP: certificate and key are read again; pages that may call and limits are those of `fresh` from now on; see
+ * svc_service_t.reload. False with *error (free() it): all stays as it was. */
 bool gateway_reload(void *service, const svc_config_t *fresh, char **error);
 
 /* Says that it will go, to load balancers (readyz) and to clients (Connection: close), and serves on. */

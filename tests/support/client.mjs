@@ -5,9 +5,11 @@
  * event, user() registers and logs in somebody new and gives an object with the seven calls.
  */
 import http from 'node:http';
+import https from 'node:https';
 import { randomBytes } from 'node:crypto';
 import { eventParser } from './event_parser.mjs';
 import { SLOW, within } from './deadline.mjs';
+import { trust } from './tls.mjs';
 
 const PASSWORD = 'correct horse battery';
 
@@ -20,12 +22,12 @@ export class Client {
     }
 
     get url() {
-        return `http://${this.host}:${this.port}`;
+        return `http${trust(this.port) ? 's' : ''}://${this.host}:${this.port}`;
     }
 
     /** An agent that keeps connections alive; closed at stopAll(). */
     keepAliveAgent(options = {}) {
-        const agent = new http.Agent({ keepAlive: true, ...options });
+        const agent = new (trust(this.port) ? https : http).Agent({ keepAlive: true, ...options });
         this.agents.push(agent);
         return agent;
     }
@@ -53,7 +55,10 @@ export class Client {
         } else if (method === 'POST') {
             all['content-length'] ??= 0;
         }
-        const req = http.request({ host: this.host, port: this.port, localAddress: this.localAddress, method, path, agent, headers: all });
+        const secure = trust(this.port);
+        const req = (secure ? https : http).request({
+            host: this.host, port: this.port, localAddress: this.localAddress, method, path, agent, headers: all, ...secure,
+        });
         const answered = new Promise((resolve, reject) => {
             req.once('response', resolve);
             req.once('error', reject);

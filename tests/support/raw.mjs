@@ -1,17 +1,20 @@
-/* raw.mjs - bytes on a TCP connection, for requests that no HTTP library would send. */
+/* raw.mjs - bytes on a TCP connection (through TLS where the port speaks it), for requests that no HTTP library would send. */
 import net from 'node:net';
+import tls from 'node:tls';
 import { within } from './deadline.mjs';
+import { trust } from './tls.mjs';
 
 export class RawConnection {
     constructor(port, host = '127.0.0.1', localAddress = undefined) {
         this.received = Buffer.alloc(0);
         this.closed = false;
         this.wakers = [];
-        this.socket = net.connect({ port, host, localAddress });
+        const secure = trust(port);
+        this.socket = (secure ? tls : net).connect({ port, host, localAddress, ...secure });
         this.socket.setNoDelay(true);
         this.openedAt = Date.now();
         this.opened = new Promise((resolve, reject) => {
-            this.socket.once('connect', resolve);
+            this.socket.once(secure ? 'secureConnect' : 'connect', resolve);
             this.socket.once('error', reject);
         });
         this.opened.catch(() => {});

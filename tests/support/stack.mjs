@@ -27,6 +27,7 @@ import { merge, toYaml } from './yaml.mjs';
 import { SLOW, until, within } from './deadline.mjs';
 import { Client } from './client.mjs';
 import { makeKeys, sharedKeys } from './keys.mjs';
+import { makeCertificate, secured } from './tls.mjs';
 
 export const SERVICES = ['auth-svc', 'convo-svc', 'llm-svc', 'gateway'];
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -431,6 +432,15 @@ function postgresConfig(postgres) {
     };
 }
 
+/* Lets every gateway speak TLS, and its clients know. */
+function secure(places, { certFile, keyFile, ca }) {
+    for (const { http } of places.values()) {
+        if (http)
+            secured.set(http, ca);
+    }
+    return { server: { tls: { cert: certFile, key: keyFile } } };
+}
+
 /** The provider entry of a fake provider. */
 export function providerEntry(provider, over = {}) {
     return {
@@ -442,7 +452,7 @@ export function providerEntry(provider, over = {}) {
 /** Writes the configuration of a new stack without starting anything. */
 export async function prepare({
     config = {}, provider = null, providers = null, env = {}, httpPort = 0, host = null, replicas = {}, postgres = null, redis = null,
-    own = {}, hosts = {}, admin = false, keys = process.env.LLMB_STORY_KEYS === '1' ? 'shared' : false,
+    own = {}, hosts = {}, admin = false, keys = process.env.LLMB_STORY_KEYS === '1' ? 'shared' : false, tls = null,
 } = {}) {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-story-'));
     const places = await placesOf(replicas, hosts, httpPort, admin);
@@ -453,6 +463,9 @@ export async function prepare({
         base = merge(base, postgresConfig(postgres));
     if (redis)
         base = merge(base, { redis: { address: redis.address, password: redis.password } });
+    const certificate = tls ?? (process.env.LLMB_STORY_TLS === '1' ? makeCertificate(dir) : null);
+    if (certificate)
+        base = merge(base, secure(places, certificate));
     const stack = new Stack(dir, places, merge(base, config), env);
     stack.host = host ?? places.get('gateway').address;
     stack.own = own;
@@ -464,7 +477,8 @@ export async function prepare({
 /** Starts a new system and waits until it is ready. Options: config (overrides by section),
  *  provider (a FakeProvider) or providers (entries), env, httpPort and host (when server.port is overridden),
  *  replicas (how many of a service), postgres and redis (a Postgres, a Redis), own (overrides of single replicas),
- *  hosts (the Host of hosts.mjs on which a replica runs), admin (true: every process has an admin port). */
+ *  hosts (the Host of hosts.mjs on which a replica runs), admin (true: every process has an admin port), tls (a
+ *  certificate of tls.mjs: the gateways speak TLS). */
 export async function start(options = {}) {
     const stack = await prepare(options);
     try {
