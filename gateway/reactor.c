@@ -464,6 +464,8 @@ end_requests(reactor_t *reactor)
         request_end_all(reactor, waited_ms == STOP_MS);
         MHD_run(reactor->mhd);
         MHD_run(reactor->mhd); /* what the first one has resumed */
+        if (reactor->tls != NULL)
+            tls_front_look(reactor->tls); /* makes room for more */
         if (reactor->n_requests > 0)
             poll(&wait, 1, 10);
     }

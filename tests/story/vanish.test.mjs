@@ -141,7 +141,7 @@ story('a client that resets its connection finds its answer, too', async () => {
     const answer = await within(10_000, hold.next(), 'the provider is asked');
     await answer.piece('one ');
     await connection.until('one ');
-    connection.socket.resetAndDestroy();
+    connection.reset();
     await answer.piece('two');
     await answer.finish();
     await complete(user, id);

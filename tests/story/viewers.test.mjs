@@ -4,11 +4,13 @@ import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import net from 'node:net';
+import tls from 'node:tls';
 import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectText } from '../support/expect.mjs';
+import { trust } from '../support/tls.mjs';
 import { SLOW, until } from '../support/deadline.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 
@@ -139,8 +141,9 @@ class SlowReader {
         this.n = 0;
         this.taken = [];
         this.closed = false;
-        this.socket = net.connect({
-            port, host: '127.0.0.1',
+        const secure = trust(port);
+        this.socket = (secure ? tls : net).connect({
+            port, host: '127.0.0.1', ...secure,
             onread: { buffer: Buffer.alloc(4096), callback: (n, buffer) => this.take(Buffer.from(buffer.subarray(0, n))) },
         });
         this.socket.on('error', () => {});

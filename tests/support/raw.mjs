@@ -10,8 +10,10 @@ export class RawConnection {
         this.closed = false;
         this.wakers = [];
         const secure = trust(port);
-        this.socket = (secure ? tls : net).connect({ port, host, localAddress, ...secure });
-        this.socket.setNoDelay(true);
+        this.tcp = net.connect({ port, host, localAddress });
+        this.tcp.setNoDelay(true);
+        this.tcp.on('error', () => {});
+        this.socket = secure ? tls.connect({ socket: this.tcp, ...secure }) : this.tcp;
         this.openedAt = Date.now();
         this.opened = new Promise((resolve, reject) => {
             this.socket.once(secure ? 'secureConnect' : 'connect', resolve);
@@ -72,6 +74,11 @@ export class RawConnection {
 
     destroy() {
         this.socket.destroy();
+    }
+
+    /** Ends the connection as a client that has died does. */
+    reset() {
+        this.tcp.resetAndDestroy();
     }
 }
 
