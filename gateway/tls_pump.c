@@ -46,6 +46,28 @@ struct tls_pump {
     const char *failure; /* borrowed from GnuTLS */
 };
 
+/* GnuTLS reads by this, so that we know when the socket was empty: that it wants to be called again says nothing, it
+ * may have read something that is not for us. */
+static ssize_t
+on_pull(gnutls_transport_ptr_t arg, void *bytes, size_t n)
+{
+    tls_pump_t *self = arg;
+    ssize_t got = recv(tls_wire_fd(self->wire), bytes, n, MSG_DONTWAIT);
+
+    if (got < 0 && errno == EAGAIN)
+        self->wire_in = false;
+    return got;
+}
+
+/* Only asked with time-outs of GnuTLS, which we do not use. */
+static int
+on_pull_timeout(gnutls_transport_ptr_t arg, unsigned ms)
+{
+    (void)arg;
+    (void)ms;
+    return 1;
+}
+
 tls_pump_t *
 tls_pump_new(tls_store_t *store, tls_wire_t *wire, int fd)
 {
@@ -56,8 +78,14 @@ tls_pump_new(tls_store_t *store, tls_wire_t *wire, int fd)
     svc_buf_init(&self->in, TLS_PIECE_BYTES);
     svc_buf_init(&self->out, TLS_PIECE_BYTES);
     self->session = tls_store_open(store, tls_wire_fd(wire), &self->cert);
-    if (self->session == NULL)
+    if (self->session == NULL) {
         tls_pump_destroy(&self);
+        return NULL;
+    }
+    gnutls_transport_set_ptr2(self->session, self,
+                              (gnutls_transport_ptr_t)(intptr_t)tls_wire_fd(wire));
+    gnutls_transport_set_pull_function(self->session, on_pull);
+    gnutls_transport_set_pull_timeout_function(self->session, on_pull_timeout);
     return self;
 }
 
@@ -328,13 +356,15 @@ move_in(tls_pump_t *self, char *scratch)
     if (got > 0)
         return give(self, scratch, (size_t)got);
     if (got == GNUTLS_E_AGAIN || got == GNUTLS_E_INTERRUPTED) {
-        self->wire_in = false;
-        return STEP_WAITS;
+        bool has_more = self->wire_in && gnutls_record_get_direction(self->session) == 0;
+        return has_more ? STEP_MOVED : STEP_WAITS;
     }
-    if (got == 0 || got == GNUTLS_E_PREMATURE_TERMINATION) {
-        self->client_is_done = true; /* HTTP knows whether its request is whole */
+    if (got == 0) {
+        self->client_is_done = true;
         return STEP_MOVED;
     }
+    if (got == GNUTLS_E_PREMATURE_TERMINATION)
+        return STEP_DEAD; /* it has ended without saying so: as clients do that die */
     if (got != GNUTLS_E_REHANDSHAKE && !gnutls_error_is_fatal((int)got))
         return STEP_MOVED;
     /* its keys stay as they are: who wants others may come anew */

@@ -4,9 +4,9 @@
  *
  * Everything behind the pair goes the way of a connection without TLS. What flows through
  * is bounded by both sockets and at most TLS_PIECE_BYTES twice for each direction here; when one side does
- * not take, the other one is not read. Ends pass through: a client that sends no more (with or
- * without a word), one that has gone, a gateway that is through. The client is told "this was all" only
- * when it was (tls_wire_break). Thread: its reactor's. */
+ * not take, the other one is not read. Ends pass through: a client that says it sends no more, one that has
+ * gone (which an end without a word counts as), a gateway that is through. The client is told "this was
+ * all" only when it was (tls_wire_break). Thread: its reactor's. */
 #ifndef GATEWAY_TLS_PUMP_H
 #define GATEWAY_TLS_PUMP_H
 

@@ -56,10 +56,11 @@ world_is_ready(void *arg)
 static inline void
 world_configure(world_t *world)
 {
-    static char host[] = "127.0.0.1";
+    static char host[] = "127.0.0.1", none[] = "";
     svc_config_t *config = &world->fakes.config;
 
     config->server_host = host;
+    config->server_tls_cert = config->server_tls_key = none;
     config->server_max_body_bytes = BODY_MAX_BYTES;
     config->server_header_timeout_s = 10;
     config->server_body_timeout_s = 10;
