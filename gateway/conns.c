@@ -135,9 +135,10 @@ tcp_of(const conn_t *conn)
 static int
 count_unsent(const conn_t *conn)
 {
-    int unsent = client_socket_unsent(conn->fd);
+    int tcp = tcp_of(conn);
 
-    return conn->wire != NULL ? unsent + client_socket_unsent(tcp_of(conn)) : unsent;
+    return client_socket_unsent(conn->fd) +
+           (tcp != conn->fd ? client_socket_unsent(tcp) : 0);
 }
 
 /* --- birth and death ---------------------------------------------------------------------- */
@@ -434,16 +435,9 @@ admit(conns_t *self, const meeting_guest_t *guest, bool is_guest)
 static bool
 wrap(conns_t *self, meeting_guest_t *guest, bool is_welcome)
 {
-    if (self->tls == NULL)
-        return true;
-    if (!is_welcome && tls_front_is_busy(self->tls)) {
-        close(
-            guest->fd); /* a handshake for each refusal would be what an attacker wants */
-        svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
-        return false;
-    }
-    guest->fd = tls_front_take(self->tls, guest->fd, &guest->wire);
-    if (guest->fd < 0)
+    if (self->tls != NULL)
+        guest->fd = tls_front_take(self->tls, guest->fd, is_welcome, &guest->wire);
+    if (guest->fd < 0 && is_welcome)
         door_shut(self->door, DOOR_PAUSE_MS);
     return guest->fd >= 0;
 }
@@ -532,9 +526,11 @@ conn_writes(conn_t *self)
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog)
 {
-    if (!self->is_prepared && self->wire != NULL) {
-        backlog /= 2; /* two sockets hold bytes for the client */
-        client_socket_prepare_stream(tcp_of(self), silence_s, backlog);
+    int tcp = tcp_of(self);
+
+    if (!self->is_prepared && tcp != self->fd) { /* two sockets hold bytes for it */
+        backlog /= 2;
+        client_socket_prepare_stream(tcp, silence_s, backlog);
     }
     if (!self->is_prepared)
         client_socket_prepare_stream(self->fd, silence_s, backlog);

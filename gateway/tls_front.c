@@ -20,7 +20,7 @@
 #define SWEEP_MS   250
 #define LINGER_MS  2000 /* for the client to say its end, when it has heard ours */
 #define FLUSH_MS   1500 /* at our own end */
-#define LEFT_BUSY  64   /* of those left: enough */
+#define LEFT_BUSY  64   /* of those left: nobody is refused in words any more */
 #define ALL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 struct guest;
@@ -113,8 +113,10 @@ free_guest(tls_front_t *self, guest_t *guest)
 {
     const char *failure = tls_pump_failure(guest->pump);
 
-    if (failure != NULL)
+    if (failure != NULL) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_TLS_HANDSHAKES_FAILED, 1);
         svc_log_debug(self->ctx->log, "a TLS handshake has failed: %s", failure);
+    }
     unlink_guest(guest->is_left ? &self->left : &self->all, guest);
     self->n_lingers -= guest->lingers;
     /* the socket may live on for a moment, with whoever is behind */
@@ -242,12 +244,6 @@ on_sweep(void *arg, short events)
     run_due(self);
 }
 
-bool
-tls_front_is_busy(const tls_front_t *self)
-{
-    return self->left.n >= LEFT_BUSY;
-}
-
 void
 tls_front_look(tls_front_t *self)
 {
@@ -284,8 +280,13 @@ make_pair(int pair[2])
 }
 
 int
-tls_front_take(tls_front_t *self, int fd, tls_wire_t **wire_out)
+tls_front_take(tls_front_t *self, int fd, bool is_welcome, tls_wire_t **wire_out)
 {
+    if (!is_welcome && self->left.n >= LEFT_BUSY) {
+        svc_metrics_add(self->ctx->metrics, SVC_M_HTTP_CONNECTIONS_REFUSED, 1);
+        close(fd);
+        return -1;
+    }
     tls_wire_t *wire = tls_wire_new(fd);
     guest_t *guest = svc_alloc(sizeof *guest);
     int pair[2] = {-1, -1};

@@ -25,11 +25,10 @@ tls_front_t *tls_front_new(svc_ctx_t *ctx, tls_store_t *store);
 void tls_front_destroy(tls_front_t **self_p);
 
 /* Takes a client's socket, which is closed when this fails: -1. Else the end of the pair that stands for it, the
- * caller's to close, and one use of the wire, the caller's to release. */
-int tls_front_take(tls_front_t *self, int fd, tls_wire_t **wire_out) SVC_MUST_CHECK;
-
-/* True while so many of those that nobody serves are still here that no further one should be refused in words. */
-bool tls_front_is_busy(const tls_front_t *self);
+ * caller's to close, and one use of the wire, the caller's to release. One that is not welcome is to be told so and
+ * closed: it is not taken when many of those are here already, since each of them costs a handshake. */
+int tls_front_take(tls_front_t *self, int fd, bool is_welcome,
+                   tls_wire_t **wire_out) SVC_MUST_CHECK;
 
 /* Moves what can be moved now: what clients have sent is behind it afterwards, as far as it is here. */
 void tls_front_look(tls_front_t *self);

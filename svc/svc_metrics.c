@@ -30,6 +30,7 @@ const svc_counter_row_t svc_counter_rows[SVC_M_COUNT] = {
     [SVC_M_HTTP_REQUESTS]              = {"http_requests",             0,                      "HTTP requests"},
     [SVC_M_HTTP_CONNECTIONS_REFUSED]   = {"http_connections_refused",  IN_GATEWAY,             "connections over the limit"},
     [SVC_M_HTTP_TIMEOUTS]              = {"http_timeouts",             IN_GATEWAY,             "connections closed by header or body time-out"},
+    [SVC_M_TLS_HANDSHAKES_FAILED]      = {"tls_handshakes_failed",     IN_GATEWAY,             "clients with which no TLS could be agreed on"},
     [SVC_M_VIEWERS]                    = {"viewers",                   IN_GATEWAY,             "streams opened by clients"},
     [SVC_M_VIEWERS_GONE]               = {"viewers_gone",              IN_GATEWAY,             "clients that left before the end"},
     [SVC_M_TOKENS_RECEIVED]            = {"tokens_received",           IN_GATEWAY,             "token frames received"},

@@ -1,4 +1,4 @@
-/* test_door.c - clients come in while the door is open, wait while it is shut, and are told why they cannot. */
+/* test_door.c - clients come in while the door is open and wait while it is shut. */
 #include "gateway/door.h"
 #include "gateway/listener.h"
 #include "tests/unit/svc/bus_fixture.h"
@@ -144,23 +144,6 @@ without_descriptors_it_is_shut_for_a_moment(void **state)
     close(fd);
 }
 
-static void
-who_is_refused_is_told_why_and_that_this_was_all(void **state)
-{
-    house_t *self = *state;
-    char text[GATE_REFUSAL_BYTES + 1];
-    int fd = knock(self);
-
-    fixture_run_until(&self->bus, has_somebody, self);
-    door_refuse(self->inside, GATE_FULL);
-    ssize_t n = recv(fd, text, sizeof text - 1, 0);
-    assert_true(n > 0);
-    text[n] = '\0';
-    assert_non_null(strstr(text, "HTTP/1.1 503 "));
-    assert_int_equal(recv(fd, text, sizeof text, 0), 0);
-    close(fd);
-}
-
 #define HOUSE_TEST(name) cmocka_unit_test_setup_teardown(name, open_house, close_house)
 
 int
@@ -171,7 +154,6 @@ main(void)
         HOUSE_TEST(while_it_is_shut_they_wait),
         HOUSE_TEST(it_opens_by_itself_when_its_time_is_over),
         HOUSE_TEST(without_descriptors_it_is_shut_for_a_moment),
-        HOUSE_TEST(who_is_refused_is_told_why_and_that_this_was_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

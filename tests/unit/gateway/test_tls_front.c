@@ -98,7 +98,7 @@ come(place_t *self, int i)
     assert_int_equal(connect(client->fd, (struct sockaddr *)&to, sizeof to), 0);
     int fd = accept4(self->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     assert_true(fd >= 0);
-    client->behind = tls_front_take(self->front, fd, &client->wire);
+    client->behind = tls_front_take(self->front, fd, true, &client->wire);
     assert_true(client->behind >= 0);
     assert_int_equal(tls_wire_fd(client->wire), fd);
     return client;
@@ -175,7 +175,6 @@ words_pass_both_ways(void **state)
         assert_int_equal(clients[i]->n, 4);
     }
     assert_int_equal(tls_front_unsaid(self->front), 0);
-    assert_false(tls_front_is_busy(self->front));
 }
 
 static void
@@ -216,6 +215,36 @@ who_was_turned_away_and_does_not_shake_hands_is_closed_in_time(void **state)
     assert_int_equal(tls_front_unsaid(self->front), 1);
     fixture_run_until(&self->bus, has_ended, client);
     fixture_run_until(&self->bus, has_said_all, self);
+}
+
+static void
+in_a_crowd_of_those_nobody_is_refused_in_words(void **state)
+{
+    place_t *self = *state;
+    int fds[80];
+    size_t taken = 0;
+
+    for (size_t i = 0; i < SVC_COUNT(fds); i++) {
+        tls_wire_t *wire = NULL;
+        int pair[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+        fds[i] = pair[1];
+        int fd = tls_front_take(self->front, pair[0], false, &wire);
+        if (fd < 0)
+            continue;
+        taken++;
+        assert_int_equal(send(fd, "no room", 7, 0), 7);
+        close(fd);
+        tls_wire_release(&wire);
+        tls_front_look(self->front);
+    }
+    assert_in_range(taken, 1, SVC_COUNT(fds) - 1);
+    assert_int_equal(fixture_count(&self->bus, SVC_M_HTTP_CONNECTIONS_REFUSED),
+                     SVC_COUNT(fds) - taken);
+    client_t *client = come_by_tls(self, 0); /* who is welcome comes in all the same */
+    assert_true(client->tls.is_open);
+    for (size_t i = 0; i < SVC_COUNT(fds); i++)
+        close(fds[i]);
 }
 
 /* Those behind say as much as the sockets take; the client reads nothing of it. */
@@ -303,6 +332,7 @@ main(void)
         PLACE_TEST(what_has_come_is_behind_after_a_look),
         PLACE_TEST(a_handshake_ends_when_those_behind_have_no_patience_left),
         PLACE_TEST(who_was_turned_away_and_does_not_shake_hands_is_closed_in_time),
+        PLACE_TEST(in_a_crowd_of_those_nobody_is_refused_in_words),
         PLACE_TEST(who_does_not_take_its_last_bytes_is_closed_in_time),
         PLACE_TEST(who_takes_them_gets_all_and_the_end),
         PLACE_TEST(the_last_words_leave_before_it_is_destroyed),
