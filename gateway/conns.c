@@ -124,18 +124,11 @@ conn_cut(conn_t *self)
     self->cut = true;
 }
 
-/* The socket of TCP, for what only that one knows. */
-static int
-tcp_of(const conn_t *conn)
-{
-    return conn->wire != NULL ? tls_wire_fd(conn->wire) : conn->fd;
-}
-
 /* Bytes that the client has not acknowledged. */
 static int
 count_unsent(const conn_t *conn)
 {
-    int tcp = tcp_of(conn);
+    int tcp = tls_wire_tcp(conn->wire, conn->fd);
 
     return client_socket_unsent(conn->fd) +
            (tcp != conn->fd ? client_socket_unsent(tcp) : 0);
@@ -526,7 +519,7 @@ conn_writes(conn_t *self)
 void
 conn_prepare_stream(conn_t *self, uint32_t silence_s, size_t backlog)
 {
-    int tcp = tcp_of(self);
+    int tcp = tls_wire_tcp(self->wire, self->fd);
 
     if (!self->is_prepared && tcp != self->fd) { /* two sockets hold bytes for it */
         backlog /= 2;
@@ -546,7 +539,7 @@ conn_is_prepared(const conn_t *self)
 void
 conn_cut_if_silent(conn_t *self, uint32_t silence_s)
 {
-    if (client_socket_is_silent(tcp_of(self), silence_s))
+    if (client_socket_is_silent(tls_wire_tcp(self->wire, self->fd), silence_s))
         conn_cut(self);
 }
 

@@ -1,6 +1,8 @@
 /* door.c - where the clients of a reactor come in: its listening socket, open or shut.
  *
- * Shut means that the loop does not watch the socket; a timer opens it again. */
+ * Shut means that the loop does not watch the socket; a timer opens it again. A turn lets in
+ * so many at most, the rest at the next one: those who are inside have to be served, too.
+ * An error of one client, or of nobody, is no reason to stop. */
 #include "door.h"
 
 #include <errno.h>

@@ -1,4 +1,8 @@
-/* tls_wire.c - the TCP socket of a client that speaks TLS, as the two who have to do with it share it. */
+/* tls_wire.c - the TCP socket of a client that speaks TLS, as the two who have to do with it share it.
+ *
+ * Two counters and a descriptor, all atomic: the connection behind may live on another
+ * reactor than the pump. Closing is the last one's, so that neither asks a descriptor that the
+ * kernel has given to somebody else meanwhile. */
 #include "tls_wire.h"
 
 #include <stdatomic.h>
@@ -45,6 +49,12 @@ int
 tls_wire_fd(const tls_wire_t *self)
 {
     return self->fd;
+}
+
+int
+tls_wire_tcp(const tls_wire_t *self, int fd)
+{
+    return self != NULL ? self->fd : fd;
 }
 
 void

@@ -22,6 +22,9 @@ void tls_wire_release(tls_wire_t **self_p);
 /* The socket. */
 int tls_wire_fd(const tls_wire_t *self);
 
+/* The same; of a client without TLS (NULL), whose socket `fd` is, that. */
+int tls_wire_tcp(const tls_wire_t *self, int fd);
+
 /* What the client gets ends in the middle: its end must not look like one. NULL-safe. */
 void tls_wire_break(tls_wire_t *self);
 

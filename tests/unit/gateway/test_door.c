@@ -1,4 +1,6 @@
-/* test_door.c - clients come in while the door is open and wait while it is shut. */
+/* test_door.c - clients come in while the door is open and wait while it is shut.
+ *
+ * Ports are whatever the kernel gives. */
 #include "gateway/door.h"
 #include "gateway/listener.h"
 #include "tests/unit/svc/bus_fixture.h"

@@ -1,4 +1,6 @@
-/* test_tls_front.c - clients of a reactor that speak TLS: on its loop, with time-outs and bounds, until the end. */
+/* test_tls_front.c - clients of a reactor that speak TLS: on its loop, with time-outs and bounds, until the end.
+ *
+ * Clients are real ones, by TCP, on the test's own thread and loop. */
 #include "gateway/listener.h"
 #include "gateway/tls_front.h"
 #include "tls_fixture.h"

@@ -1,4 +1,6 @@
-/* test_tls_store.c - which certificates and keys are taken, what is said of others, and how new ones replace old ones. */
+/* test_tls_store.c - which certificates and keys are taken, what is said of others, and how new ones replace old ones.
+ *
+ * What is shown is seen by a client that shakes hands. */
 #include "tls_fixture.h"
 
 typedef struct {

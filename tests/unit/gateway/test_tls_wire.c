@@ -1,4 +1,6 @@
-/* test_tls_wire.c - a socket that two share: the last one closes it, and what one says the other hears. */
+/* test_tls_wire.c - a socket that two share.
+ *
+ * The last one closes it, and what one says the other hears. */
 #include "gateway/tls_wire.h"
 
 #include <fcntl.h>
@@ -18,6 +20,8 @@ the_last_of_both_closes_it(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     tls_wire_t *pump = tls_wire_new(pair[0]), *behind = tls_wire_use(pump);
     assert_int_equal(tls_wire_fd(behind), pair[0]);
+    assert_int_equal(tls_wire_tcp(behind, 7), pair[0]);
+    assert_int_equal(tls_wire_tcp(NULL, 7), 7);
     tls_wire_release(&pump);
     assert_null(pump);
     assert_true(fcntl(pair[0], F_GETFD) >= 0);
