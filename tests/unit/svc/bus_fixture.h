@@ -101,4 +101,14 @@ fixture_count(const fixture_t *self, svc_metric metric)
     return svc_metrics_get(self->ctx.metrics, metric);
 }
 
+/* A family's number, of the rows that are called so (NULL: it has none). */
+static inline int64_t
+fixture_family(const fixture_t *self, svc_family family, svc_label label, const char *row,
+               uint16_t column)
+{
+    return svc_metrics_read(
+        self->ctx.metrics, family,
+        row == NULL ? 0 : svc_metrics_label(self->ctx.metrics, label, row, NULL), column);
+}
+
 #endif

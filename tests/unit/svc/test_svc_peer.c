@@ -77,6 +77,12 @@ one_that_has_never_answered_is_told_once(void **state)
     (void)fclose(file);
 }
 
+static int64_t
+peers_of(const bench_t *b, svc_family family, uint16_t column)
+{
+    return fixture_family(&b->fixture, family, SVC_L_PEER, "auth-svc", column);
+}
+
 static void
 the_death_of_a_server_fails_its_calls_and_its_successor_is_another_instance(void **state)
 {
@@ -96,6 +102,8 @@ the_death_of_a_server_fails_its_calls_and_its_successor_is_another_instance(void
     assert_int_equal(bench.instances[2], 1);
     fixture_run_for(&bench.fixture, 300);
     assert_string_equal(bench.events, "UDL"); /* told once */
+    assert_int_equal(peers_of(&bench, SVC_F_PEERS_UP, 0), 0);
+    assert_int_equal(peers_of(&bench, SVC_F_CALLS, svc_metrics_code(RC_UNAVAILABLE)), 10);
     start_server(&bench, 2, bench.endpoint);
     await_events(&bench, "UDLU");
     assert_int_equal(bench.instances[3], 2);
@@ -105,6 +113,13 @@ the_death_of_a_server_fails_its_calls_and_its_successor_is_another_instance(void
     assert_int_equal(fixture_count(&bench.fixture, SVC_M_PEER_UPS), 2);
     assert_int_equal(fixture_count(&bench.fixture, SVC_M_PEER_DOWNS), 1);
     assert_int_equal(fixture_count(&bench.fixture, SVC_M_PEER_LOSSES), 1);
+    assert_int_equal(peers_of(&bench, SVC_F_PEERS, 0), 1);
+    assert_int_equal(peers_of(&bench, SVC_F_PEERS_UP, 0), 1);
+    assert_int_equal(peers_of(&bench, SVC_F_CALLS, svc_metrics_code(RC_OK)), 1);
+    assert_int_equal(peers_of(&bench, SVC_F_CALL_US, 0), 11); /* the histogram's count */
+    svc_peer_destroy(&bench.peer);
+    assert_int_equal(peers_of(&bench, SVC_F_PEERS, 0), 0);
+    assert_int_equal(peers_of(&bench, SVC_F_PEERS_UP, 0), 0);
     close_bench(&bench);
 }
 

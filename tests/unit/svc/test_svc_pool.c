@@ -357,9 +357,17 @@ lazy_jobs_are_done_before_the_end(void **state)
     assert_int_equal(bench.done, 0);
 }
 
+static int64_t
+gauge_of(svc_family family)
+{
+    return fixture_family(&bench.fixture, family, SVC_L_POOL, bench.shared.name, 0);
+}
+
 static void
 a_full_queue_refuses(void **state)
 {
+    static const svc_family gauges[] = {SVC_F_POOL_THREADS, SVC_F_POOL_QUEUE_MAX,
+                                        SVC_F_POOL_QUEUED, SVC_F_POOL_RUNNING};
     (void)state;
     open_bench(&bench, 2, 5, 1);
     submit(&bench, KIND_GATED, 0);
@@ -370,11 +378,22 @@ a_full_queue_refuses(void **state)
         svc_pool_submit(bench.pool, KIND_ECHO, SVC_LIT("x"), on_done, &bench, 9),
         RC_BUSY);
     assert_int_equal(svc_pool_load(bench.pool), 7);
+    assert_int_equal(gauge_of(SVC_F_POOL_REFUSED), 1);
+    assert_int_equal(gauge_of(SVC_F_POOL_THREADS), 2);
+    assert_int_equal(gauge_of(SVC_F_POOL_QUEUE_MAX), 5);
+    fixture_run_for(&bench.fixture, 5); /* gauges are told at the end of a turn */
+    assert_int_equal(gauge_of(SVC_F_POOL_QUEUED), 5);
+    assert_int_equal(gauge_of(SVC_F_POOL_RUNNING), 2);
     atomic_store(&bench.shared.gate, true);
     fixture_run_until(&bench.fixture, has_all, &bench);
     assert_int_equal(bench.done, 7);
     submit(&bench, KIND_ECHO, 1);
     fixture_run_until(&bench.fixture, has_all, &bench);
+    assert_int_equal(gauge_of(SVC_F_POOL_JOBS), 8);
+    assert_int_equal(gauge_of(SVC_F_POOL_US), 8); /* the histogram's count */
+    svc_pool_destroy(&bench.pool);
+    for (size_t i = 0; i < SVC_COUNT(gauges); i++)
+        assert_int_equal(gauge_of(gauges[i]), 0);
     close_bench(&bench);
 }
 

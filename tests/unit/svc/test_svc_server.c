@@ -20,6 +20,17 @@ answers_a_request_of_a_service_that_said_hello(void **state)
         RC_OK);
     assert_true(svc_str_eq(rep.token, SVC_LIT("ann")));
     assert_int_equal(rep.expires_s, 99);
+    assert_int_equal(fixture_family(&bench.fixture, SVC_F_OPERATIONS, SVC_L_OPERATION,
+                                    OP_AUTH_LOGIN, svc_metrics_code(RC_OK)),
+                     1);
+    assert_int_equal(fixture_family(&bench.fixture, SVC_F_OPERATION_US, SVC_L_OPERATION,
+                                    OP_AUTH_LOGIN, 0),
+                     1);
+    assert_int_equal(fixture_family(&bench.fixture, SVC_F_OPERATIONS, SVC_L_OPERATION,
+                                    OP_SVC_HELLO, svc_metrics_code(RC_OK)),
+                     1);
+    assert_int_equal(
+        fixture_family(&bench.fixture, SVC_F_KEPT_CALLS, SVC_L_NONE, NULL, 0), 0);
     proto_arena_destroy(&arena);
     close_bench(&bench);
 }
@@ -32,6 +43,9 @@ refuses_everything_but_hello_before_hello(void **state)
     open_bench(&bench, NULL);
     ask(&bench, 2, OP_AUTH_LOGIN, &login_req_schema, &good_login);
     expect_error(&bench, RC_FORBIDDEN);
+    assert_int_equal(fixture_family(&bench.fixture, SVC_F_OPERATIONS, SVC_L_OPERATION,
+                                    OP_AUTH_LOGIN, svc_metrics_code(RC_FORBIDDEN)),
+                     1);
     ask(&bench, 3, OP_SVC_PING, &empty_schema, &nothing);
     expect_error(&bench, RC_FORBIDDEN);
     ask(&bench, 4, OP_SVC_STATS, &empty_schema, &nothing);
