@@ -75,13 +75,13 @@ every_metric_has_help_and_a_type_and_each_stands_once(void **state)
 {
     world_t *self = *state;
     char *save = NULL, *all = strdup(tell(self));
-    char name[128] = "", last[128];
+    char name[128] = "", last[160];
     size_t n = 0;
 
     for (char *line = strtok_r(all, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
         if (strncmp(line, "# HELP ", 7) == 0) {
-            memcpy(last, name, sizeof(last));
+            memcpy(last, name, sizeof(name));
             assert_int_equal(sscanf(line + 7, "%127s", name), 1);
             assert_string_not_equal(name, last);
             snprintf(last, sizeof(last), "# HELP %s ", name);
