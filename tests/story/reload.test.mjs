@@ -57,6 +57,9 @@ after(async () => {
 const WORDS = /the configuration (was read again|stays as it was): ([^\n]*)/g;
 const saidOf = (name) => [...s.logs(name).matchAll(WORDS)].map((m) => m[0]);
 
+/** A conversation with a model that llm-svc serves: each reactor of the gateway learns that for itself, within some seconds. */
+const create = (user, model) => until(10_000, () => user.create(model), `${model} is known`);
+
 /** Writes a configuration and has every service read it; gives what each says. */
 async function reload(config, names = s.names) {
     s.config = config;
@@ -86,7 +89,7 @@ story('providers come and go: a new model is served, what runs ends as it began,
     const entry = providerEntry(second, { name: 'newcomer', models: ['new*'], api_key: 'sk-of-the-newcomer' });
     await under({ providers: [entry] }, async (said) => {
         assert.match(said.get('llm-svc'), /changed: providers$/);
-        const id = await until(10_000, () => user.create('new-model'), 'the new model is there');
+        const id = await create(user, 'new-model');
         second.script('new-model', async (a) => {
             await a.piece('from the newcomer');
             await a.finish();
@@ -99,12 +102,12 @@ story('providers come and go: a new model is served, what runs ends as it began,
         expectAnswer(await running.stream.rest(), 'begun and ended', { messageId: 2 });
         expectError(await user.ask(running.id, 'again?'), 400, { code: 'unknown_model' });
     });
-    await until(10_000, () => user.create('fake'), 'the old models are back');
+    await create(user, 'fake');
 }, { deadline: 60_000 });
 
 story('a new key reaches the provider, from the configuration and from its file', async () => {
     const user = await s.user();
-    const id = await user.create('fake');
+    const id = await create(user, 'fake');
     const keyOf = async () => {
         await user.ask(id, 'hello');
         return first.last('fake').headers.authorization;
@@ -232,7 +235,7 @@ story('a bad file is refused in one line and changes nothing; keys that need a r
     const ca = await reload(merge(s.config, { providers: [providerEntry(first, { ca_file: '/nonexistent/ca.pem' })] }), ['llm-svc']);
     assert.match(ca.get('llm-svc'), /stays as it was: provider fake: ca_file \/nonexistent\/ca\.pem: No such file/);
     s.config = merge(s.config, { providers: [providerEntry(first)] });
-    assert.ok((await user.ask(await user.create('fake'), 'still there?')).full.length > 0);
+    assert.ok((await user.ask(await create(user, 'fake'), 'still there?')).full.length > 0);
     await under({ jwt: { secret: 'another secret of sufficient length' }, gateway: { workers: 3 } }, async (said) => {
         for (const [name, words] of said) {
             assert.match(words, /read again: nothing has changed$/);
