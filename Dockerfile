@@ -7,8 +7,8 @@
 # PostgreSQL), the binary and config.yaml.
 # Behind a proxy: --build-arg http_proxy=…, which Docker knows by itself.
 #
-# The bus between the services is not encrypted, and containers have to reach each other over it: the
-# images set bus.insecure. Keep the ports 7100 to 7104 in a network where nobody else is; publish 8080 only.
+# Containers reach each other over the bus, so it needs keys: LLMB_BUS_KEYS names the folder that they are mounted at
+# (docker-compose.yml and deploy/k8s do it), or LLMB_BUS_INSECURE=true does without, where nobody else is.
 ARG BASE=debian:bookworm-slim
 
 # --- everything is compiled here; nothing of this stage but the results is kept
@@ -50,7 +50,6 @@ ENV LLMB_BUS_AUTH_CONNECT=tcp://auth-svc:7101 \
     LLMB_BUS_CONVO_CONNECT=tcp://convo-svc:7102 \
     LLMB_BUS_LLM_CONNECT=tcp://llm-svc:7103 \
     LLMB_BUS_TOKENS_CONNECT=tcp://llm-svc:7104 \
-    LLMB_BUS_INSECURE=true \
     LLMB_LOG_FORMAT=json
 STOPSIGNAL SIGTERM
 LABEL org.opencontainers.image.vendor="llm-backend-api" \
@@ -136,11 +135,14 @@ LABEL org.opencontainers.image.title="llm-svc" org.opencontainers.image.version=
       org.opencontainers.image.description="llm-backend-api: live generations, the connections to providers"
 
 # --- secrets: makes what is missing of a compose stack's secrets, then ends
-FROM ${BASE} AS secrets
-RUN install -d -m 755 -o 10001 -g 10001 /secrets /secrets-of/auth-svc /secrets-of/convo-svc
-COPY deploy/make-secrets /usr/local/bin/
-RUN chmod 755 /usr/local/bin/make-secrets
+# (on top of auth-svc's image, since the keys of the bus are made by a binary of the stack)
+FROM auth-svc AS secrets
+USER root
+RUN install -d -m 755 -o 10001 -g 10001 /secrets /secrets-of/gateway /secrets-of/auth-svc /secrets-of/convo-svc /secrets-of/llm-svc
+COPY deploy/make-secrets scripts/make-keys /usr/local/bin/
+RUN chmod 755 /usr/local/bin/make-secrets /usr/local/bin/make-keys
 USER 10001:10001
+HEALTHCHECK NONE
 ENTRYPOINT ["/usr/local/bin/make-secrets"]
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="secrets" org.opencontainers.image.version="${VERSION}" \

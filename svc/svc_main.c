@@ -208,7 +208,14 @@ static int
 check_config(const process_t *self)
 {
     char *error = NULL;
+    svc_keys_t *keys = NULL;
 
+    if (self->config->bus_keys[0] != '\0') {
+        keys = svc_keys_read(self->config->bus_keys, self->service->name, &error);
+        if (keys == NULL)
+            return refuse(self, &error);
+        svc_keys_destroy(&keys);
+    }
     if (self->service->check_config != NULL &&
         !self->service->check_config(self->config, &error))
         return refuse(self, &error);

@@ -46,11 +46,34 @@ export async function plain({ step, engine, provider, override, clientOf }, port
         expectAnswer(await kept.ask(conversation, 'and now?'), answerFor('and now?'), { messageId: 4 });
     });
     await step('each service sees its own secrets only', async () => {
-        assert.deepEqual(await secretsOf(stack, 'auth-svc'), ['jwt_secret', 'postgresql_url', 'redis_password']);
-        assert.deepEqual(await secretsOf(stack, 'convo-svc'), ['postgresql_url', 'redis_password', 'seal_key']);
+        assert.deepEqual(await secretsOf(stack, 'auth-svc'), ['bus', 'jwt_secret', 'postgresql_url', 'redis_password']);
+        assert.deepEqual(await secretsOf(stack, 'convo-svc'), ['bus', 'postgresql_url', 'redis_password', 'seal_key']);
         assert.deepEqual(await secretsOf(stack, 'redis'), ['redis_password']);
-        for (const service of ['gateway', 'llm-svc', 'proxy'])
-            assert.deepEqual(await secretsOf(stack, service), [], service);
+        for (const service of ['gateway', 'llm-svc'])
+            assert.deepEqual(await secretsOf(stack, service), ['bus'], service);
+        assert.deepEqual(await secretsOf(stack, 'proxy'), []);
+    });
+    await step('the bus is locked: each service has its own key only, and plain text is refused', async () => {
+        const services = ['gateway', 'auth-svc', 'convo-svc', 'llm-svc'];
+        for (const service of services)
+            assert.deepEqual(await secretsOf(stack, service, '/secrets/bus'), [`${service}.key`, ...[...services, 'tool'].map((s) => `${s}.pub`)].sort());
+        const [gateway] = await stack.containers('gateway');
+        const hello = '\\377\\0\\0\\0\\0\\0\\0\\0\\1\\177\\3\\0NULL';   /* and zeros up to 64 bytes: a peer without keys */
+        const knock = `exec 3<>/dev/tcp/llm-svc/7104 && printf '${hello}' >&3 && head -c 48 /dev/zero >&3 && wc -c <&3`;
+        const heard = Number(await docker('exec', gateway, 'bash', '-c', knock));
+        assert.ok(heard <= 64, `${heard} bytes for somebody without a key`);
+        const [llm] = await stack.containers('llm-svc');
+        await until(10_000, async () => /refused a connection to tokens.*plain text/.test(await docker('logs', llm)), 'llm-svc tells of it');
+    });
+    await step('the key of llm-svc is replaced in three steps', async () => {
+        const before = await publicKeyOf(stack, 'llm-svc');
+        for (const [what, who] of [['--new', ['auth-svc', 'convo-svc', 'llm-svc', 'gateway']], ['--use', ['llm-svc']], ['--drop', ['auth-svc', 'convo-svc', 'llm-svc', 'gateway']]]) {
+            await stack.compose('run', '--rm', '-T', 'secrets', 'keys', what, 'llm-svc');
+            await stack.compose('restart', '-t', '5', ...who);
+            await until(60_000, () => hasAnswer(kept, conversation, question).then(() => true), `answers after ${what}`);
+        }
+        assert.notEqual(await publicKeyOf(stack, 'llm-svc'), before);
+        await until(30_000, async () => (await kept.ask(await kept.create('fake'), 'with another key')).full !== undefined, 'llm-svc answers');
     });
     await step('no gateway runs: the proxy says so at once, in our words', async () => {
         await docker('kill', ...await stack.containers('gateway'));
@@ -76,10 +99,16 @@ export async function plain({ step, engine, provider, override, clientOf }, port
     });
 }
 
-/** The files under /secrets that a service can read. */
-async function secretsOf(stack, service) {
+/** What a service is known by on the bus, as the gateway has it. */
+async function publicKeyOf(stack, service) {
+    const [id] = await stack.containers('gateway');
+    return docker('exec', id, 'grep', '^public ', `/secrets/bus/${service}.pub`);
+}
+
+/** The files in a folder that a service can read. */
+async function secretsOf(stack, service, folder = '/secrets') {
     const [id] = await stack.containers(service);
-    const readable = 'for f in /secrets/*; do [ ! -r "$f" ] || basename "$f"; done';
+    const readable = `for f in ${folder}/*; do [ ! -r "$f" ] || basename "$f"; done`;
     return (await docker('exec', id, 'sh', '-c', readable)).split('\n').filter(Boolean).sort();
 }
 

@@ -1,7 +1,7 @@
 /* checks.mjs - what must be true of the rendered manifests; each check gives lines that say what is wrong.
  *
  * A check is given {objects, overlay, secrets, bin}: all objects of an overlay, its name, the Secrets that the
- * manual has people make, and the folder of our binaries.
+ * manual has people make (and the ConfigMap of the bus's public keys), and the folder of our binaries.
  */
 import fs from 'node:fs';
 import os from 'node:os';
@@ -15,8 +15,8 @@ const SELECTOR_LABELS = ['app.kubernetes.io/component', 'app.kubernetes.io/name'
 const GRACE_MARGIN_S = 15;      /* between the end of the drain and SIGKILL */
 
 /* Which Secrets and claims each may mount, whatever the overlay. */
-const BELONGINGS = { gateway: [], 'auth-svc': ['llmb-jwt', 'llmb-postgresql', 'llmb-redis', 'auth-data'],
-    'convo-svc': ['llmb-seal', 'llmb-postgresql', 'llmb-redis', 'convo-data'], 'llm-svc': ['llmb-providers'], redis: ['llmb-redis'] };
+const BELONGINGS = { gateway: ['llmb-bus-gateway'], 'auth-svc': ['llmb-bus-auth-svc', 'llmb-jwt', 'llmb-postgresql', 'llmb-redis', 'auth-data'],
+    'convo-svc': ['llmb-bus-convo-svc', 'llmb-seal', 'llmb-postgresql', 'llmb-redis', 'convo-data'], 'llm-svc': ['llmb-bus-llm-svc', 'llmb-providers'], redis: ['llmb-redis'] };
 
 const PRIVATE = ['private machine', 'private machine (IPv6)'];
 const PODS_ELSEWHERE = ['ingress controller', 'other pod of ingress-nginx', 'stranger elsewhere', 'dns', 'other pod of kube-system',
@@ -39,8 +39,9 @@ const workloads = (c) => c.objects.filter((o) => ['Deployment', 'StatefulSet', '
 const containers = (c) => workloads(c).flatMap((w) => [...w.spec.template.spec.containers,
     ...(w.spec.template.spec.initContainers ?? [])].map((k) => ({ w, k, at: `${w.metadata.name}/${k.name}` })));
 const portsOf = (w) => Object.fromEntries(w.spec.template.spec.containers.flatMap((k) => k.ports ?? []).map((p) => [p.name, p.containerPort]));
+const made = (c, kind, name) => named(c, kind, name) ?? c.secrets.find((s) => s.kind === kind && s.metadata.name === name);
 const secretKeys = (c, name) => {
-    const found = named(c, 'Secret', name) ?? c.secrets.find((s) => s.metadata.name === name);
+    const found = made(c, 'Secret', name);
     return found && Object.keys({ ...found.data, ...found.stringData });
 };
 
@@ -124,6 +125,13 @@ function filesOf(c, w, k) {
             missing.push(`claim ${v.persistentVolumeClaim.claimName}`);
         else if (v.persistentVolumeClaim || v.emptyDir)
             folders.push(mount.mountPath);
+        for (const source of v?.projected?.sources ?? []) {
+            const of = source.secret ? made(c, 'Secret', source.secret.name) : made(c, 'ConfigMap', source.configMap?.name);
+            if (!of)
+                missing.push(source.secret?.name ?? source.configMap?.name);
+            for (const [key, text] of Object.entries({ ...of?.data, ...of?.stringData }))
+                files[`${mount.mountPath}/${key}`] = text;
+        }
         const map = v?.configMap && named(c, 'ConfigMap', v.configMap.name);
         const keys = v?.secret && secretKeys(c, v.secret.secretName);
         if ((v?.configMap && !map) || (v?.secret && !keys))
@@ -140,7 +148,7 @@ function keysExist(c) {
     return containers(c).flatMap(({ w, k, at }) => {
         const { files, folders, missing } = filesOf(c, w, k);
         const config = files['/etc/llm-backend-api/config.yaml'] ?? '';
-        const used = [...(k.env ?? []).map((e) => e.value ?? ''), ...(k.args ?? []),
+        const used = [...(k.env ?? []).filter((e) => e.name !== 'LLMB_BUS_KEYS').map((e) => e.value ?? ''), ...(k.args ?? []),
             ...(w.metadata.name === 'llm-svc' ? config.split('\n').filter((l) => l.includes('api_key_file')) : [])]
             .flatMap((t) => t.match(/\/(run|data|etc)\/[\w./-]+/g) ?? []);
         return [...missing.map((m) => `${at}: no ${m}`),
@@ -176,9 +184,9 @@ function configPasses(c) {
             .reduce((t, dir) => t.replaceAll(new RegExp(`(?<![\\w/])${dir}/`, 'g'), `${root}${dir}/`), text);
         for (const [file, text] of Object.entries(files)) {
             fs.mkdirSync(path.dirname(root + file), { recursive: true });
-            fs.writeFileSync(root + file, moved(text));
+            fs.writeFileSync(root + file, moved(text), { mode: 0o600 });
         }
-        const env = Object.fromEntries((k.env ?? []).map((e) => [e.name, moved(e.value)]));
+        const env = Object.fromEntries((k.env ?? []).map((e) => [e.name, e.name === 'LLMB_BUS_KEYS' ? root + e.value : moved(e.value)]));
         const run = spawnSync(path.join(c.bin, w.metadata.name), ['--config', `${root}/etc/llm-backend-api/config.yaml`, '--check-config'],
             { env: { PATH: process.env.PATH, ...env }, encoding: 'utf8', timeout: 20_000 });
         fs.rmSync(root, { recursive: true });
@@ -192,6 +200,21 @@ function variablesAreKnown(c) {
     return containers(c).flatMap(({ k, at }) => (k.env ?? []).map((e) => e.name)
         .filter((n, i, all) => all.indexOf(n) !== i || (n.startsWith('LLMB_') && !known.has(n) && !known.has(n.replace(/_FILE$/, ''))))
         .map((n) => `${at}: ${n} is not known, or stands there twice`));
+}
+
+/* The bus has keys; each service sees its own pair and no other, and all public ones, and no other user may read them. */
+function busIsLocked(c) {
+    return containers(c).filter(({ k }) => k.name === 'service').flatMap(({ w, k, at }) => {
+        const of = (name) => k.env?.find((e) => e.name === name)?.value;
+        const dir = of('LLMB_BUS_KEYS');
+        const seen = Object.keys(filesOf(c, w, k).files).filter((f) => path.dirname(f) === dir).map((f) => path.basename(f)).sort();
+        const want = [`${w.metadata.name}.key`, ...[...SERVICES, 'tool'].map((s) => `${s}.pub`)].sort();
+        const mount = k.volumeMounts?.find((m) => m.mountPath === dir);
+        const mode = w.spec.template.spec.volumes?.find((v) => v.name === mount?.name)?.projected?.defaultMode;
+        return [...(JSON.stringify(seen) === JSON.stringify(want) ? [] : [`${at}: sees ${seen} in ${dir}`]),
+            ...(of('LLMB_BUS_INSECURE') ? [`${at}: does without keys`] : []),
+            ...(mount && (mode === undefined || (mode & 0o337) !== 0) ? [`${at}: its keys have mode ${mode?.toString(8)}`] : [])];
+    });
 }
 
 /* Addresses: what is bound is a port of the container, what is called is a port of a Service. */
@@ -265,4 +288,4 @@ function graceIsLonger(c) {
 }
 
 export const CHECKS = { everyObjectIsKnown, containersAreWhole, podsAreRestricted, servicesSelect, namedPortsExist, keysExist,
-    secretsAreTheirs, networkIsThePicture, configPasses, variablesAreKnown, wiresMeet, monitorsSee, selectorsCanStay, updatesLeaveNobodyOut, budgetsLeaveRoom, graceIsLonger };
+    secretsAreTheirs, networkIsThePicture, configPasses, variablesAreKnown, busIsLocked, wiresMeet, monitorsSee, selectorsCanStay, updatesLeaveNobodyOut, budgetsLeaveRoom, graceIsLonger };

@@ -65,6 +65,18 @@ function secretsOfTheManual() {
     });
 }
 
+/* The keys of the bus, made by the manual's own command in a folder of ours. */
+function keysOfTheManual() {
+    const text = fs.readFileSync(path.join(K8S, 'README.md'), 'utf8');
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'llmb-k8s-keys-'));
+    const [, command, options] = /^(scripts\/make-keys) \S+ (.*) \| kubectl apply -f -$/m.exec(text) ?? [];
+    const run = spawnSync('bash', ['-c', `${command ?? 'false'} ${dir} ${options}`], { encoding: 'utf8', cwd: ROOT, env: { ...process.env, LLMB_BIN_DIR: bin } });
+    fs.rmSync(dir, { recursive: true });
+    const objects = run.status === 0 ? schema.parseAll(run.stdout) : [];
+    tell('make-keys --k8s', [...objects.flatMap((o) => schema.problemsOf(o)), ...(objects.length === 5 ? [] : [`${objects.length} objects ${run.stderr}`])]);
+    return objects;
+}
+
 /* The alerts as an object of the Prometheus operator, made by the manual's own command. */
 function alertsOfTheManual() {
     const text = fs.readFileSync(path.join(K8S, 'README.md'), 'utf8').replaceAll('\\\n', ' ');
@@ -81,7 +93,7 @@ const kustomization = path.join(copy, 'overlays/prod/kustomization.yaml');
 fs.writeFileSync(kustomization, fs.readFileSync(kustomization, 'utf8').replace(/^components:\n.*\n/m, ''));
 const dev = path.join(copy, 'overlays/dev/kustomization.yaml');
 fs.appendFileSync(dev, `\ncomponents:\n  - ../../components/metrics\n`);
-const secrets = secretsOfTheManual();
+const secrets = [...secretsOfTheManual(), ...keysOfTheManual()];
 const overlays = { ...Object.fromEntries(fs.readdirSync(path.join(K8S, 'overlays')).map((o) => [o, render(path.join(K8S, 'overlays', o))])),
     'prod without redis': render(path.join(copy, 'overlays/prod')), 'dev with metrics': render(path.join(copy, 'overlays/dev')) };
 fs.rmSync(copy, { recursive: true });
