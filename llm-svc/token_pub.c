@@ -17,6 +17,10 @@
 #define FRAME_MAX_BYTES    (64u << 10) /* generations cut their text at 16 KB */
 #define ENDPOINT_MAX_BYTES 256
 
+/* What a subscriber may send at once: a stream's id and some. Each byte of a subscription costs ZeroMQ a node of a tree,
+ * built on our thread: with the bound of the other sockets one of them could stop us for seconds, and take gigabytes. */
+#define SUBSCRIPTION_MAX_BYTES 1024
+
 /* A gateway that is frozen keeps its connection, and up to TOKEN_PUB_HWM frames wait for it here. So each
  * subscriber is asked for a sign of life, and one that gives none is dropped with its frames: when it thaws it
  * subscribes anew, and what it missed is a gap, which it fills. */
@@ -41,6 +45,7 @@ token_pub_new(svc_ctx_t *ctx, char **error)
     double share = ctx->config->test_drop_token_frames;
     size_t n = sizeof(self->endpoint);
     const int heartbeat_ms = HEARTBEAT_MS, silence_ms = SILENCE_MS;
+    const int64_t incoming_max = SUBSCRIPTION_MAX_BYTES;
 
     self->ctx = ctx;
     self->dice = svc_random_u64();
@@ -50,6 +55,7 @@ token_pub_new(svc_ctx_t *ctx, char **error)
     svc_buf_init(&self->frame, FRAME_MAX_BYTES);
     self->socket = svc_msg_socket(ctx->zmq, ZMQ_PUB, TOKEN_PUB_HWM);
     if (self->socket != NULL) {
+        zmq_setsockopt(self->socket, ZMQ_MAXMSGSIZE, &incoming_max, sizeof(incoming_max));
         zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &heartbeat_ms,
                        sizeof(heartbeat_ms));
         zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms,

@@ -132,6 +132,47 @@ asks_subscribers_for_a_sign_of_life(void **state)
     close_bench(&b);
 }
 
+#define PING_BYTES 9 /* of a PING that is not encrypted, with its header */
+
+/* Does the other end close, and not only for our silence? That would be after five PINGs. */
+static bool
+is_closed_at_once(int fd)
+{
+    unsigned char bytes[4096];
+    const uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    ssize_t got = 1, n = 0;
+
+    while (got > 0 && svc_mono_ms() < until) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+
+        if (poll(&wait, 1, 1000) > 0) {
+            got = recv(fd, bytes, sizeof(bytes), 0);
+            n += got > 0 ? got : 0;
+        }
+    }
+    return got <= 0 && n <= 3 * PING_BYTES;
+}
+
+static void
+drops_who_subscribes_to_what_is_no_stream(void **state)
+{
+    (void)state;
+    /* A message of 1 MB, and its first bytes. ZeroMQ judges by what is claimed. */
+    static const unsigned char head[] = {2, 0, 0, 0, 0, 0, 16, 0, 0, 1, 'A', 'A'};
+    bench_t b;
+    int fd;
+
+    open_bench(&b, 0);
+    fd = raw_zmtp_connect(token_pub_endpoint(b.pub));
+    assert_true(fd >= 0);
+    assert_true(raw_zmtp_greet(fd, "SUB"));
+    assert_true(raw_zmtp_wait_for_ping(fd) >= 0); /* the handshake is done */
+    assert_int_equal(send(fd, head, sizeof(head), MSG_NOSIGNAL), sizeof(head));
+    assert_true(is_closed_at_once(fd));
+    close(fd);
+    close_bench(&b);
+}
+
 static void
 says_why_it_cannot_listen(void **state)
 {
@@ -155,6 +196,7 @@ main(void)
         cmocka_unit_test(sends_topic_and_frame),
         cmocka_unit_test(drops_the_share_that_it_was_told_to),
         cmocka_unit_test(asks_subscribers_for_a_sign_of_life),
+        cmocka_unit_test(drops_who_subscribes_to_what_is_no_stream),
         cmocka_unit_test(says_why_it_cannot_listen),
     };
 
