@@ -14,6 +14,8 @@ import { fileURLToPath } from 'node:url';
 import { BIN_DIR, prepare, SERVICES } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { until, within } from '../support/deadline.mjs';
+import { makeCertificate } from '../support/tls.mjs';
+import { merge } from '../support/yaml.mjs';
 
 const SCRIPT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../scripts/run-local');
 const runs = [];
@@ -65,7 +67,7 @@ function services(run) {
 
 async function ready(run) {
     await until(20_000, () => run.stdout.includes('is ready: ') || run.child.exitCode !== null, 'the stack is ready');
-    assert.match(run.stdout, /is ready: http:\/\//, run.stdout + run.stderr);
+    assert.match(run.stdout, /is ready: https?:\/\//, run.stdout + run.stderr);
 }
 
 async function stop(run) {
@@ -94,6 +96,18 @@ story('the lines that it prints work as they are, and the next start finds the d
     assert.equal(history.json.messages.length, 2);
     await stop(second);
 }, { deadline: 90_000 });
+
+story('with server.tls it is ready all the same, and its lines say https', async () => {
+    const stack = await prepare();
+    const { certFile, keyFile } = makeCertificate(stack.dir);
+    stack.config = merge(stack.config, { server: { tls: { cert: certFile, key: keyFile } } });
+    stack.writeConfig();
+    const run = runLocal(stack);
+    await ready(run);
+    const line = run.stdout.split('\n').find((l) => l.startsWith('  curl -k https://') && l.includes('/api/users/register'));
+    assert.match((await promisify(execFile)('bash', ['-c', line])).stdout, /User registered successfully/);
+    await stop(run);
+}, { deadline: 60_000 });
 
 story('a service that dies is started again, alone', async () => {
     const run = runLocal(await prepare());
