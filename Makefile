@@ -37,8 +37,11 @@ endif
 WARN   := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wvla
 SAN_AU := address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-CFLAGS_release  := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
-LDFLAGS_release := -pie -Wl,-z,relro,-z,now
+# What makes a hole harder to use; tests/lint/09_hardening.sh looks whether the binaries have it.
+MACHINE = $(eval MACHINE := $$(shell $(CC) -dumpmachine))$(MACHINE)
+BRANCHES = $(if $(filter x86_64%,$(MACHINE)),-fcf-protection)$(if $(filter aarch64%,$(MACHINE)),-mbranch-protection=standard)
+CFLAGS_release   = -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection $(BRANCHES) -fPIE
+LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code
 CFLAGS_debug    := -O1 -g -fno-omit-frame-pointer
 LDFLAGS_debug   :=
 CFLAGS_asan     := -O1 -g -fsanitize=$(SAN_AU)

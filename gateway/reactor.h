@@ -47,10 +47,10 @@ typedef struct reactor {
     struct request *woken, *last_woken; /* those to write to; kept by request.c */
     svc_buf_t scratch;                  /* owned; what is being written */
     svc_ids_t traces;                   /* of requests */
-    svc_ids_t keys; /* of what is made for clients that brought no key */
-    http_metrics_t http_metrics;        /* what is counted of them */
-    size_t n_requests;                  /* in it; kept by request.c */
-    size_t body_bytes; /* of bodies that are being read; kept by request.c */
+    svc_ids_t keys;              /* of what is made for clients that brought no key */
+    http_metrics_t http_metrics; /* what is counted of them */
+    size_t n_requests;           /* in it; kept by request.c */
+    size_t body_bytes;           /* of bodies that are being read; kept by request.c */
     bool
         mhd_has_news; /* a connection was resumed or is new, or libmicrohttpd can read: it must run */
     bool draining; /* answers close their connections */

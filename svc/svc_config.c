@@ -513,9 +513,12 @@ check_all(build_t *self)
 {
     if (self->config->test_drop_token_frames > 0)
         warn(self, "test.drop_token_frames is on: token frames are dropped on purpose");
+    if (self->config->test_debuggable)
+        warn(self, "test.debuggable is on: who debugs the process sees its secrets");
     if (self->config->test_plain_paths)
         warn(self, "test.plain_paths is on: every special fast path is off");
-    return check_secrets(self) && check_bus(self) && check_tls(self) && check_origins(self);
+    return check_secrets(self) && check_bus(self) && check_tls(self) &&
+           check_origins(self);
 }
 
 /* --- what callers see -------------------------------------------------------------------- */

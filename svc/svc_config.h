@@ -44,8 +44,8 @@ typedef struct {
 
 /* Strings are owned by the struct, never NULL. */
 typedef struct svc_config {
-    char *server_host;          /* of server.port, without brackets; "" : all addresses */
-    uint16_t server_port;       /* 8080 */
+    char *server_host;    /* of server.port, without brackets; "" : all addresses */
+    uint16_t server_port; /* 8080 */
     char *server_tls_cert, *server_tls_key; /* files; both or, "", neither */
     int server_default_framing;             /* svc_framing */
     uint64_t server_max_body_bytes;
@@ -84,6 +84,7 @@ typedef struct svc_config {
     int log_level;                 /* svc_log_level */
     double test_drop_token_frames; /* 0..1 */
     bool test_plain_paths;         /* every special fast path is off */
+    bool test_debuggable;          /* debuggers and core files are allowed */
     char *test_die_at;             /* "" : nowhere; a fault point, see svc_fault.h */
     char *test_hang_at;            /* "" : nowhere; likewise */
     char *test_freeze_at;          /* likewise: where it stops itself */

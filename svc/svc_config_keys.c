@@ -104,6 +104,7 @@ const config_key_t svc_config_keys[] = {
 
     {"test.drop_token_frames", CONFIG_REAL, "0.0", 0, 1, "", "tests only: share of token frames that llm-svc drops", AT(test_drop_token_frames), NULL},
     {"test.plain_paths", CONFIG_BOOL, "false", 0, 0, "", "tests only: every special fast path is off, the general one serves", AT(test_plain_paths), NULL},
+    {"test.debuggable", CONFIG_BOOL, "false", 0, 0, "", "tests only: debuggers may look into the process and it may dump core, with the secrets in its memory", AT(test_debuggable), NULL},
     {"test.die_at", CONFIG_STRING, "", 0, 64, "", "tests only: the process kills itself at this fault point; name or name:n", AT(test_die_at), NULL},
     {"test.hang_at", CONFIG_STRING, "", 0, 64, "", "tests only: the thread that comes to this fault point stands still for good; name or name:n", AT(test_hang_at), NULL},
     {"test.freeze_at", CONFIG_STRING, "", 0, 64, "", "tests only: the process stops itself (SIGSTOP) at this fault point; name or name:n", AT(test_freeze_at), NULL},

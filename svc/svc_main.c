@@ -7,6 +7,7 @@
 #include "svc_main.h"
 #include "svc_admin.h"
 #include "svc_config_reload.h"
+#include "svc_harden.h"
 #include "svc_curve.h"
 #include "svc_refusals.h"
 #include "svc_resolver.h"
@@ -614,9 +615,12 @@ static int
 run(process_t *self)
 {
     char *error = NULL;
+    const char *open = svc_harden(self->config->test_debuggable);
 
     if (!take_signals(self, &error) || !make_context(self, &error))
         return refuse(self, &error);
+    if (open != NULL)
+        svc_log_warn(self->ctx.log, "%s", open);
     raise_descriptor_limit();
     if (self->service->is_batch)
         prefer_batches();

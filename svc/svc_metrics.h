@@ -32,8 +32,8 @@ typedef enum {
     SVC_M_HTTP_CONNECTIONS_REFUSED,
     SVC_M_HTTP_TIMEOUTS, /* connections closed by header or body time-out */
     SVC_M_TLS_HANDSHAKES_FAILED,
-    SVC_M_VIEWERS,       /* streams opened by clients */
-    SVC_M_VIEWERS_GONE,  /* clients that left before the end */
+    SVC_M_VIEWERS,      /* streams opened by clients */
+    SVC_M_VIEWERS_GONE, /* clients that left before the end */
     SVC_M_TOKENS_RECEIVED,
     SVC_M_TOKENS_FENCED, /* frames of another fence, skipped */
     SVC_M_GAPS,          /* gaps found in token streams */
