@@ -1,13 +1,14 @@
 /* svc_metrics.c - the tables of what is counted and measured, and relaxed atomics behind them.
  *
  * Counters say how often something happened since the start, and svc.stats tells them; a moment (a queue's length) is
- * a gauge, which only Prometheus is told: two processes that are added up would make no sense of it. A family's numbers stand
- * in one array of fixed size, for all rows that its labels may ever get; pages that no row has touched cost nothing. */
+ * a gauge, which only Prometheus is told: two processes that are added up would make no sense of it. All numbers stand
+ * in arrays of fixed size, one for each core up to four, for all rows that labels may ever get; pages that no row has touched cost nothing. */
 #include "svc_metrics_private.h"
 
 #include "proto/utf8.h"
 #include "svc/svc_time.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -251,11 +252,10 @@ svc_metrics_t *
 svc_metrics_new(void)
 {
     svc_metrics_t *self = svc_alloc(sizeof(*self));
+    size_t n = SVC_M_COUNT; /* numbers in a shard */
 
     SVC_ASSERT(pthread_mutex_init(&self->mutex, NULL) == 0);
     self->born_ms = svc_unix_ms();
-    for (size_t i = 0; i < SVC_M_COUNT; i++)
-        atomic_init(&self->values[i], 0);
     for (size_t i = 0; i < SVC_L_COUNT; i++)
         open_label(self, (svc_label)i);
     for (svc_rc rc = RC_OK; rc < RC_COUNT; rc++)
@@ -265,10 +265,12 @@ svc_metrics_new(void)
     for (size_t i = 0; i < SVC_F_COUNT; i++) {
         const svc_family_row_t *family = &svc_family_rows[i];
 
-        self->cells[i] = svc_alloc((size_t)svc_label_rows[family->row].max *
-                                   svc_label_rows[family->column].max *
-                                   svc_family_width(family) * sizeof(*self->cells[i]));
+        self->first[i] = n;
+        n += (size_t)svc_label_rows[family->row].max *
+             svc_label_rows[family->column].max * svc_family_width(family);
     }
+    for (size_t i = 0; i < SVC_METRICS_SHARDS; i++)
+        self->shards[i] = svc_alloc(n * sizeof(*self->shards[i]));
     return self;
 }
 
@@ -284,8 +286,8 @@ svc_metrics_destroy(svc_metrics_t **self_p)
             free(self->labels[i].texts[row]);
         free(self->labels[i].texts);
     }
-    for (size_t i = 0; i < SVC_F_COUNT; i++)
-        free(self->cells[i]);
+    for (size_t i = 0; i < SVC_METRICS_SHARDS; i++)
+        free(self->shards[i]);
     pthread_mutex_destroy(&self->mutex);
     free(self);
     *self_p = NULL;
@@ -293,31 +295,51 @@ svc_metrics_destroy(svc_metrics_t **self_p)
 
 /* --- counting ---------------------------------------------------------------------------- */
 
+/* The numbers of the core that we run on. A thread may be moved right after: its add is atomic all the same. */
+static atomic_uint_fast64_t *
+shard_here(const svc_metrics_t *self)
+{
+    const int cpu =
+        sched_getcpu(); /* glibc reads it where the kernel keeps it for each thread */
+
+    return self->shards[cpu < 0 ? 0 : (unsigned)cpu % SVC_METRICS_SHARDS];
+}
+
+/* Where a row and column of a family begins in a shard. */
+static size_t
+place_of(const svc_metrics_t *self, svc_family family, uint16_t row, uint16_t column)
+{
+    const svc_family_row_t *at = &svc_family_rows[family];
+    const size_t columns = svc_label_rows[at->column].max;
+
+    SVC_ASSERT(family < SVC_F_COUNT && row < svc_label_rows[at->row].max &&
+               column < columns);
+    return self->first[family] + (row * columns + column) * svc_family_width(at);
+}
+
+static uint64_t
+sum_of(const svc_metrics_t *self, size_t place)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < SVC_METRICS_SHARDS; i++)
+        sum += atomic_load_explicit(&self->shards[i][place], memory_order_relaxed);
+    return sum;
+}
+
 void
 svc_metrics_add(svc_metrics_t *self, svc_metric metric, uint64_t n)
 {
     SVC_ASSERT(metric < SVC_M_COUNT);
     if (self != NULL)
-        atomic_fetch_add_explicit(&self->values[metric], n, memory_order_relaxed);
+        atomic_fetch_add_explicit(&shard_here(self)[metric], n, memory_order_relaxed);
 }
 
 uint64_t
 svc_metrics_get(const svc_metrics_t *self, svc_metric metric)
 {
     SVC_ASSERT(metric < SVC_M_COUNT);
-    return atomic_load_explicit(&self->values[metric], memory_order_relaxed);
-}
-
-atomic_uint_fast64_t *
-svc_family_cell(const svc_metrics_t *self, svc_family family, uint16_t row,
-                uint16_t column)
-{
-    const svc_family_row_t *at = &svc_family_rows[family];
-    size_t columns = svc_label_rows[at->column].max;
-
-    SVC_ASSERT(family < SVC_F_COUNT && row < svc_label_rows[at->row].max &&
-               column < columns);
-    return &self->cells[family][(row * columns + column) * svc_family_width(at)];
+    return sum_of(self, (size_t)metric);
 }
 
 void
@@ -325,8 +347,8 @@ svc_metrics_count(svc_metrics_t *self, svc_family family, uint16_t row, uint16_t
                   int64_t n)
 {
     if (self != NULL)
-        atomic_fetch_add_explicit(svc_family_cell(self, family, row, column), (uint64_t)n,
-                                  memory_order_relaxed);
+        atomic_fetch_add_explicit(&shard_here(self)[place_of(self, family, row, column)],
+                                  (uint64_t)n, memory_order_relaxed);
 }
 
 void
@@ -339,23 +361,29 @@ svc_metrics_observe(svc_metrics_t *self, svc_family family, uint16_t row, uint64
     SVC_ASSERT(bounds != NULL);
     if (self == NULL)
         return;
-    cells = svc_family_cell(self, family, row, 0);
+    cells = &shard_here(self)[place_of(self, family, row, 0)];
     while (i < bounds->n && value > bounds->at[i])
         i++;
     atomic_fetch_add_explicit(&cells[i], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&cells[bounds->n + 1], value, memory_order_relaxed);
 }
 
+uint64_t
+svc_family_read(const svc_metrics_t *self, svc_family family, uint16_t row,
+                uint16_t column, size_t i)
+{
+    return sum_of(self, place_of(self, family, row, column) + i);
+}
+
 int64_t
 svc_metrics_read(const svc_metrics_t *self, svc_family family, uint16_t row,
                  uint16_t column)
 {
-    const atomic_uint_fast64_t *cells = svc_family_cell(self, family, row, column);
     const svc_bounds_t *bounds = svc_family_rows[family].bounds;
     uint64_t sum = 0;
 
     for (size_t i = 0; i < (bounds == NULL ? 1 : bounds->n + 1); i++)
-        sum += atomic_load_explicit(&cells[i], memory_order_relaxed);
+        sum += svc_family_read(self, family, row, column, i);
     return (int64_t)sum;
 }
 

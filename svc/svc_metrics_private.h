@@ -50,12 +50,17 @@ typedef struct {
     char **texts;            /* owned: `provider="openai",model="gpt*"`, escaped */
 } svc_label_values_t;
 
+/* Each core counts in numbers of its own, as far as these go: reactors that count the same thing on two cores would pass one
+ * cache line to and fro, nine times a request. What is told is the sum. */
+#define SVC_METRICS_SHARDS 4
+
 struct svc_metrics {
-    atomic_uint_fast64_t values[SVC_M_COUNT]; /* by svc_metric; relaxed */
-    atomic_uint_fast64_t *cells[SVC_F_COUNT]; /* owned; by row, column, bucket; relaxed */
-    svc_label_values_t labels[SVC_L_COUNT];   /* by svc_label */
-    pthread_mutex_t mutex;                    /* of those who write labels down */
-    uint64_t born_ms;                         /* Unix: when the process began to count */
+    atomic_uint_fast64_t *shards
+        [SVC_METRICS_SHARDS];  /* owned; counters, then families by row, column, bucket */
+    size_t first[SVC_F_COUNT]; /* where a family begins in each */
+    svc_label_values_t labels[SVC_L_COUNT]; /* by svc_label */
+    pthread_mutex_t mutex;                  /* of those who write labels down */
+    uint64_t born_ms;                       /* Unix: when the process began to count */
 };
 
 extern const svc_counter_row_t svc_counter_rows[SVC_M_COUNT];
@@ -65,8 +70,8 @@ extern const svc_label_row_t svc_label_rows[SVC_L_COUNT];
 /* Numbers that one row and column of a family has: 1, or those of a histogram: its buckets, and the sum. */
 size_t svc_family_width(const svc_family_row_t *family);
 
-/* The first of them. */
-atomic_uint_fast64_t *svc_family_cell(const svc_metrics_t *self, svc_family family,
-                                      uint16_t row, uint16_t column);
+/* The i-th of them, over all cores. */
+uint64_t svc_family_read(const svc_metrics_t *self, svc_family family, uint16_t row,
+                         uint16_t column, size_t i);
 
 #endif

@@ -138,15 +138,13 @@ put_histogram(writer_t *self, svc_family which, uint16_t row)
     const svc_metrics_t *metrics = self->about->metrics;
     const svc_family_row_t *family = &svc_family_rows[which];
     const svc_bounds_t *bounds = family->bounds;
-    const atomic_uint_fast64_t *cells = svc_family_cell(metrics, which, row, 0);
     char labels[512], le[48];
     uint64_t count = 0;
-    double sum = (double)atomic_load_explicit(&cells[bounds->n + 1],
-                                              memory_order_relaxed) /
+    double sum = (double)svc_family_read(metrics, which, row, 0, bounds->n + 1) /
                  bounds->unit;
 
     for (size_t i = 0; i <= bounds->n; i++) {
-        count += atomic_load_explicit(&cells[i], memory_order_relaxed);
+        count += svc_family_read(metrics, which, row, 0, i);
         if (i < bounds->n)
             snprintf(le, sizeof(le), "le=\"%g\"", (double)bounds->at[i] / bounds->unit);
         else

@@ -120,7 +120,7 @@ what_one_label_can_say_is_told_at_zero_and_other_only_when_needed(void **state)
     assert_int_equal(svc_metrics_label(self->metrics, SVC_L_MODEL, "openai", "gpt*"),
                      row);
     assert_line(self, "llmb_generations_total{provider=\"openai\",model=\"gpt*\"} 0");
-    assert_no_line(self, "other");
+    assert_no_line(self, "\"other\"");
     svc_metrics_count(self->metrics, SVC_F_GENERATIONS_BEGUN, 0, 0, 2);
     assert_line(self, "llmb_generations_total{provider=\"other\",model=\"other\"} 2");
 }
