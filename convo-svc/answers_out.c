@@ -457,7 +457,8 @@ note(void *arg, answer_note what, const status_rep_t *status, uint64_t attempt)
 
     switch (what) {
     case ANSWER_NOTE_BEGUN:
-        svc_log_about(log, SVC_LOG_INFO, &it,
+        /* the llm-svc says that it begins: of the usual case one line is enough */
+        svc_log_about(log, attempt == 1 ? SVC_LOG_DEBUG : SVC_LOG_INFO, &it,
                       "a generation is asked for: attempt %" PRIu64
                       ", llm-svc %016" PRIx64,
                       attempt, status->llm);
