@@ -172,7 +172,9 @@ put_row(writer_t *self, svc_family which, uint16_t row)
         return;
     }
     for (uint16_t column = 0; column < columns; column++) {
-        const int64_t value = svc_metrics_read(metrics, which, row, column);
+        /* Cores are read one after the other: what was taken off on the second meanwhile may not have been put on the first. */
+        const int64_t sum = svc_metrics_read(metrics, which, row, column);
+        const int64_t value = sum < 0 ? 0 : sum;
         const bool is_plain = (row > 0 || family->row == SVC_L_NONE) &&
                               (column == 1 || family->column == SVC_L_NONE);
 
@@ -193,11 +195,19 @@ put_own(writer_t *self, own_metric which, double value)
     end(self);
 }
 
+/* Two parts of a process may call a need by one name: a series that stands there twice would cost the whole scrape. */
 static void
 put_need(void *arg, const char *name, bool is_missing)
 {
-    put(arg, "%s{need=\"%s\"} %d\n", own_rows[OWN_MISSING].name, name,
-        is_missing ? 1 : 0);
+    const writer_t *self = arg;
+    char label[64];
+    const int n = snprintf(label, sizeof(label), "{need=\"%s\"}", name);
+
+    SVC_ASSERT(n > 0 && (size_t)n < sizeof(label));
+    if (memmem(self->out->p + self->begin, self->out->n - self->begin, label,
+               (size_t)n) == NULL)
+        put(arg, "%s{need=\"%s\"} %d\n", own_rows[OWN_MISSING].name, name,
+            is_missing ? 1 : 0);
 }
 
 static void
