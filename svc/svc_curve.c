@@ -8,6 +8,7 @@
 #include "svc_curve.h"
 
 #include "svc_msg.h"
+#include "svc_time.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -18,11 +19,23 @@
 #define ZAP_FRAMES   7 /* version, request id, domain, address, identity, mechanism, key */
 #define ZAP_TEXT_MAX 256 /* bytes of a frame that we look at */
 
+/* A ROUTER aborts its process when the routing id that it makes for a newcomer is held by somebody who chose it (libzmq
+ * 4.3.4), which takes tens of thousands of connections. So nobody makes that many in a hurry, not even with a key of
+ * ours; whoever restarts with hundreds of reactors stays far below. */
+#define CONNECTIONS_MAX       2000  /* of one service's keys ... */
+#define CONNECTIONS_WINDOW_MS 10000 /* ... in so long */
+
+typedef struct {
+    uint64_t began_ms; /* monotonic */
+    unsigned n;        /* connections since then */
+} pace_t;
+
 struct svc_curve {
-    svc_keys_t *keys;         /* owned */
-    svc_refusals_t *refusals; /* borrowed */
-    void *socket;             /* REP; the handler's, who closes it */
-    pthread_t thread;         /* of the handler */
+    svc_keys_t *keys;                /* owned */
+    pace_t paces[SVC_KEYS_SERVICES]; /* as keys->known; the handler's */
+    svc_refusals_t *refusals;        /* borrowed */
+    void *socket;                    /* REP; the handler's, who closes it */
+    pthread_t thread;                /* of the handler */
 };
 
 static const struct {
@@ -86,9 +99,41 @@ receive(void *socket, zap_t *zap)
     return true;
 }
 
+static bool
+is_in_a_hurry(svc_curve_t *self, const svc_known_t *known)
+{
+    pace_t *pace = &self->paces[known - self->keys->known];
+    const uint64_t now = svc_mono_ms();
+
+    if (now - pace->began_ms >= CONNECTIONS_WINDOW_MS)
+        *pace = (pace_t){.began_ms = now};
+    return ++pace->n > CONNECTIONS_MAX;
+}
+
+/* May this one, which we know, come in by that door? */
+static bool
+may_enter(svc_curve_t *self, const svc_known_t *known, svc_curve_door door,
+          svc_str address)
+{
+    if (doors[door].allowed != NULL && strcmp(doors[door].allowed, known->service) != 0) {
+        svc_refusals_note(self->refusals, SVC_REFUSED_STRANGER,
+                          "refused a connection from %.*s: %s may not connect to %s",
+                          (int)address.n, address.p, known->service, doors[door].domain);
+        return false;
+    }
+    if (is_in_a_hurry(self, known)) {
+        svc_refusals_note(self->refusals, SVC_REFUSED_STRANGER,
+                          "refused a connection from %.*s: more than %d of %s in %d s",
+                          (int)address.n, address.p, CONNECTIONS_MAX, known->service,
+                          CONNECTIONS_WINDOW_MS / 1000);
+        return false;
+    }
+    return true;
+}
+
 /* Gives who may come in, NULL when nobody may. */
 static const svc_known_t *
-judge(const svc_curve_t *self, const zap_t *zap)
+judge(svc_curve_t *self, const zap_t *zap)
 {
     const svc_str domain = zap_str(zap, ZAP_DOMAIN), address = zap_str(zap, ZAP_ADDRESS);
     const svc_known_t *known = NULL;
@@ -99,14 +144,8 @@ judge(const svc_curve_t *self, const zap_t *zap)
         return NULL;
     known = svc_keys_owner(self->keys, zap->bytes[ZAP_KEY]);
     for (size_t i = 0; i < SVC_CURVE_DOORS && known != NULL; i++)
-        if (svc_str_eq(domain, svc_str_c(doors[i].domain))) {
-            if (doors[i].allowed == NULL || strcmp(doors[i].allowed, known->service) == 0)
-                return known;
-            svc_refusals_note(self->refusals, SVC_REFUSED_STRANGER,
-                              "refused a connection from %.*s: %s may not connect to %s",
-                              (int)address.n, address.p, known->service, doors[i].domain);
-            return NULL;
-        }
+        if (svc_str_eq(domain, svc_str_c(doors[i].domain)))
+            return may_enter(self, known, (svc_curve_door)i, address) ? known : NULL;
     zmq_z85_encode(text, zap->bytes[ZAP_KEY], SVC_KEY_BYTES);
     svc_refusals_note(self->refusals, SVC_REFUSED_STRANGER,
                       "refused a connection from %.*s: its public key %s is nobody's",

@@ -19,12 +19,16 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define SLOTS       256 /* descriptors that are remembered, by their last bits */
-#define ADDRESS_MAX 64
+#define SLOTS 256 /* descriptors that are remembered, by their last bits */
+#define LINGERED_MS \
+    2500 /* who leaves a handshake after that was thrown out at its end (MSG_HANDSHAKE_MS of svc_msg) */
+#define EVENTS_A_TURN 256
+#define ADDRESS_MAX   64
 
 /* A connection that came. */
 typedef struct {
     int fd;                    /* -1: none */
+    uint64_t since_ms;         /* loop time when we learned of it */
     uint64_t n_good;           /* of svc_handshakes by then */
     char address[ADDRESS_MAX]; /* "" : not to be had */
 } slot_t;
@@ -82,6 +86,7 @@ on_accepted(svc_handshakes_t *self, int fd)
 
     slot->fd = fd;
     slot->n_good = self->n_good;
+    slot->since_ms = svc_loop_now_ms(self->ctx->loop);
     ask_address(fd, slot->address);
 }
 
@@ -96,6 +101,9 @@ on_disconnected(svc_handshakes_t *self, int fd)
         refuse(self, is_here ? slot : &unknown, self->failed);
     else if (is_here && !self->is_silent && slot->n_good == self->n_good)
         refuse(self, slot, "it speaks no ZeroMQ of today");
+    else if (is_here && self->is_silent &&
+             svc_loop_now_ms(self->ctx->loop) - slot->since_ms >= LINGERED_MS)
+        refuse(self, slot, "it did not shake hands in time");
     self->failed = NULL;
     self->is_silent = false;
     slot->fd = -1;
@@ -136,7 +144,11 @@ on_monitor(void *arg, short events)
 
     (void)events;
     zmq_msg_init(&msg);
-    while (svc_msg_recv(self->monitor, &msg, ZMQ_DONTWAIT)) {
+    for (int i = 0; i < EVENTS_A_TURN; i++) {
+        if (!svc_msg_recv(self->monitor, &msg, ZMQ_DONTWAIT)) {
+            svc_loop_read_dry(self->ctx->loop, self->monitor);
+            break;
+        }
         const svc_str frame = svc_msg_str(&msg);
         uint16_t event = 0; /* first frame: 16 bits event, 32 bits value */
         uint32_t value = 0;
@@ -148,7 +160,6 @@ on_monitor(void *arg, short events)
         svc_msg_skip_rest(self->monitor, &msg);
         on_event(self, event, value);
     }
-    svc_loop_read_dry(self->ctx->loop, self->monitor);
     zmq_msg_close(&msg);
 }
 

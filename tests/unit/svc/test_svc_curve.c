@@ -220,6 +220,53 @@ who_only_looks_whether_somebody_listens_is_no_news(void **state)
     assert_int_equal(svc_metrics_get(l->server.metrics, SVC_M_BUS_HANDSHAKES_REFUSED), 0);
 }
 
+/* Asks the handler as ZeroMQ does, for a connection to the requests with `key`; gives whether it is let in. */
+static bool
+is_let_in(void *zap, const uint8_t key[SVC_KEY_BYTES])
+{
+    const svc_str frames[] = {SVC_LIT("1.0"),
+                              SVC_LIT("1"),
+                              SVC_LIT("requests"),
+                              SVC_LIT("1.2.3.4"),
+                              SVC_LIT(""),
+                              SVC_LIT("CURVE"),
+                              {(const char *)key, SVC_KEY_BYTES}};
+    zmq_msg_t msg;
+    bool is_good = false;
+
+    for (size_t i = 0; i < SVC_COUNT(frames); i++)
+        assert_true(svc_msg_send_bytes(zap, frames[i],
+                                       i + 1 < SVC_COUNT(frames) ? ZMQ_SNDMORE : 0));
+    zmq_msg_init(&msg);
+    for (int i = 0; i == 0 || zmq_msg_more(&msg); i++) {
+        assert_true(svc_msg_recv(zap, &msg, 0));
+        is_good = is_good || (i == 2 && svc_str_eq(svc_msg_str(&msg), SVC_LIT("200")));
+    }
+    zmq_msg_close(&msg);
+    return is_good;
+}
+
+static void
+a_flood_of_connections_is_slowed_down_even_with_a_key(void **state)
+{
+    lock_t *l = *state;
+    char *error = NULL;
+    svc_keys_t *llm = svc_keys_read(l->keys.dir, "llm-svc", &error);
+    svc_keys_t *gateway = svc_keys_read(l->keys.dir, "gateway", &error);
+    void *zap = svc_msg_socket(l->server.zmq, ZMQ_REQ, 0);
+    int good = 0;
+
+    assert_int_equal(zmq_connect(zap, "inproc://zeromq.zap.01"), 0);
+    while (good < 100000 && is_let_in(zap, llm->public_key))
+        good++;
+    assert_in_range(good, 2000, 99999); /* a slow machine gets into the next window */
+    assert_true(is_let_in(zap, gateway->public_key));
+    assert_int_equal(svc_metrics_get(l->server.metrics, SVC_M_BUS_STRANGERS), 1);
+    zmq_close(zap);
+    svc_keys_destroy(&llm);
+    svc_keys_destroy(&gateway);
+}
+
 /* --- peers --------------------------------------------------------------------------------------- */
 
 static void
@@ -429,6 +476,7 @@ main(void)
         TEST(plain_text_is_refused_and_counted),
         TEST(what_is_no_zeromq_is_refused_and_counted),
         TEST(who_only_looks_whether_somebody_listens_is_no_news),
+        TEST(a_flood_of_connections_is_slowed_down_even_with_a_key),
         TEST(a_peer_and_a_server_find_each_other),
         TEST(a_peer_tries_again_when_the_other_side_has_no_keys_yet),
         TEST(a_peer_talks_to_nobody_but_whom_it_expects),

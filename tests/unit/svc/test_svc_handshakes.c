@@ -135,6 +135,18 @@ a_key_for_another_server_is_told(void **state)
 }
 
 static void
+who_stays_without_a_word_is_thrown_out_and_told(void **state)
+{
+    bench_t *b = *state;
+    const int fd = raw_zmtp_connect(b->endpoint);
+
+    assert_true(fd >= 0);
+    await_refused(b, 1); /* by ZeroMQ's own time-out, 3 s */
+    assert_non_null(strstr(logged(b), "it did not shake hands in time"));
+    close(fd);
+}
+
+static void
 who_comes_and_goes_properly_is_no_news(void **state)
 {
     bench_t *b = *state;
@@ -182,6 +194,7 @@ main(void)
         TEST(plain_text_is_told_with_its_address),
         TEST(bytes_that_are_no_zeromq_are_told),
         TEST(a_key_for_another_server_is_told),
+        TEST(who_stays_without_a_word_is_thrown_out_and_told),
         TEST(who_comes_and_goes_properly_is_no_news),
         TEST(a_plain_bus_is_not_watched),
     };
