@@ -5,7 +5,8 @@
  * address is asked for at the first and used at the last. The descriptor is ZeroMQ's: when the events are read
  * late it may be somebody else's by then, and then the address is not told or, rarely, wrong; what
  * is decided never hangs on it. Peers of ZMTP 1 and 2, and those that speak no ZMTP at all, are closed without a
- * HANDSHAKE_FAILED: they count when no handshake has succeeded since they came. Thread: the loop's. */
+ * HANDSHAKE_FAILED: they count when no handshake has succeeded since they came. Somebody without keys may leave first, when he
+ * sees that we have some: so who leaves counts, too. Thread: the loop's. */
 #include "svc_handshakes.h"
 
 #include "svc_msg.h"
@@ -19,16 +20,13 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define SLOTS 256 /* descriptors that are remembered, by their last bits */
-#define LINGERED_MS \
-    2500 /* who leaves a handshake after that was thrown out at its end (MSG_HANDSHAKE_MS of svc_msg) */
+#define SLOTS         256 /* descriptors that are remembered, by their last bits */
 #define EVENTS_A_TURN 256
 #define ADDRESS_MAX   64
 
 /* A connection that came. */
 typedef struct {
     int fd;                    /* -1: none */
-    uint64_t since_ms;         /* loop time when we learned of it */
     uint64_t n_good;           /* of svc_handshakes by then */
     char address[ADDRESS_MAX]; /* "" : not to be had */
 } slot_t;
@@ -40,7 +38,6 @@ struct svc_handshakes {
     void *monitor;       /* PAIR with its events, owned */
     uint64_t n_good;     /* handshakes that succeeded, or were refused for their key */
     const char *failed;  /* why the last one failed, until its DISCONNECTED; NULL: none */
-    bool is_silent;      /* likewise: it left by itself, which is no news */
     slot_t slots[SLOTS]; /* by descriptor */
 };
 
@@ -86,7 +83,6 @@ on_accepted(svc_handshakes_t *self, int fd)
 
     slot->fd = fd;
     slot->n_good = self->n_good;
-    slot->since_ms = svc_loop_now_ms(self->ctx->loop);
     ask_address(fd, slot->address);
 }
 
@@ -99,13 +95,9 @@ on_disconnected(svc_handshakes_t *self, int fd)
 
     if (self->failed != NULL)
         refuse(self, is_here ? slot : &unknown, self->failed);
-    else if (is_here && !self->is_silent && slot->n_good == self->n_good)
+    else if (is_here && slot->n_good == self->n_good)
         refuse(self, slot, "it speaks no ZeroMQ of today");
-    else if (is_here && self->is_silent &&
-             svc_loop_now_ms(self->ctx->loop) - slot->since_ms >= LINGERED_MS)
-        refuse(self, slot, "it did not shake hands in time");
     self->failed = NULL;
-    self->is_silent = false;
     slot->fd = -1;
 }
 
@@ -130,7 +122,9 @@ on_event(svc_handshakes_t *self, unsigned event, uint32_t value)
         self->n_good++;
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL: self->failed = reason_of(value); break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: self->is_silent = true; break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        self->failed = "it left, or was silent, before hands were shaken";
+        break;
     case ZMQ_EVENT_DISCONNECTED: on_disconnected(self, (int)value); break;
     default: break;
     }

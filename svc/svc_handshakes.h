@@ -2,7 +2,7 @@
  *
  * Plain text, a key for another server, another protocol: ZeroMQ closes such connections by itself; here they are
  * counted and told, with their address where it is to be had. Strangers with a key of their own are told by
- * svc_curve. Whoever connects and leaves at once is no news: load balancers look that way; who stays without a handshake until it is thrown out is.
+ * svc_curve. Who just connects and leaves, or stays without a word until ZeroMQ throws it out (3 s), counts, too.
  *
  * Thread: the loop's. */
 #ifndef SVC_SVC_HANDSHAKES_H

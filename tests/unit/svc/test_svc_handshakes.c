@@ -142,7 +142,8 @@ who_stays_without_a_word_is_thrown_out_and_told(void **state)
 
     assert_true(fd >= 0);
     await_refused(b, 1); /* by ZeroMQ's own time-out, 3 s */
-    assert_non_null(strstr(logged(b), "it did not shake hands in time"));
+    assert_non_null(
+        strstr(logged(b), "it left, or was silent, before hands were shaken"));
     close(fd);
 }
 
