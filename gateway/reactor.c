@@ -21,6 +21,10 @@
 
 #define RUNS_PER_TURN   8 /* of libmicrohttpd, while its handlers resume connections */
 #define MODELS_RETRY_MS 1000
+/* Turns in a row that libmicrohttpd may ask for without a pause. 0.9.75 asks for ever for a connection whose
+ * bytes fill its buffer and make no sense yet (the size of a chunk with 30 KB of nothing behind it): until
+ * that one's time is over it is called each ms, and as always when something comes. */
+#define HURRIED_MAX     64
 #define MODELS_AGAIN_MS 2000
 #define LOOK_MS         60000 /* a turn at least so often */
 #define EBB_MS          5000 /* how often a reactor looks whether many clients have left */
@@ -61,6 +65,7 @@ struct reactor_thread {
     bool told_drained;   /* setup.drained was called */
     size_t flood;        /* most connections seen since the last ebb */
     uint64_t mhd_due_ms; /* loop time when it wants to run for its time-outs */
+    size_t n_hurried;    /* turns in a row at whose end it wanted to run at once */
     bool is_ready[REACTOR_PEERS];       /* counted in setup.readiness */
     svc_beat_t beat;                    /* of its loop */
     peer_place_t places[REACTOR_PEERS]; /* for events */
@@ -331,6 +336,9 @@ run_http(reactor_thread_t *self)
     }
     conns_settle(reactor->conns);
     bool has_timeout = MHD_get_timeout(reactor->mhd, &ms) == MHD_YES;
+    self->n_hurried = has_timeout && ms == 0 ? self->n_hurried + 1 : 0;
+    if (self->n_hurried > HURRIED_MAX)
+        ms = 1;
     self->mhd_due_ms = has_timeout ? now + ms : UINT64_MAX;
 }
 

@@ -1,13 +1,14 @@
 /* odd_input.test.mjs - input that is legal but unusual, or large: taken exactly or refused clearly. */
 import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { providerEntry, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor, longText } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
 import { RawConnection, parseResponse, rawRequest } from '../support/raw.mjs';
-import { until } from '../support/deadline.mjs';
+import { SLOW, pause, until } from '../support/deadline.mjs';
 
 const MIB = 1024 * 1024;
 
@@ -151,6 +152,24 @@ story('a client that reads nothing for a while gets all eight megabytes afterwar
     stream.res.resume();
     expectAnswer(await stream.rest(60_000), text, { messageId: 2 });
 }, { deadline: 120_000 });
+
+story('a chunk that never begins does not keep a core busy', async () => {
+    const cpu = () => fs.readFileSync(`/proc/${s.processes.get('gateway').pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13)
+        .reduce((sum, ticks) => sum + Number(ticks), 0);
+    const odd = new RawConnection(s.port);
+    odd.send(`POST /api/users/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2d;${'a'.repeat(30_000)}`);
+    await odd.opened;
+    const user = await s.user();    /* others are served, whichever of its threads has it */
+    for (let i = 0; i < 10; i++)
+        assert.equal((await user.list()).status, 200);
+    const before = cpu();
+    await pause(1500);
+    const spent = cpu() - before;
+    odd.destroy();
+    if (SLOW === 1)
+        assert.ok(spent < 75, `${spent * 10} ms of 1500`);
+    expectAnswer(await user.ask(await user.create('fake'), 'after it'), answerFor('after it'), { messageId: 2 });
+});
 
 story('a request for the stream by HTTP/1.0 keep-alive is answered', async () => {
     const user = await s.user();
