@@ -67,10 +67,11 @@ BASE     := $(OUT)/libsvc.a $(OUT)/libproto.a
 UNITS    := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/unit/*/test_*.c)))
 FUZZERS  := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 TOOLS    := $(patsubst %.c,$(OUT)/%,$(sort $(wildcard tests/support/*.c)))
+PRELOADS := $(patsubst %.c,$(OUT)/%.so,$(sort $(wildcard tests/support/preload/*.c)))
 MODEL    := $(OUT)/tests/model/explore
 BENCH    := $(OUT)/tests/bench/bench_provider $(OUT)/tests/bench/bench_load
 SOURCES  := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c)) $(wildcard tests/unit/*/*.c \
-              tests/fuzz/*.c tests/support/*.c tests/bench/*.c tests/model/*.c))
+              tests/fuzz/*.c tests/support/*.c tests/support/preload/*.c tests/bench/*.c tests/model/*.c))
 
 # --- rules ------------------------------------------------------------------------------------------
 # One short line a file; V=1 shows the commands.
@@ -120,6 +121,11 @@ $(TOOLS): $(OUT)/tests/support/%: $(OUT)/obj/tests/support/%.o $(BASE)
 	@mkdir -p $(@D)
 	$(call Q,LINK,$@)$(CC) $(ALL_LDFLAGS) $^ $(LDLIBS) -o $@
 
+# What a story loads into a service from outside: a library that stands on nothing.
+$(PRELOADS): $(OUT)/%.so: %.c
+	@mkdir -p $(@D)
+	$(call Q,LINK,$@)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -shared -fPIC $< -o $@
+
 # The bench's own two programs stand on nothing of ours, so that what it measures cannot bend it.
 bench_obj = $(patsubst %,$(OUT)/obj/tests/bench/bench_%.o,$(1))
 $(OUT)/tests/bench/bench_provider: $(call bench_obj,provider text)
@@ -168,7 +174,7 @@ test: ## install what is missing, build, run every test; the last line is `N pas
 
 .PHONY: units tools fuzzers check check-story check-plain check-asan check-tsan fuzz-short
 units: $(UNITS)
-tools: $(TOOLS)
+tools: $(TOOLS) $(PRELOADS)
 fuzzers: $(FUZZERS)
 
 check: ## the unit tests (some of them: UNIT=svc/test_svc_buf, UNIT=proto/)
@@ -240,7 +246,7 @@ images: ## container images of the services (LLMB_VERSION= the tag, IMAGE_BUILD_
 
 # --- house keeping ----------------------------------------------------------------------------------
 C_FILES := $(sort $(foreach f,$(FOLDERS),$(wildcard $(f)/*.[ch])) \
-             $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/bench/*.[ch] \
+             $(wildcard tests/unit/*/*.[ch] tests/fuzz/*.[ch] tests/support/*.[ch] tests/support/preload/*.c tests/bench/*.[ch] \
              tests/model/*.[ch]))
 
 .PHONY: lint fmt cov compile_commands.json clean help

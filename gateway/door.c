@@ -5,6 +5,8 @@
  * An error of one client, or of nobody, is no reason to stop. */
 #include "door.h"
 
+#include "svc/svc_accept.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -29,8 +31,7 @@ on_client(void *arg, short events)
     for (int i = 0; i < ACCEPTS_PER_TURN && self->timer == 0; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t n = sizeof peer;
-        int fd = accept4(self->fd, (struct sockaddr *)&peer, &n,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = svc_accept(self->fd, (struct sockaddr *)&peer, &n);
         if (fd >= 0) {
             self->fn(self->arg, fd, &peer);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||

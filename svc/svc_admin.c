@@ -7,6 +7,8 @@
  * Nothing here blocks, and whatever a client does, it is gone after SVC_ADMIN_IDLE_S. */
 #include "svc/svc_admin.h"
 
+#include "svc/svc_accept.h"
+
 #include "svc/svc_time.h"
 
 #include <errno.h>
@@ -278,8 +280,7 @@ accept_one(svc_admin_t *self)
 {
     struct sockaddr_storage client = {.ss_family = AF_UNSPEC};
     socklen_t length = sizeof(client);
-    int fd = accept4(self->listener, (struct sockaddr *)&client, &length,
-                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = svc_accept(self->listener, (struct sockaddr *)&client, &length);
     size_t same = 0;
 
     if (fd < 0) {

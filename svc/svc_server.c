@@ -24,6 +24,9 @@
 #define SERVER_HWM       20000
 /* So that the last replies before an orderly end get out. */
 #define SERVER_LINGER_MS 200
+/* No request of ours waits half as long; so late it is by its clock only, or by ours. */
+#define CLOCKS_DIFFER_MS 60000
+#define DOUBT_EVERY_MS   60000
 
 /* --- what every service answers ----------------------------------------------------- */
 
@@ -241,6 +244,26 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
     return call;
 }
 
+/* A request that had expired long before it came: nobody waits so long, and nothing is so late, but a clock may be wrong. Without
+ * a word about it whoever calls us would only look dead. */
+static void
+doubt_clocks(svc_server_t *self, const svc_route_t *route, uint64_t late_ms)
+{
+    const uint64_t now_ms = svc_mono_ms();
+    const svc_client_t *client = svc_clients_get(self->clients, route);
+
+    if (late_ms < CLOCKS_DIFFER_MS ||
+        (self->doubted_ms != 0 && now_ms - self->doubted_ms < DOUBT_EVERY_MS))
+        return;
+    self->doubted_ms = now_ms;
+    svc_log_warn(
+        self->ctx->log,
+        "a request of %s had expired %llu s before it came: the clocks differ, or "
+        "this machine stood still",
+        client == NULL || client->name == NULL ? "somebody" : client->name,
+        (unsigned long long)(late_ms / 1000));
+}
+
 /* `key`: whose key the message came under, see svc_call. `is_whole`: no frames came after this one. */
 static void
 serve(svc_server_t *self, const svc_route_t *route, svc_str message, const char *key,
@@ -255,6 +278,7 @@ serve(svc_server_t *self, const svc_route_t *route, svc_str message, const char 
     }
     if (envelope.expires_ms <= svc_unix_ms()) {
         svc_metrics_add(self->ctx->metrics, SVC_M_EXPIRED, 1);
+        doubt_clocks(self, route, svc_unix_ms() - envelope.expires_ms);
         return;
     }
     svc_metrics_add(self->ctx->metrics, SVC_M_REQUESTS, 1);

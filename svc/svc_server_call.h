@@ -69,7 +69,9 @@ struct svc_server {
     uint64_t handles;             /* source of handles */
     uint64_t timer;               /* fires at timer_ms or later; 0: none */
     uint64_t timer_ms;            /* monotonic */
-    bool draining;                /* told in ping replies */
+    uint64_t
+        doubted_ms; /* monotonic: when the log was told that clocks differ; 0: never */
+    bool draining;  /* told in ping replies */
 };
 
 /* Gives a call of this server, in its table under a fresh handle. */
