@@ -184,6 +184,7 @@ story('secrets that are not those of the data: a wrong seal key is refused, a wr
     s.writeConfig();
     s.start('auth-svc');
     s.start('convo-svc');
+    s.prober = undefined;    /* its token is no good any more, either */
     await s.ready();
     const stranger = await user.list();
     expectError(stranger, 401);
@@ -196,6 +197,7 @@ story('secrets that are not those of the data: a wrong seal key is refused, a wr
     s.config.jwt.secret = 'the right secret of thirty-two b';
     s.writeConfig();
     s.start('auth-svc');
+    s.prober = undefined;
     await s.ready();
     user.token = old;
     expectAnswer(await user.ask(id, 'one'), answerFor('one'), { messageId: 2 });
