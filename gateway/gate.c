@@ -102,6 +102,18 @@ count_line_ends(const char *bytes, size_t n)
     return at;
 }
 
+/* Arguments behind the first in the query of a request line. */
+static size_t
+count_more_arguments(const char *line, size_t n)
+{
+    size_t count = 0;
+
+    for (const char *at = memchr(line, '?', n);
+         at != NULL && (at = memchr(at, '&', (size_t)(line + n - at))) != NULL; at++)
+        count++;
+    return count;
+}
+
 gate_verdict
 gate_judge(gate_t *self, const char *bytes, size_t n)
 {
@@ -119,6 +131,8 @@ gate_judge(gate_t *self, const char *bytes, size_t n)
                        : judge_lines(bytes + begin, i + 1 - begin);
         if (self->lines++ == 0 && !is_request_line(bytes + begin, i - begin))
             return GATE_NO_HTTP;
+        if (self->lines == 1)
+            self->lines += count_more_arguments(bytes + begin, i - begin);
     }
     self->seen = n;
     return n >= GATE_HEADERS_MAX_BYTES ? GATE_TOO_BIG : GATE_MORE;

@@ -76,6 +76,7 @@ story('headers too large are 431', async () => {
     assert.equal(res.status, 431, res.text);
     const many = Array.from({ length: 3000 }, (_, i) => `X-H${i}: ${'v'.repeat(20)}\r\n`).join('');
     assert.equal((await rawRequest(s.port, `GET /healthz HTTP/1.1\r\nHost: x\r\n${many}\r\n`)).status, 431);
+    assert.equal((await rawRequest(s.port, `GET /healthz?a=1${'&b=2'.repeat(2000)} HTTP/1.1\r\nHost: x\r\n\r\n`)).status, 431);
     const user = await s.user();
     const fine = await user.call('GET', '/api/conversations/list', undefined, { headers: { cookie: 'c'.repeat(2000) } });
     assert.equal(fine.status, 200, 'a cookie of 2 KB is refused');

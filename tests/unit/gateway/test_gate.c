@@ -77,6 +77,27 @@ what_follows_the_headers_is_not_judged(void **state)
                      GATE_PASS);
 }
 
+/* Without this bound libmicrohttpd runs out of memory for the request, and waits with it until the time is over. */
+static void
+a_query_of_many_arguments_is_too_big(void **state)
+{
+    char text[1000];
+
+    (void)state;
+    for (size_t more = 90; more <= 110; more += 20) {
+        svc_buf_t line;
+        svc_buf_init(&line, sizeof text);
+        assert_int_equal(svc_buf_add_str(&line, SVC_LIT("GET /x&&&?a=1")), RC_OK);
+        for (size_t i = 0; i < more; i++)
+            assert_int_equal(svc_buf_add_str(&line, SVC_LIT("&b=2")), RC_OK);
+        snprintf(text, sizeof text, "%.*s HTTP/1.1\r\nHost: x\r\n\r\n", (int)line.n,
+                 line.p);
+        assert_int_equal(judge_text(false, text), more > 100 ? GATE_TOO_BIG : GATE_PASS);
+        assert_int_equal(judge_text(true, text), more > 100 ? GATE_TOO_BIG : GATE_PASS);
+        svc_buf_fini(&line);
+    }
+}
+
 static void
 a_length_that_is_none_is_bad(void **state)
 {
@@ -230,6 +251,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(headers_are_complete_at_their_empty_line),
         cmocka_unit_test(what_follows_the_headers_is_not_judged),
+        cmocka_unit_test(a_query_of_many_arguments_is_too_big),
         cmocka_unit_test(a_length_that_is_none_is_bad),
         cmocka_unit_test(a_header_line_that_can_be_read_in_two_ways_is_bad),
         cmocka_unit_test(a_first_line_that_is_no_request_line_is_no_http),
