@@ -39,7 +39,7 @@ function clock(name) {
     };
     set(0);
     const preload = path.join(BIN_DIR, 'tests/support/preload/clock_skew.so');
-    return { set, prefix: ['env', `LD_PRELOAD=${preload}`, `CLOCK_SKEW_FILE=${file}`, 'ASAN_OPTIONS=verify_asan_link_order=0'] };
+    return { set, prefix: ['env', `LD_PRELOAD=${preload}`, `CLOCK_SKEW_FILE=${file}`, `ASAN_OPTIONS=${process.env.ASAN_OPTIONS ?? ''}:verify_asan_link_order=0`] };
 }
 
 const hosts = (names, { prefix }) => Object.fromEntries(names.map((name) => [name, { address: '127.0.0.1', prefix }]));
