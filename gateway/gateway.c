@@ -14,10 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <zmq.h>
 
-#define WORKERS_MAX 64
+#define WORKERS_MAX     64
+#define OWN_DESCRIPTORS 200 /* loops, peers, logs */
 #define END_STREAMS_MS \
     1000 /* before we are stopped: clients get the end of their event, and read on elsewhere */
 
@@ -173,6 +175,23 @@ tell_certificate(const gateway_t *self)
     free(text);
 }
 
+/* A client that speaks TLS is three descriptors: its socket, and the pair behind it. */
+static void
+warn_of_descriptors(const gateway_t *self)
+{
+    const uint64_t max = self->ctx->config->server_max_connections;
+    const uint64_t need = max * (self->tls != NULL ? 3 : 1) + OWN_DESCRIPTORS;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < need)
+        svc_log_warn(
+            self->ctx->log,
+            "server.max_connections %llu%s needs %llu descriptors, and this process "
+            "may have %llu: raise its limit (nofile)",
+            (unsigned long long)max, self->tls != NULL ? " with server.tls" : "",
+            (unsigned long long)need, (unsigned long long)limit.rlim_cur);
+}
+
 void *
 gateway_start(svc_ctx_t *ctx, char **error)
 {
@@ -199,6 +218,7 @@ gateway_start(svc_ctx_t *ctx, char **error)
     print_url(ctx->config, port, url, sizeof url);
     svc_log_info(ctx->log, "listens on %s with %zu reactors", url, n);
     tell_certificate(self);
+    warn_of_descriptors(self);
     if (self->server != NULL)
         svc_log_info(ctx->log, "counters are told on %s",
                      svc_server_endpoint(self->server));

@@ -194,6 +194,8 @@ function eventsOf(slow) {
 
 story('one that reads slowly delays nobody and gets every byte; one that takes none is closed', async () => {
     const user = await s.user();
+    const ended = () => s.logs('gateway').split('"POST /api/chat/:id"').length;
+    const before = ended();
     const slow = new SlowReader(s.port, chatRequest(user, await user.create('fake:megabyte')));
     const dead = new SlowReader(s.port, chatRequest(user, await user.create('fake:megabyte')));
     slow.read(128 << 10, 250);
@@ -205,6 +207,7 @@ story('one that reads slowly delays nobody and gets every byte; one that takes n
     const events = eventsOf(slow);
     expectText(events.filter((e) => e.event === 'message').map((e) => e.data).join(''), text, 'pieces');
     expectText(events.at(-1).data, text, 'full_response');
+    await until(40_000, () => ended() === before + 7, 'the one that takes none is given up, too');
     dead.read(1 << 20, 50);     /* too late: only what stood in the sockets is left */
     await until(40_000, () => dead.closed, 'the one that took nothing is closed');
     assert.ok(!dead.text.includes('full_response'));

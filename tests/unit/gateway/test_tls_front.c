@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 
 #define CLIENTS 3
 
@@ -249,6 +250,39 @@ in_a_crowd_of_those_nobody_is_refused_in_words(void **state)
         close(fds[i]);
 }
 
+static void
+so_many_of_those_are_kept_and_the_oldest_goes(void **state)
+{
+    enum { COME = TLS_FRONT_LEFT_MAX + 20 };
+    place_t *self = *state;
+    struct rlimit limit;
+    int *fds = svc_alloc(COME * sizeof *fds);
+    char byte;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < COME; i++) {
+        tls_wire_t *wire = NULL;
+        int pair[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+        fds[i] = pair[1];
+        int fd = tls_front_take(self->front, pair[0], true, &wire);
+        assert_true(fd >= 0);
+        assert_int_equal(send(fd, "last words", 10, 0), 10);
+        close(fd);
+        tls_wire_release(&wire);
+        tls_front_look(self->front);
+        assert_in_range(tls_front_unsaid(self->front), 0, TLS_FRONT_LEFT_MAX);
+    }
+    assert_int_equal(tls_front_unsaid(self->front), TLS_FRONT_LEFT_MAX);
+    assert_int_equal(recv(fds[0], &byte, 1, 0), 0);
+    assert_true(recv(fds[COME - 1], &byte, 1, 0) < 0 && errno == EAGAIN);
+    for (int i = 0; i < COME; i++)
+        close(fds[i]);
+    free(fds);
+}
+
 /* Those behind say as much as the sockets take; the client reads nothing of it. */
 static client_t *
 fill(place_t *self, int i)
@@ -335,6 +369,7 @@ main(void)
         PLACE_TEST(a_handshake_ends_when_those_behind_have_no_patience_left),
         PLACE_TEST(who_was_turned_away_and_does_not_shake_hands_is_closed_in_time),
         PLACE_TEST(in_a_crowd_of_those_nobody_is_refused_in_words),
+        PLACE_TEST(so_many_of_those_are_kept_and_the_oldest_goes),
         PLACE_TEST(who_does_not_take_its_last_bytes_is_closed_in_time),
         PLACE_TEST(who_takes_them_gets_all_and_the_end),
         PLACE_TEST(the_last_words_leave_before_it_is_destroyed),
