@@ -11,7 +11,7 @@
 
 #define CLIENT_LEFT 499 /* nginx's word for it */
 
-static const int more_statuses[] = {200, 204, 431, CLIENT_LEFT};
+static const int more_statuses[] = {200, 201, 202, 204, 431, CLIENT_LEFT};
 
 static void
 name_status(http_metrics_t *self, int status)

@@ -26,7 +26,8 @@
 #define HOST_MAX_BYTES     256
 #define RESPONSE_MAX_BYTES 16384 /* that a probe reads */
 #define LINGER_MS          1000  /* for what a client still sends after its answer */
-#define ACCEPT_PAUSE_MS    100   /* when there is no descriptor left for another one */
+#define ACCEPTS_A_TURN     16
+#define ACCEPT_PAUSE_MS    100 /* when there is no descriptor left for another one */
 
 typedef enum { READING, WRITING, LINGERING } conn_state;
 
@@ -274,7 +275,29 @@ close_conn(svc_admin_t *self, size_t i)
     *conn = self->conns[--self->n];
 }
 
-/* Accepts one that waits; false: there is none, or no descriptor for it. One too many of its address is closed at once. */
+/* Closes the one that has been silent for longest, of a client or of all (NULL), so that a crowd that says nothing keeps
+ * no prober out. False: all have sent their request. */
+static bool
+evict(svc_admin_t *self, const struct sockaddr_storage *client)
+{
+    size_t oldest = self->n;
+
+    for (size_t i = 0; i < self->n; i++) {
+        const conn_t *conn = &self->conns[i];
+
+        if (conn->state == READING &&
+            (client == NULL || is_same_client(&conn->client, client)) &&
+            (oldest == self->n || conn->end_ms < self->conns[oldest].end_ms))
+            oldest = i;
+    }
+    if (oldest == self->n)
+        return false;
+    close_conn(self, oldest);
+    return true;
+}
+
+/* Accepts one that waits; false: there is none, or no room or descriptor for it. One too many of its address takes the place of
+ * a silent one, or is closed at once. */
 static bool
 accept_one(svc_admin_t *self)
 {
@@ -292,7 +315,8 @@ accept_one(svc_admin_t *self)
     }
     for (size_t i = 0; i < self->n; i++)
         same += is_same_client(&self->conns[i].client, &client) ? 1 : 0;
-    if (same >= SVC_ADMIN_PER_ADDRESS_MAX) {
+    if ((same >= SVC_ADMIN_PER_ADDRESS_MAX && !evict(self, &client)) ||
+        (self->n == SVC_ADMIN_CONNECTIONS_MAX && !evict(self, NULL))) {
         close(fd);
         return true;
     }
@@ -384,7 +408,7 @@ wait_for_work(const svc_admin_t *self, struct pollfd *fds)
 
     fds[FD_WAKE] = (struct pollfd){.fd = self->wake, .events = POLLIN};
     fds[FD_LISTENER] = (struct pollfd){.fd = self->listener, .events = POLLIN};
-    if (is_paused || self->n == SVC_ADMIN_CONNECTIONS_MAX)
+    if (is_paused)
         fds[FD_LISTENER].fd = -1; /* the kernel keeps a few of them */
     for (size_t i = 0; i < self->n; i++) {
         const conn_t *conn = &self->conns[i];
@@ -421,9 +445,10 @@ serve(void *arg)
             if (!is_there)
                 close_conn(self, i);
         }
-        while (fds[FD_LISTENER].revents != 0 && self->n < SVC_ADMIN_CONNECTIONS_MAX &&
-               accept_one(self))
-            ;
+        /* A few a turn: each is listened to before others may take its place. */
+        for (int i = 0; i < ACCEPTS_A_TURN && fds[FD_LISTENER].revents != 0; i++)
+            if (!accept_one(self))
+                break;
     }
     while (self->n > 0)
         close_conn(self, self->n - 1);

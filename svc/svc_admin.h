@@ -2,7 +2,7 @@
  *
  * GET (or HEAD) /healthz and /readyz answer what svc_health.h says, with 200 or 503; /metrics what svc_metrics_text.h
  * does. One thread of its own serves them, so that a loop that is stuck does not keep it from being told. Everything is bounded: connections (each
- * serves one request), also of one address, their time and their memory. Nothing that is told is a secret.
+ * serves one request), also of one address, their time and their memory; who is silent for longest makes room. Nothing that is told is a secret.
  *
  * svc_admin_probe is the other side: what `--probe` asks, with nothing but a socket, so that an image needs
  * no HTTP client. Thread: the main one. */
