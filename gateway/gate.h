@@ -13,7 +13,8 @@
 
 /* Request line and headers: a token of 6 KB and cookies pass. */
 #define GATE_HEADERS_MAX_BYTES (12u << 10)
-#define GATE_HEADER_LINES_MAX  100 /* with the arguments of the query: libmicrohttpd keeps 64 bytes for each */
+#define GATE_HEADER_LINES_MAX \
+    100 /* with the arguments of the query: libmicrohttpd keeps 64 bytes for each */
 
 #define GATE_REFUSAL_BYTES 640 /* of a refusal at most */
 

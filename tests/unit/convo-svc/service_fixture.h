@@ -7,6 +7,7 @@
 #include "convo_fixture.h"
 
 #include "convo-svc/convo.h"
+#include "svc/svc_secret.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -63,18 +64,22 @@ typedef struct {
     fake_llm_t llm;
 } service_t;
 
+/* Below those that the kernel gives to outgoing connections: one of these may take it before the service does. */
 static inline int
 service_free_port(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    for (;;) {
+        const int port = (int)(3000 + svc_random_u64() % 6000);
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_port = htons((uint16_t)port),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        const int rc = bind(fd, (struct sockaddr *)&address, sizeof(address));
 
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &n), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+        close(fd);
+        if (rc == 0)
+            return port;
+    }
 }
 
 /* --- llm-svc ---------------------------------------------------------------------------------- */
