@@ -262,6 +262,7 @@ begin(convo_store_t *base, bool write)
 {
     store_sqlite_t *self = (store_sqlite_t *)base;
 
+    self->raised = 0;
     return store_run(self, write ? store_stmt(self, ST_BEGIN_WRITE, "BEGIN IMMEDIATE")
                                  : store_stmt(self, ST_BEGIN_READ, "BEGIN"));
 }
@@ -309,6 +310,7 @@ undo(convo_store_t *base)
     store_sqlite_t *self = (store_sqlite_t *)base;
     svc_rc rc = store_run(self, store_stmt(self, ST_UNDO, "ROLLBACK TO job"));
 
+    self->raised = 0; /* maybe by what is undone */
     return rc != RC_OK ? rc : keep(base);
 }
 

@@ -63,6 +63,8 @@ typedef struct {
     svc_log_t *log;               /* borrowed, may be NULL */
     sqlite3 *db;                  /* owned */
     sqlite3_stmt *stmt[ST_COUNT]; /* owned, NULL until first used */
+    uint64_t
+        raised; /* user whose list has a new version in this transaction already; 0: nobody's */
     int log_pages; /* in the write-ahead log after the last commit; of the writer */
     int tidy_at;   /* as many are copied to the database */
     uint64_t

@@ -50,6 +50,48 @@ refuses_an_id_that_is_taken_and_goes_on(void **state)
     store_commit(self->store);
 }
 
+static uint64_t
+list_version(convo_store_t *store)
+{
+    uint64_t version = 0;
+
+    assert_int_equal(store->api->list_version(store, USER, &version), RC_OK);
+    return version;
+}
+
+/* Also when the one before has done so in the same transaction, and was undone. */
+static void
+each_commit_that_adds_or_removes_raises_the_list(void **state)
+{
+    test_t *self = *state;
+    const convo_store_api_t *api = self->store->api;
+    conversation_row_t row = {.id = 5, .user = USER, .model = SVC_LIT("echo")};
+    uint64_t last;
+
+    assert_int_equal(list_version(self->store), 0);
+    for (int undone = 0; undone < 2; undone++) {
+        last = list_version(self->store);
+        store_begin(self->store);
+        assert_int_equal(api->save(self->store), RC_OK);
+        assert_int_equal(api->conversation_add(self->store, &row), RC_OK);
+        assert_int_equal(undone ? api->undo(self->store) : api->keep(self->store), RC_OK);
+        row.id++;
+        assert_int_equal(api->conversation_add(self->store, &row), RC_OK);
+        row.id++;
+        store_commit(self->store);
+        assert_true(list_version(self->store) > last);
+    }
+    last = list_version(self->store);
+    store_begin(self->store);
+    assert_int_equal(api->conversation_add(self->store, &row), RC_OK);
+    api->rollback(self->store);
+    assert_int_equal(list_version(self->store), last);
+    store_begin(self->store);
+    assert_int_equal(api->conversation_remove(self->store, 5), RC_OK);
+    store_commit(self->store);
+    assert_true(list_version(self->store) > last);
+}
+
 /* --- list -------------------------------------------------------------------------------------- */
 
 static void
@@ -537,6 +579,7 @@ main(void)
     struct CMUnitTest tests[] = {
         BOTH(gives_back_a_conversation_as_it_was_added),
         BOTH(refuses_an_id_that_is_taken_and_goes_on),
+        BOTH(each_commit_that_adds_or_removes_raises_the_list),
         BOTH(lists_the_newest_first_and_equal_times_by_insertion),
         BOTH(goes_on_behind_the_last_one_seen_even_when_it_was_deleted),
         BOTH(gives_back_what_the_receiver_of_a_row_says),
