@@ -17,6 +17,8 @@
 #define ROWS_MAX    (ANSWERS_MAX * 2) /* told by one look; more are told by the next ones */
 #define TAKE_ROUNDS 16                /* of one look: others take their share meanwhile */
 
+#define STEADY_MS 15000 /* nobody waits so long for a question */
+
 enum { LEASE_LOOK, LEASE_DROP };
 
 const convo_lease_times_t convo_lease_usual_times = {
@@ -56,6 +58,7 @@ struct convo_lease {
     uint64_t look;                    /* number of the one under way; 0: none */
     uint64_t asked_ms;                /* monotonic: when it was asked for */
     uint64_t held_ms;  /* monotonic: when the last one that has renewed was asked for */
+    uint64_t gap_ms;   /* monotonic: when it had run out and was held again; 0: never */
     missing_t missing; /* what the last look has missed */
     bool is_dropped;   /* it was given back, or will be by the next job */
 };
@@ -356,6 +359,8 @@ on_look(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     (void)tag;
     if (rc == RC_OK && result.n >= sizeof(look)) {
         memcpy(&look, result.p, sizeof(look));
+        if (self->held_ms != 0 && self->asked_ms >= self->held_ms + self->times->lease)
+            self->gap_ms = svc_loop_now_ms(self->ctx->loop);
         self->held_ms = self->asked_ms;
         self->missing.n = 0;
         SVC_ASSERT(result.n ==
@@ -425,6 +430,14 @@ convo_lease_holds(const convo_lease_t *self)
 {
     return !self->is_dropped &&
            svc_loop_now_ms(self->ctx->loop) < self->held_ms + self->times->lease;
+}
+
+bool
+convo_lease_is_steady(const convo_lease_t *self)
+{
+    return convo_lease_holds(self) &&
+           (self->gap_ms == 0 ||
+            svc_loop_now_ms(self->ctx->loop) >= self->gap_ms + STEADY_MS);
 }
 
 convo_lease_t *

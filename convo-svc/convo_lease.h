@@ -41,4 +41,8 @@ void convo_lease_drop(convo_lease_t *self);
  * those that the last look has not found among ours (answers_is_doubted). */
 bool convo_lease_holds(const convo_lease_t *self);
 
+/* Has it held for as long as any question may have waited for its commit? Else what is committed only now may have been taken over
+ * before, although the lease holds again. */
+bool convo_lease_is_steady(const convo_lease_t *self);
+
 #endif

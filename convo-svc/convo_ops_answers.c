@@ -80,8 +80,9 @@ on_question(convo_t *self, uint64_t tag, svc_rc rc, svc_str result, svc_metric m
         memcpy(trace, svc_call_trace(call).p, sizeof(trace));
         show(self, call, &row, true);
     }
-    /* Committed, but by now others may have taken it over: we stood still, or the database did. */
-    if (answer != NULL && !convo_holds_answers(self))
+    /* Committed, but by now others may have taken it over: we stood still, or the database did. A thawed process may have its lease
+     * again before it hears of the commit. */
+    if (answer != NULL && self->lease != NULL && !convo_lease_is_steady(self->lease))
         answer_begin_look(answer);
     else if (answer != NULL)
         answers_begin(self->answers, answer,

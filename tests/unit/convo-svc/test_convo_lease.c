@@ -259,6 +259,25 @@ without_looks_nobody_knows_whether_the_lease_holds(void **state)
     fixture_run_until(&self->test->service.fixture, holds_no_more, self->lease);
 }
 
+static bool
+holds_again(void *arg)
+{
+    return convo_lease_holds(arg);
+}
+
+static void
+a_lease_that_had_run_out_is_not_steady_for_a_while(void **state)
+{
+    with_lease_t *self = *state;
+
+    start_lease(self, 77, &(const convo_lease_times_t){100, 300, 10});
+    assert_true(convo_lease_is_steady(self->lease));
+    fixture_run_until(&self->test->service.fixture, holds_no_more, self->lease);
+    assert_false(convo_lease_is_steady(self->lease));
+    fixture_run_until(&self->test->service.fixture, holds_again, self->lease);
+    assert_false(convo_lease_is_steady(self->lease));
+}
+
 static void
 a_database_that_cannot_be_opened_is_told_in_one_line(void **state)
 {
@@ -286,6 +305,7 @@ main(void)
         TEST(an_answer_of_ours_that_is_not_here_is_taken_up),
         TEST(who_has_given_the_lease_back_takes_nothing_but_still_looks),
         TEST(without_looks_nobody_knows_whether_the_lease_holds),
+        TEST(a_lease_that_had_run_out_is_not_steady_for_a_while),
         TEST(a_database_that_cannot_be_opened_is_told_in_one_line),
     };
 
