@@ -64,12 +64,16 @@ typedef struct {
     fake_llm_t llm;
 } service_t;
 
-/* Below those that the kernel gives to outgoing connections: one of these may take it before the service does. */
+/* Below those that the kernel gives to outgoing connections, of which one may take it before the service does. Each another one. */
 static inline int
 service_free_port(void)
 {
+    static uint64_t next;
+
+    if (next == 0)
+        next = svc_random_u64() / 2;
     for (;;) {
-        const int port = (int)(3000 + svc_random_u64() % 6000);
+        const int port = (int)(3000 + next++ % 6000);
         struct sockaddr_in address = {.sin_family = AF_INET,
                                       .sin_port = htons((uint16_t)port),
                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
