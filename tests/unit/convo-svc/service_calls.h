@@ -265,10 +265,17 @@ acked_five(void *arg)
     return ((test_t *)arg)->service.llm.journaled == 5;
 }
 
-/* Asks "hello" as stream 1 (self->a) and waits until llm-svc has it. */
+/*
+ * Asks "hello" as stream 1 (self->a) and waits until llm-svc has it. What llm-svc saw of an
+ * earlier question is forgotten before: it would be taken for this one's.
+ */
 static inline void
 ask_and_wait(test_t *self, uint64_t conversation)
 {
+    self->service.llm.generates = 0;
+    self->service.llm.call = 0;
+    self->service.llm.journaled = 0;
+    self->service.llm.stored = false;
     send_ask(self, USER, conversation, 1, "hello", &self->a);
     assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_OK);
     assert_int_equal(self->a.seen[0].kind, PROTO_PARTIAL);
