@@ -364,6 +364,7 @@ check_length(request_t *self)
 typedef struct {
     int lengths; /* how often the body's length is said; 2: or not as we know it */
     int hosts;   /* Host headers */
+    int tokens;  /* Authorization headers */
 } head_count_t;
 
 static enum MHD_Result
@@ -382,15 +383,18 @@ count_head(void *arg, enum MHD_ValueKind kind, const char *key, const char *valu
         count->lengths += value != NULL && strcasecmp(value, "chunked") == 0 ? 1 : 2;
     else if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0)
         count->hosts++;
+    else if (strcasecmp(key, MHD_HTTP_HEADER_AUTHORIZATION) == 0)
+        count->tokens++;
     return MHD_YES;
 }
 
 /* Refuses what a proxy before us may understand in another way than we do. Of a request that says its
- * length twice somebody's next request would begin in the middle. */
+ * length twice somebody's next request would begin in the middle; of one with two tokens we might serve
+ * another user than the proxy has checked. */
 static void
 check_head(request_t *self, const char *version)
 {
-    head_count_t count = {0, 0};
+    head_count_t count = {0};
     int hosts_min = strcmp(version, MHD_HTTP_VERSION_1_0) == 0 ? 0 : 1;
 
     MHD_get_connection_values(self->mhd, MHD_HEADER_KIND, count_head, &count);
@@ -399,6 +403,8 @@ check_head(request_t *self, const char *version)
         request_refuse_input(self, RC_INVALID, TEXT_BAD_FRAMING, NULL);
     } else if (count.hosts < hosts_min || count.hosts > 1) {
         request_refuse_input(self, RC_INVALID, TEXT_NO_HOST, NULL);
+    } else if (count.tokens > 1) {
+        request_refuse_input(self, RC_INVALID, TEXT_TWO_TOKENS, NULL);
     }
 }
 

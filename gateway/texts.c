@@ -31,6 +31,7 @@ static const char *const sentences[TEXT_COUNT][TEXT_LANGUAGES] = {
     [TEXT_BAD_FRAMING]     = {"The length of the body must be given once, by Content-Length or as chunked",
                               "请求体的长度必须且只能以 Content-Length 或 chunked 给出一次"},
     [TEXT_NO_HOST]         = {"A request must have one Host header (HTTP/1.0 may do without)", "请求必须有且只有一个 Host 头（HTTP/1.0 可以没有）"},
+    [TEXT_TWO_TOKENS]      = {"There must be only one Authorization header", "只能有一个 Authorization 请求头"},
     [TEXT_BAD_STREAM_ID]   = {"This is no id of an event of this stream: <32 hex digits>:<bytes>, as the stream gave it", "这不是该流的事件 ID：应为流给出的 <32 位十六进制>:<字节数>"},
     [TEXT_TWO_KEYS]        = {"There must be only one Idempotency-Key header", "只能有一个 Idempotency-Key 请求头"},
     [TEXT_BAD_KEY]         = {"The Idempotency-Key must have 1 to 255 visible ASCII characters", "Idempotency-Key 必须为 1 到 255 个可见的 ASCII 字符"},

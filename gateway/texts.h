@@ -31,6 +31,7 @@ typedef enum {
     TEXT_BAD_API_KEY,     /* 400 */
     TEXT_BAD_FRAMING,     /* 400: the body's length is said twice, or not as we know it */
     TEXT_NO_HOST,         /* 400 */
+    TEXT_TWO_TOKENS,      /* 400: more than one Authorization */
     TEXT_BAD_STREAM_ID,   /* 400: Last-Event-ID or ?after= is no id of this stream */
     TEXT_BAD_KEY,         /* 400: Idempotency-Key */
     TEXT_TWO_KEYS,        /* 400: more than one of them */

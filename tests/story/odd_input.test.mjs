@@ -93,6 +93,12 @@ story('an address line of 100 KB is refused', async () => {
     assert.ok([400, 414, 431].includes(res.status), String(res.status));
 });
 
+story('a request with two tokens is refused: a proxy may have checked the other one', async () => {
+    const [one, other] = [await s.user(), await s.user()];
+    const res = await rawRequest(s.port, `GET /api/conversations/list HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${one.token}\r\nAuthorization: Bearer ${other.token}\r\nConnection: close\r\n\r\n`);
+    assert.equal(res.status, 400);
+});
+
 story('a rubbish X-Forwarded-For harms nobody', async () => {
     for (const chain of [',,,', 'x'.repeat(3000), '999.999.999.999', '::::', '1.2.3.4:80, [::1]:9', '\u00e9'])
         expectError(await s.login('nobody', 'some password', { headers: { 'x-forwarded-for': Buffer.from(chain).toString('latin1') } }), 401, { code: 'bad_credentials' });

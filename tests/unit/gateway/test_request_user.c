@@ -87,6 +87,26 @@ a_request_without_a_token_is_told_how(void **state)
 }
 
 static void
+two_tokens_are_refused_unasked(void **state)
+{
+    static const char *const headers[] = {
+        "Authorization: Bearer good\r\nAuthorization: Bearer other\r\n",
+        "Authorization: Bearer good\r\nauthorization: Bearer good\r\n",
+        "Authorization:\r\nAuthorization: Bearer good\r\n",
+    };
+    world_t *world = *state;
+
+    for (size_t i = 0; i < SVC_COUNT(headers); i++) {
+        expect_with(world, "GET", LIST, headers[i], NULL, 400,
+                    "There must be only one Authorization header");
+        expect_with(world, "GET", STREAM "?ticket=fresh", headers[i], NULL, 400,
+                    "\"code\":\"invalid\"");
+    }
+    assert_int_equal(world->fakes.scripts[FAKE_VERIFY].n, 0);
+    assert_int_equal(world->fakes.scripts[FAKE_REDEEM].n, 0);
+}
+
+static void
 what_can_be_no_token_is_refused_unasked(void **state)
 {
     world_t *world = *state;
@@ -233,6 +253,7 @@ main(void)
         WORLD_TEST(a_refusal_is_not_kept),
         WORLD_TEST_UNSTARTED(without_a_cache_every_request_is_asked_about),
         WORLD_TEST(a_request_without_a_token_is_told_how),
+        WORLD_TEST(two_tokens_are_refused_unasked),
         WORLD_TEST(what_can_be_no_token_is_refused_unasked),
         WORLD_TEST(what_auth_svc_says_is_the_answer),
         WORLD_TEST(a_client_that_crashes_while_its_token_is_checked_is_forgotten),
