@@ -6,6 +6,7 @@
 #include "door.h"
 
 #include "svc/svc_accept.h"
+#include "svc/svc_seldom.h"
 #include "svc/svc_time.h"
 
 #include <errno.h>
@@ -14,28 +15,16 @@
 #include <zmq.h>
 
 #define ACCEPTS_PER_TURN 64 /* then others get their turn */
-#define TELL_EVERY_MS    60000
 
 struct door {
-    svc_ctx_t *ctx;   /* loop, log */
-    door_fn *fn;      /* who takes them */
-    void *arg;        /* of that */
-    int fd;           /* owned */
-    uint64_t timer;   /* it opens then; 0: it is open */
-    uint64_t told_ms; /* monotonic: the log was told that nobody gets in; 0: never */
+    svc_ctx_t *ctx; /* loop, log */
+    door_fn *fn;    /* who takes them */
+    void *arg;      /* of that */
+    int fd;         /* owned */
+    uint64_t timer; /* it opens then; 0: it is open */
+    svc_seldom_t
+        complaints; /* that nobody gets in: it may last, and it is tried ten times a second */
 };
-
-/* Says once a minute that nobody gets in: it may last, and a door is tried twenty times a second. */
-static void
-complain(door_t *self, int why)
-{
-    const uint64_t now_ms = svc_mono_ms();
-
-    if (self->told_ms != 0 && now_ms - self->told_ms < TELL_EVERY_MS)
-        return;
-    self->told_ms = now_ms;
-    svc_log_warn(self->ctx->log, "cannot accept a connection: %s", strerror(why));
-}
 
 static void
 on_client(void *arg, short events)
@@ -51,7 +40,9 @@ on_client(void *arg, short events)
             self->fn(self->arg, fd, &peer);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
                    errno == ENOMEM) {
-            complain(self, errno);
+            if (svc_seldom(&self->complaints, 1, svc_mono_ms(), NULL))
+                svc_log_warn(self->ctx->log, "cannot accept a connection: %s",
+                             strerror(errno));
             door_shut(self, DOOR_PAUSE_MS);
         } else if (errno != ECONNABORTED && errno != EINTR) {
             return;

@@ -5,6 +5,9 @@
  * than a run moves come again at the end of the turn, behind all others. */
 #include "tls_front.h"
 
+#include "svc/svc_seldom.h"
+#include "svc/svc_time.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -59,6 +62,7 @@ struct tls_front {
     guest_t *due, *last_due;     /* who runs next */
     uint64_t idle_ms, header_ms; /* see the header */
     uint64_t sweep_timer;        /* of the loop */
+    svc_seldom_t complaints;     /* that somebody could not be taken, in the log */
     char *scratch;               /* owned; TLS_PIECE_BYTES */
 };
 
@@ -292,12 +296,15 @@ tls_front_take(tls_front_t *self, int fd, bool is_welcome, tls_wire_t **wire_out
     int pair[2] = {-1, -1};
 
     guest->wire.guest = guest->pair.guest = guest;
-    if (make_pair(pair))
+    if (make_pair(pair)) {
         guest->pump = tls_pump_new(self->store, wire, pair[0]);
+        errno = ENOMEM; /* what a pump may want for */
+    }
     if (guest->pump == NULL || !watch(self, fd, &guest->wire) ||
         !watch(self, pair[0], &guest->pair)) {
-        svc_log_warn(self->ctx->log, "cannot serve a connection by TLS: %s",
-                     strerror(errno));
+        if (svc_seldom(&self->complaints, 1, svc_mono_ms(), NULL))
+            svc_log_warn(self->ctx->log, "cannot serve a connection by TLS: %s",
+                         strerror(errno));
         if (pair[1] >= 0)
             close(pair[1]);
         (void)epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, fd, NULL);

@@ -1,10 +1,11 @@
-/* svc_refusals.c - whom the bus has refused: a window of a minute for each kind.
+/* svc_refusals.c - whom the bus has refused: counters, and a few lines a minute of each kind.
  *
- * A window begins with the first refusal after the last one has ended. A mutex: the handler of
+ * A kind has its own lines, so that a flood of one hides no other. A mutex: the handler of
  * handshakes has a thread of its own, and nothing that is served well comes here.
  * Thread: any. */
 #include "svc_refusals.h"
 
+#include "svc_seldom.h"
 #include "svc_time.h"
 
 #include <inttypes.h>
@@ -15,17 +16,11 @@
 
 #define TEXT_MAX_BYTES 512
 
-typedef struct {
-    uint64_t began_ms; /* of this window; 0: there was none yet */
-    unsigned logged;   /* in it */
-    uint64_t untold;   /* since the last line */
-} window_t;
-
 struct svc_refusals {
-    svc_metrics_t *metrics;              /* borrowed */
-    svc_log_t *log;                      /* borrowed */
-    pthread_mutex_t lock;                /* of what follows */
-    window_t windows[SVC_REFUSED_COUNT]; /* by kind */
+    svc_metrics_t *metrics;                /* borrowed */
+    svc_log_t *log;                        /* borrowed */
+    pthread_mutex_t lock;                  /* of what follows */
+    svc_seldom_t lines[SVC_REFUSED_COUNT]; /* by kind */
 };
 
 static const svc_metric counters[SVC_REFUSED_COUNT] = {
@@ -57,24 +52,6 @@ svc_refusals_destroy(svc_refusals_t **self_p)
     *self_p = NULL;
 }
 
-/* Is this one to be told? *untold: how many before it were not. */
-static bool
-takes_a_line(window_t *window, uint64_t now_ms, uint64_t *untold)
-{
-    if (window->began_ms == 0 || now_ms - window->began_ms >= SVC_REFUSALS_WINDOW_MS) {
-        window->began_ms = now_ms == 0 ? 1 : now_ms;
-        window->logged = 0;
-    }
-    *untold = window->untold;
-    if (window->logged == SVC_REFUSALS_LOGGED) {
-        window->untold++;
-        return false;
-    }
-    window->logged++;
-    window->untold = 0;
-    return true;
-}
-
 void
 svc_refusals_note_at(svc_refusals_t *self, uint64_t now_ms, svc_refusal kind,
                      const char *text)
@@ -86,7 +63,7 @@ svc_refusals_note_at(svc_refusals_t *self, uint64_t now_ms, svc_refusal kind,
         return;
     svc_metrics_add(self->metrics, counters[kind], 1);
     pthread_mutex_lock(&self->lock);
-    is_told = takes_a_line(&self->windows[kind], now_ms, &untold);
+    is_told = svc_seldom(&self->lines[kind], SVC_REFUSALS_LOGGED, now_ms, &untold);
     pthread_mutex_unlock(&self->lock);
     if (is_told && untold > 0)
         svc_log_warn(self->log, "%s (and %" PRIu64 " more that were not told)", text,

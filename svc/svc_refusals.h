@@ -9,8 +9,7 @@
 #include "svc/svc_log.h"
 #include "svc/svc_metrics.h"
 
-#define SVC_REFUSALS_LOGGED    5     /* of each kind ... */
-#define SVC_REFUSALS_WINDOW_MS 60000 /* ... in so long */
+#define SVC_REFUSALS_LOGGED 5 /* of each kind in SVC_SELDOM_MS */
 
 typedef enum {
     SVC_REFUSED_STRANGER, /* a key that nobody of ours has, or that has no business here */

@@ -26,7 +26,6 @@
 #define SERVER_LINGER_MS 200
 /* No request of ours waits half as long; so late it is by its clock only, or by ours. */
 #define CLOCKS_DIFFER_MS 60000
-#define DOUBT_EVERY_MS   60000
 
 /* --- what every service answers ----------------------------------------------------- */
 
@@ -249,13 +248,10 @@ open_call(svc_server_t *self, const svc_route_t *route, const proto_envelope_t *
 static void
 doubt_clocks(svc_server_t *self, const svc_route_t *route, uint64_t late_ms)
 {
-    const uint64_t now_ms = svc_mono_ms();
     const svc_client_t *client = svc_clients_get(self->clients, route);
 
-    if (late_ms < CLOCKS_DIFFER_MS ||
-        (self->doubted_ms != 0 && now_ms - self->doubted_ms < DOUBT_EVERY_MS))
+    if (late_ms < CLOCKS_DIFFER_MS || !svc_seldom(&self->doubts, 1, svc_mono_ms(), NULL))
         return;
-    self->doubted_ms = now_ms;
     svc_log_warn(
         self->ctx->log,
         "a request of %s had expired %llu s before it came: the clocks differ, or "

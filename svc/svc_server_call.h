@@ -8,6 +8,7 @@
 #define SVC_SVC_SERVER_CALL_H
 
 #include "svc/svc_heap.h"
+#include "svc/svc_seldom.h"
 #include "svc/svc_server.h"
 #include "svc/svc_table.h"
 
@@ -69,9 +70,8 @@ struct svc_server {
     uint64_t handles;             /* source of handles */
     uint64_t timer;               /* fires at timer_ms or later; 0: none */
     uint64_t timer_ms;            /* monotonic */
-    uint64_t
-        doubted_ms; /* monotonic: when the log was told that clocks differ; 0: never */
-    bool draining;  /* told in ping replies */
+    svc_seldom_t doubts;          /* that clocks differ, in the log */
+    bool draining;                /* told in ping replies */
 };
 
 /* Gives a call of this server, in its table under a fresh handle. */

@@ -2,6 +2,7 @@
  *
  * The log goes into a pipe, whose lines are counted. */
 #include "svc/svc_refusals.h"
+#include "svc/svc_seldom.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,14 +92,14 @@ a_flood_is_counted_whole_and_logged_in_a_few_lines(void **state)
     assert_int_equal(count_lines(b), SVC_REFUSALS_LOGGED);
     assert_int_equal(svc_metrics_get(b->metrics, SVC_M_BUS_STRANGERS), 10000);
 
-    svc_refusals_note_at(b->refusals, 999 + SVC_REFUSALS_WINDOW_MS, SVC_REFUSED_STRANGER,
+    svc_refusals_note_at(b->refusals, 999 + SVC_SELDOM_MS, SVC_REFUSED_STRANGER,
                          "refused");
     assert_int_equal(count_lines(b), 0);
-    svc_refusals_note_at(b->refusals, 1000 + SVC_REFUSALS_WINDOW_MS, SVC_REFUSED_STRANGER,
+    svc_refusals_note_at(b->refusals, 1000 + SVC_SELDOM_MS, SVC_REFUSED_STRANGER,
                          "refused");
     assert_int_equal(count_lines(b), 1);
     assert_non_null(strstr(b->text, "(and 9996 more that were not told)"));
-    svc_refusals_note_at(b->refusals, 1001 + SVC_REFUSALS_WINDOW_MS, SVC_REFUSED_STRANGER,
+    svc_refusals_note_at(b->refusals, 1001 + SVC_SELDOM_MS, SVC_REFUSED_STRANGER,
                          "refused");
     assert_int_equal(count_lines(b), 1);
     assert_null(strstr(b->text, "more"));
