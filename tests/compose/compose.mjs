@@ -73,8 +73,6 @@ async function keepLogs() {
 
 const missing = Engine.missing();
 if (missing) {
-    const WRONG = /"level":"(warn|error)"|"status":[45]|ERROR|FATAL|emerg/;
-const isCi = process.env.LLMB_CI === '1';
     console.log(`${isCi ? 'not ok' : 'SKIP'}: ${missing}`);
     console.log(`0 passed, ${isCi ? 1 : 0} failed`);
     process.exit(isCi ? 1 : 0);
@@ -137,7 +135,7 @@ try {
         step('Redis, PostgreSQL, nginx', () => engine.base(), { critical: true }),
         step('our images', () => engine.images(), { critical: true }),
     ]);
-    const kit = { step, engine, provider, override: withProvider(dir, provider), clientOf: (port) => new Client(port) };
+    const kit = { step, engine, provider, dir, override: withProvider(dir, provider), clientOf: (port) => new Client(port) };
     const stacks = { plain, scaled };
     const wanted = Object.keys(stacks).filter((name) => [undefined, name].includes(process.env.LLMB_COMPOSE_ONLY));
     const ends = await Promise.allSettled(wanted.map((name, i) =>

@@ -213,6 +213,17 @@ const roomGb = () => {
     return bavail * bsize / 1e9;
 };
 
+/** Kills the process of a container as the kernel does when memory runs out. `docker kill` would not do: it counts as the wish that
+ *  the container stays down. */
+export async function killProcess(id) {
+    const pid = await docker('inspect', '-f', '{{.State.Pid}}', id);
+    await docker('run', '--rm', '--pid=host', '--network=none', 'debian:bookworm-slim', 'bash', '-c', `kill -9 ${pid}`);
+}
+
+/** Waits until the engine has started a container again. */
+export const startedAgain = (id) =>
+    until(MINUTE, async () => Number(await docker('inspect', '-f', '{{.RestartCount}}', id)) > 0, `${id} is started again`);
+
 /* The proxy that leads to packages, for builds. */
 const proxies = () => ['http_proxy', 'https_proxy', 'no_proxy'].filter((name) => env[name]).map((name) => `--build-arg ${name}=${env[name]}`);
 
@@ -262,6 +273,13 @@ export class Stack {
     /** scripts/compose-roll, with the same files: its output. */
     roll(...services) {
         return must('scripts/compose-roll', [...this.files.flatMap((f) => ['-f', f]), ...services], { more: this.env });
+    }
+
+    /** Runs shell commands as deploy/README.md has them, in a folder, with this stack's name and files: their output. */
+    shell(folder, script) {
+        const names = { COMPOSE_PROJECT_NAME: this.name, COMPOSE_FILE: this.files.map((f) => path.resolve(ROOT, f)).join(':') };
+        const mine = script.replaceAll('llm-backend-api_', `${this.name}_`).replaceAll('docker-compose ', `${this.engine.compose.join(' ')} `);
+        return must('sh', ['-c', `cd '${folder}' && ${mine}`], { more: { ...this.env, ...names } });
     }
 
     /** The ids of a service's containers that run. */

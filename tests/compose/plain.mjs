@@ -1,10 +1,12 @@
 /* plain.mjs - docker-compose.yml as it is: one of each service, SQLite, nothing configured. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { expectAnswer, expectBroken, expectError, expectText } from '../support/expect.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 import { pause, until, within } from '../support/deadline.mjs';
-import { docker } from './engine.mjs';
+import { docker, killProcess, ROOT, startedAgain } from './engine.mjs';
 
 const SILENCE_MS = 20_000;   /* longer than gateway.keepalive_s; three of them */
 
@@ -12,7 +14,7 @@ const QUESTIONS = 6;
 const SILENT_NAME_SERVER_MS = 5000;   /* how long nginx waits for one: resolver_timeout */
 
 /** Everything about this stack. */
-export async function plain({ step, engine, provider, override, clientOf }, port) {
+export async function plain({ step, engine, provider, override, clientOf, dir }, port) {
     const client = clientOf(port);
     const stack = engine.stack('plain', port, ['docker-compose.yml']);
     client.stack = stack;
@@ -28,6 +30,7 @@ export async function plain({ step, engine, provider, override, clientOf }, port
         await client.user();
     }, { critical: true });
     const question = 'what is kept?';
+    const copies = fs.mkdtempSync(path.join(dir, 'backup-'));
     let kept;
     let conversation;
     await Promise.all([
@@ -44,6 +47,14 @@ export async function plain({ step, engine, provider, override, clientOf }, port
         await stack.compose('up', '-d');
         await until(15_000, () => hasAnswer(kept, conversation, question).then(() => true), 'the history is there again');
         expectAnswer(await kept.ask(conversation, 'and now?'), answerFor('and now?'), { messageId: 4 });
+    });
+    await step('SIGHUP as deploy/README.md sends it: the configuration is read again, and who crashes afterwards comes back', async () => {
+        const [id] = await stack.containers('llm-svc');
+        await stack.shell('/tmp', codeOf(/`(for c in [^`]*kill -HUP 1[^`]*done)`/));
+        await until(15_000, async () => (await docker('logs', id)).includes('the configuration was read again'), 'llm-svc says so');
+        await killProcess(id);
+        await startedAgain(id);
+        await stack.healthy('llm-svc', 1);
     });
     await step('each service sees its own secrets only', async () => {
         assert.deepEqual(await secretsOf(stack, 'auth-svc'), ['bus', 'jwt_secret', 'postgresql_url', 'redis_password']);
@@ -93,10 +104,36 @@ export async function plain({ step, engine, provider, override, clientOf }, port
         assert.equal((await kept.messages(conversation)).length, 4);
         expectAnswer(await kept.ask(conversation, 'once more'), answerFor('once more'), { messageId: 6 });
     });
+    await step('a backup while it runs; one that fails says so, and replaces none', async () => {
+        const backup = codeOf(/```sh\n(\(set -e; umask 077; for s in [^`]*--backup [^`]*)```/);
+        await stack.shell(copies, backup);
+        await stack.shell(copies, codeOf(/```sh\n(\(umask 077; docker run [^`]*secrets\.tar\))/));
+        const before = fs.readFileSync(path.join(copies, 'convo-svc.db'));
+        const [id] = await stack.containers('convo-svc');
+        await docker('exec', id, 'mkdir', '/data/copy');   /* there is no room for it */
+        await assert.rejects(stack.shell(copies, backup), /ended with 1/);
+        assert.ok(fs.readFileSync(path.join(copies, 'convo-svc.db')).equals(before));
+        expectAnswer(await kept.ask(conversation, 'lost'), answerFor('lost'), { messageId: 8 });
+    });
     await step('down -v leaves nothing', async () => {
         await stack.compose('down', '-v');
         assert.deepEqual(await stack.things(), []);
     });
+    await step('the backup of before brings all of it back to where nothing is', async () => {
+        await stack.shell(copies, codeOf(/```sh\n(docker volume create [^`]*)```/));
+        await stack.shell(copies, codeOf(/```sh\n(\(set -e; docker-compose run [^`]*--restore [^`]*)```/));
+        await stack.compose('up', '-d');
+        await hasAnswer(kept, conversation, question);   /* with the token of before, so jwt_secret is here, too */
+        assert.equal((await kept.messages(conversation)).length, 6);
+        await kept.login();
+    });
+}
+
+/** A command that deploy/README.md has, word for word. */
+function codeOf(pattern) {
+    const found = pattern.exec(fs.readFileSync(path.join(ROOT, 'deploy/README.md'), 'utf8'));
+    assert.ok(found, `deploy/README.md has ${pattern}`);
+    return found[1];
 }
 
 /** What a service is known by on the bus, as the gateway has it. */

@@ -5,7 +5,7 @@ import { expectAnswer, expectBroken, expectError } from '../support/expect.mjs';
 import { openAnswer } from '../support/held.mjs';
 import { until } from '../support/deadline.mjs';
 import { Client } from '../support/client.mjs';
-import { docker } from './engine.mjs';
+import { docker, killProcess, startedAgain } from './engine.mjs';
 import { Load } from './load.mjs';
 
 const FILES = ['docker-compose.yml', 'deploy/compose.scale.yml'];
@@ -97,13 +97,11 @@ async function gatewaysOf(stack) {
     return new Set([...log.matchAll(/"gateway":"([\d.]+):\d+"/g)].map((m) => m[1]));
 }
 
-/** Kills a process as the kernel does when memory runs out, and waits for its return. `docker kill` would not do: it counts as
- *  the wish that the container stays down. */
+/** One process dies, and its container comes back. */
 async function crash(stack, load, service) {
     const [id] = await stack.containers(service);
-    const pid = await docker('inspect', '-f', '{{.State.Pid}}', id);
-    await docker('run', '--rm', '--pid=host', '--network=none', 'debian:bookworm-slim', 'bash', '-c', `kill -9 ${pid}`);
-    await until(BACK_MS, async () => Number(await docker('inspect', '-f', '{{.RestartCount}}', id)) > 0, `${service} is started again`);
+    await killProcess(id);
+    await startedAgain(id);
     await stack.healthy(service, NUMBERS[service]);
     await load.answered(PEOPLE);
 }
