@@ -1,7 +1,7 @@
-/* svc_log.c - structured logs: builds a line on the stack and writes it with one write(2).
+/* svc_log.c - structured logs: builds a line on the stack, and writes it at once or with those of its turn.
  *
  * A line is at most 4 KiB (PIPE_BUF), the largest write that the kernel never mixes with those
- * of other processes on the same pipe. What does not fit is cut inside the values, so a JSON line
+ * of other processes on the same pipe; so are the lines of requests that are written together. What does not fit is cut inside the values, so a JSON line
  * stays valid JSON. Bytes that are not UTF-8 become '?', control characters are escaped: no value
  * can forge a second line or colour a terminal. */
 #include "svc_log.h"
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define EVENT_MAX_BYTES 2048
-#define LINE_MAX_BYTES  4096
+#define LINE_MAX_BYTES  PIPE_BUF
 #define TAIL_BYTES      256 /* kept free of values, for what must close the line */
 
 struct svc_log {
@@ -34,6 +34,9 @@ typedef struct {
     char bytes[LINE_MAX_BYTES]; /* the line so far */
     size_t n;                   /* bytes of it */
 } line_t;
+
+static _Thread_local svc_log_gather_t
+    *gathered; /* NULL: this thread's lines are written one by one */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -225,16 +228,42 @@ begin(const svc_log_t *self, line_t *line, svc_log_level level, svc_str what)
     add_c(line, json ? "\"" : "");
 }
 
-/* Ends the line and writes it. A log that cannot be written has nowhere to say so. */
+/* A log that cannot be written has nowhere to say so. */
+static void
+write_lines(int fd, const char *bytes, size_t n)
+{
+    ssize_t written;
+
+    do
+        written = write(fd, bytes, n);
+    while (written < 0 && errno == EINTR);
+}
+
+/* Ends the line and writes it, after what this thread has gathered. */
 static void
 finish(const svc_log_t *self, line_t *line)
 {
-    ssize_t n;
-
     add_c(line, self->format == SVC_LOG_JSON ? "}\n" : "\n");
-    do
-        n = write(self->fd, line->bytes, line->n);
-    while (n < 0 && errno == EINTR);
+    svc_log_gather_write();
+    write_lines(self->fd, line->bytes, line->n);
+}
+
+/* Ends the line and lays it to those that this thread has gathered, if it does. */
+static void
+finish_later(const svc_log_t *self, line_t *line)
+{
+    svc_log_gather_t *room = gathered;
+
+    if (room == NULL) {
+        finish(self, line);
+        return;
+    }
+    add_c(line, self->format == SVC_LOG_JSON ? "}\n" : "\n");
+    if (room->fd != self->fd || line->n > sizeof(room->bytes) - room->n)
+        svc_log_gather_write();
+    room->fd = self->fd;
+    memcpy(room->bytes + room->n, line->bytes, line->n);
+    room->n += line->n;
 }
 
 /* --- what callers see -------------------------------------------------------------------- */
@@ -299,5 +328,37 @@ svc_log_request(svc_log_t *self, const svc_log_request_t *request)
         add_pair(self, &line, "peer", svc_str_c(request->peer));
     if (request->request_id.n > 0)
         add_pair(self, &line, "request_id", request->request_id);
-    finish(self, &line);
+    finish_later(self, &line);
+}
+
+/* --- lines that wait for the end of a turn ------------------------------------------------ */
+
+void
+svc_log_gather_begin(svc_log_gather_t *room)
+{
+    svc_log_gather_write();
+    room->outer = gathered;
+    room->n = 0;
+    room->fd = -1;
+    gathered = room;
+}
+
+void
+svc_log_gather_write(void)
+{
+    svc_log_gather_t *room = gathered;
+
+    if (room == NULL || room->n == 0)
+        return;
+    write_lines(room->fd, room->bytes, room->n);
+    room->n = 0;
+}
+
+void
+svc_log_gather_end(svc_log_gather_t *room)
+{
+    if (gathered != room)
+        return;
+    svc_log_gather_write();
+    gathered = room->outer;
 }

@@ -1,13 +1,16 @@
 /* svc_log.h - structured logs on stderr: one line an event, text or JSON.
  *
- * Each line is one write(2), so lines of many threads and processes do not mix. Values are
- * escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
+ * Each write(2) has whole lines and at most PIPE_BUF bytes, so lines of many threads and processes do not mix. A
+ * thread that runs a loop gathers the lines of requests until its turn ends; every other line is written at once, with
+ * those before it. Values are escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
  * requests are logged by whoever answers them. What concerns one request carries its trace id, the same in every
  * service; what concerns one answer its stream, too, which outlives the request. Thread: any. */
 #ifndef SVC_SVC_LOG_H
 #define SVC_SVC_LOG_H
 
 #include "proto/base.h"
+
+#include <limits.h>
 
 typedef enum { SVC_LOG_DEBUG, SVC_LOG_INFO, SVC_LOG_WARN, SVC_LOG_ERROR } svc_log_level;
 
@@ -57,5 +60,24 @@ typedef struct {
 
 /* Writes the line of one request, at level info; of one that is routine at level debug. */
 void svc_log_request(svc_log_t *self, const svc_log_request_t *request);
+
+/* Lines of requests that wait to be written together: under load one system call serves a turn's. */
+typedef struct svc_log_gather svc_log_gather_t;
+struct svc_log_gather {
+    svc_log_gather_t *outer; /* of this thread before, borrowed */
+    int fd;                  /* where they go, when there are some */
+    size_t n;                /* bytes of them */
+    char bytes[PIPE_BUF];    /* whole lines */
+};
+
+/* From now on this thread's lines of requests are gathered in `room` (borrowed until svc_log_gather_end). */
+void svc_log_gather_begin(svc_log_gather_t *room);
+
+/* Writes what this thread has gathered. Harmless when it gathers nothing. */
+void svc_log_gather_write(void);
+
+/* Writes what was gathered in `room`; from now on this thread's lines are written as before its begin. Harmless when
+ * `room` is not what this thread gathers in. */
+void svc_log_gather_end(svc_log_gather_t *room);
 
 #endif

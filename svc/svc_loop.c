@@ -1,7 +1,7 @@
 /* svc_loop.c - one thread's event loop: sockets, descriptors and timers in one epoll set.
  *
  * One turn: plan how long to block, wait, run the handlers of what is ready, run the timers that
- * are due, run the turn functions. Watches live in groups of 64 slots, and sets of them are the bits
+ * are due, run the turn functions, write what the log has gathered meanwhile. Watches live in groups of 64 slots, and sets of them are the bits
  * of one word a group: what a handler removes leaves all sets at once. One group is usual; a
  * caller of hundreds of replicas has some more.
  *
@@ -16,6 +16,7 @@
 #include "svc/svc_loop.h"
 
 #include "svc/svc_heap.h"
+#include "svc/svc_log.h"
 #include "svc/svc_table.h"
 #include "svc/svc_time.h"
 
@@ -90,6 +91,7 @@ struct svc_loop {
     stall_fn_t *stall_fns;    /* owned; in order */
     size_t n_stall_fns;       /* of them, free ones too */
     uint64_t now_ms;          /* monotonic, of this turn */
+    svc_log_gather_t lines;   /* of the log, until the turn ends */
 };
 
 svc_loop_t *
@@ -114,6 +116,7 @@ svc_loop_destroy(svc_loop_t **self_p)
         return;
     size_t from = 0;
     svc_table_node_t *node;
+    svc_log_gather_end(&self->lines); /* of a test that was left in mid-turn */
     while ((node = svc_table_any(&self->timers_by_id, &from)) != NULL) {
         svc_table_remove(&self->timers_by_id, node->key);
         free(node);
@@ -434,6 +437,7 @@ finish_turn(svc_loop_t *self)
         if (left < (uint64_t)block_ms)
             block_ms = (int)left;
     }
+    svc_log_gather_write();
     return block_ms;
 }
 
@@ -554,6 +558,7 @@ void
 svc_loop_run(svc_loop_t *self)
 {
     uint64_t turn_began = svc_mono_ms();
+    svc_log_gather_begin(&self->lines);
     self->now_ms = turn_began;
     for (size_t i = 0; i < self->n_groups; i++) /* whatever was done while no loop ran */
         self->groups[i]->touched = self->groups[i]->sockets;
@@ -567,6 +572,7 @@ svc_loop_run(svc_loop_t *self)
         turn_began = self->now_ms;
         run_timers(self);
     }
+    svc_log_gather_end(&self->lines);
     atomic_store(&self->stopping, false);
 }
 

@@ -11,6 +11,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
 const TICKS_PER_S = 100;            /* USER_HZ, the same on every Linux that we know */
+const SCRAPE_MS = 5000;
 const OPEN_SETTLE_MS = 500;         /* after all streams are open, before memory is read */
 const LOAD_TIMEOUT_MS = 180_000;
 const STRACE_ATTACH_MS = 3000;
@@ -84,6 +85,7 @@ export class Stage {
         this.bin = options.bin;           /* folder of the services */
         this.dir = options.dir;           /* for everything that is written */
         this.stackModule = options.stackModule;
+        this.watched = options.watched ?? false;   /* a line in the log for every request, metrics scraped */
         this.wrong = 0;                   /* bytes that were wrong, in chats and answers */
         this.failed = 0;                  /* chats and requests, where none may fail */
         this.notes = [];
@@ -120,8 +122,10 @@ export class Stage {
     async startStack(options = {}) {
         this.stack = await this.stackModule.prepare({
             config: {
-                server: { drain_s: 1 }, gateway: { workers: 0 }, auth: { bcrypt_cost: 10 }, log: { level: 'warn' },
+                server: { drain_s: 1 }, gateway: { workers: 0 }, auth: { bcrypt_cost: 10 },
+                log: { level: this.watched ? 'info' : 'warn' },
             },
+            admin: this.watched,
             providers: [{
                 name: 'bench', models: ['bench:*'], api_key: 'sk-bench',
                 base_url: `http://127.0.0.1:${this.providerPort}/v1`,
@@ -144,7 +148,15 @@ export class Stage {
         await pause(300);
         const idleKb = each(this.ours, residentKb);
         await this.stack.ready();
+        if (this.watched)
+            this.scraper = setInterval(() => this.scrape(), SCRAPE_MS);
         return { readyS, idleKb };
+    }
+
+    /** Reads the metrics of every process, as Prometheus does. */
+    scrape() {
+        for (const name of this.stack.names)
+            this.stack.admin(name).api('GET', '/metrics').catch((e) => this.notes.push(`metrics of ${name}: ${e.message}`));
     }
 
     async startNginx(port) {
@@ -193,6 +205,7 @@ export class Stage {
     async stopStack() {
         const { stack } = this;
         this.stack = null;
+        clearInterval(this.scraper);
         await stack?.stopAll();
     }
 

@@ -8,11 +8,13 @@
 #include "proto/utf8.h"
 
 #include <json-c/json.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -260,6 +262,85 @@ the_level_may_change(void **state)
     assert_string_equal(read_line(&piped) + 24, " debug test-svc now\n");
 }
 
+/* What waits in the pipe. */
+static size_t
+bytes_in(const piped_t *piped)
+{
+    int n = 0;
+
+    assert_int_equal(ioctl(piped->fds[0], FIONREAD, &n), 0);
+    return (size_t)n;
+}
+
+static void
+requests_of_a_turn_are_written_together_and_in_order(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+    svc_log_gather_t room;
+    const char *first, *second;
+
+    (void)state;
+    svc_log_gather_begin(&room);
+    request.op = "first";
+    svc_log_request(piped.log, &request);
+    request.op = "second";
+    svc_log_request(piped.log, &request);
+    assert_int_equal(bytes_in(&piped), 0);
+    svc_log_gather_write();
+    assert_true(bytes_in(&piped) > 0);
+    svc_log_gather_end(&room);
+    first = strstr(read_line(&piped), "op=first");
+    assert_non_null(first);
+    second = strstr(first, "op=second");
+    assert_non_null(second);
+    assert_string_equal(strchr(second, ' '), " status=ok us=123 peer=gateway\n");
+}
+
+static void
+what_is_no_request_takes_the_lines_before_it_along_at_once(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+    svc_log_gather_t room;
+    const char *text;
+
+    (void)state;
+    svc_log_gather_begin(&room);
+    svc_log_request(piped.log, &request);
+    svc_log_info(piped.log, "an event");
+    text = read_line(&piped);
+    assert_non_null(strstr(text, " request "));
+    assert_non_null(strstr(strstr(text, " request "), "test-svc an event\n"));
+    svc_log_gather_end(&room);
+}
+
+static void
+no_write_of_gathered_lines_is_longer_than_a_pipe_keeps_whole(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+    svc_log_gather_t room;
+    size_t a_line, before;
+
+    (void)state;
+    svc_log_request(piped.log, &request);
+    a_line = bytes_in(&piped);
+    svc_log_gather_begin(&room);
+    for (size_t n = 0; n + a_line <= PIPE_BUF; n += a_line)
+        svc_log_request(piped.log, &request);
+    assert_int_equal(bytes_in(&piped), a_line);
+    svc_log_request(piped.log, &request);
+    before = bytes_in(&piped); /* all but the last ones */
+    assert_in_range(before, a_line + 1, a_line + PIPE_BUF);
+    svc_log_gather_end(&room);
+    assert_in_range(bytes_in(&piped), before + 1, before + PIPE_BUF);
+    svc_log_gather_end(&room);            /* once is enough */
+    svc_log_request(piped.log, &request); /* one by one again */
+    assert_int_equal(bytes_in(&piped) % a_line, 0);
+    (void)read_line(&piped);
+}
+
 int
 main(void)
 {
@@ -276,6 +357,9 @@ main(void)
         cmocka_unit_test(what_a_client_calls_its_request_stands_last),
         cmocka_unit_test(what_is_routine_is_told_at_debug_only),
         cmocka_unit_test(the_level_may_change),
+        cmocka_unit_test(requests_of_a_turn_are_written_together_and_in_order),
+        cmocka_unit_test(what_is_no_request_takes_the_lines_before_it_along_at_once),
+        cmocka_unit_test(no_write_of_gathered_lines_is_longer_than_a_pipe_keeps_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
