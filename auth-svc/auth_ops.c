@@ -91,19 +91,9 @@ submit_check(auth_t *self, svc_call_t *call, auth_job kind, const auth_check_t *
 static bool
 is_username(svc_str name)
 {
-    if (name.n == 0 || svc_utf8_valid(name.p, name.n) != name.n ||
-        svc_utf8_count(name.p, name.n) > USERNAME_MAX_CHARS)
-        return false;
-    for (size_t i = 0; i < name.n; i++) {
-        unsigned char c = (unsigned char)name.p[i];
-
-        if (c < 0x20 || c == 0x7f)
-            return false;
-        if (c == 0xc2 && (unsigned char)name.p[i + 1] <
-                             0xa0) /* U+0080..U+009F; valid, so i + 1 is there */
-            return false;
-    }
-    return true;
+    return name.n > 0 && svc_utf8_valid(name.p, name.n) == name.n &&
+           svc_utf8_count(name.p, name.n) <= USERNAME_MAX_CHARS &&
+           !svc_utf8_has_control(name.p, name.n);
 }
 
 /* The writer waits for the database: whoever came now would only wait, too. */

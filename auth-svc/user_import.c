@@ -52,16 +52,13 @@ refuse(import_t *self, uint64_t id, svc_str name, const char *why)
 static const char *
 find_fault(svc_str name, svc_str hash, bool is_double)
 {
-    char shown[SVC_ORIGINAL_NAME_BYTES];
-
     if (name.n == 0)
         return "it has no name";
     if (name.n > PROTO_USERNAME_MAX_BYTES)
         return "its name is longer than 256 bytes: nobody can log in with that";
     if (svc_utf8_valid(name.p, name.n) != name.n)
         return "its name is no valid UTF-8";
-    svc_original_name(name, shown);
-    if (strpbrk(shown, "?") != NULL && memchr(name.p, '?', name.n) == NULL)
+    if (svc_utf8_has_control(name.p, name.n))
         return "its name has control characters";
     if (is_double)
         return "the same name stands there twice; the first one was taken";

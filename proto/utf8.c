@@ -70,3 +70,17 @@ svc_utf8_count(const char *p, size_t n)
         count += ((unsigned char)p[i] & 0xC0) != 0x80;
     return count;
 }
+
+bool
+svc_utf8_has_control(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)p[i];
+
+        if (c < 0x20 || c == 0x7F)
+            return true;
+        if (c == 0xC2 && i + 1 < n && (unsigned char)p[i + 1] < 0xA0)
+            return true; /* U+0080 to U+009F */
+    }
+    return false;
+}

@@ -15,4 +15,7 @@ size_t svc_utf8_valid(const char *p, size_t n);
 /* Code points of valid UTF-8 (of anything else: bytes that are no continuation bytes). */
 size_t svc_utf8_count(const char *p, size_t n);
 
+/* Has valid UTF-8 a control character in it (C0, DEL, C1)? */
+bool svc_utf8_has_control(const char *p, size_t n);
+
 #endif

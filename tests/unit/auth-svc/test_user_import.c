@@ -145,7 +145,9 @@ those_who_cannot_come_hold_up_nobody(void **state)
                   " (6, 'y', 'secret'), ('seven', 'z', '" HASH "'), (-8, 'w', '" HASH
                   "'), (9, 'ada', '" HASH "'), (10, 'a' || char(10), '" HASH
                   "'), (11, 'why?', '" HASH "'), (12, CAST(x'ff' AS TEXT), '" HASH
-                  "'), (13, 'a' || char(133), '" HASH "'), (NULL, 'v', '" HASH "');");
+                  "'), (13, 'a' || char(133), '" HASH "'), (14, 'who?' || char(7), '" HASH
+                  "'), (15, 'long' || printf('%.*c', 200, 'x') || char(7), '" HASH
+                  "'), (NULL, 'v', '" HASH "');");
     assert_run("dry-run", &map);
     assert_int_equal(map.n, 2);
     svc_user_map_fini(&map);

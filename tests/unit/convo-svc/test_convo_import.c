@@ -9,6 +9,7 @@
 
 #include "svc/svc_db_lock.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 
 static fixture_t fixture;
@@ -199,9 +200,39 @@ conversations_come_once_with_everything(void **state)
     assert_string_equal(found.title, "five");
 }
 
+/* Runs it and gives what it has printed, until the next time. */
+static const char *
+report_of_run(void)
+{
+    static char said[4096];
+    char path[128];
+    char *error = NULL;
+    int ours = dup(STDOUT_FILENO), fd;
+    ssize_t n;
+    bool good;
+
+    (void)snprintf(path, sizeof(path), "%s/said", folder.path);
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(fflush(stdout), 0);
+    assert_true(ours >= 0 && fd >= 0 && dup2(fd, STDOUT_FILENO) >= 0);
+    good = run(NULL, &error);
+    assert_int_equal(fflush(stdout), 0);
+    assert_true(dup2(ours, STDOUT_FILENO) >= 0);
+    close(ours);
+    n = pread(fd, said, sizeof(said) - 1, 0);
+    close(fd);
+    assert_true(n >= 0);
+    said[n] = '\0';
+    if (!good)
+        fail_msg("%s", error);
+    return said;
+}
+
+/* Nor is anything told of it. */
 static void
 what_is_somebody_elses_stays_so(void **state)
 {
+    const char *said;
     found_t found;
 
     (void)state;
@@ -210,7 +241,10 @@ what_is_somebody_elses_stays_so(void **state)
     put("conversation:5", BODY("five"));
     assert_run(NULL);
     write_map("1 99\n");
-    assert_run(NULL);
+    said = report_of_run();
+    assert_non_null(strstr(said, "conversation 5: not brought over: its id is taken here "
+                                 "by a conversation of somebody else\n"));
+    assert_non_null(strstr(said, " 0 were here already, 2 could not be\n"));
     assert_int_equal(get(5, &found), RC_OK);
     assert_int_equal(found.row.user, 7);
 }

@@ -143,6 +143,12 @@ holds_nothing(void *arg)
 }
 
 static bool
+holds_something(void *arg)
+{
+    return convo_holds_answers(((const test_t *)arg)->service.convo);
+}
+
+static bool
 was_looked_for(void *arg)
 {
     return ((const test_t *)arg)->service.llm.attaches > 0;
@@ -178,6 +184,26 @@ a_question_that_is_committed_without_a_lease_is_not_refused(void **state)
     assert_int_equal(service_wait(&self->service, &self->b, 1)->kind, PROTO_PARTIAL);
     assert_non_null(strstr(history(self, USER, id)->json, "\"message_id\":2"));
     assert_null(strstr(history(self, USER, id)->json, "\"message_id\":3"));
+}
+
+/* A lease that had run out may hold again before the commit of a question is heard of, which somebody else took over meanwhile. */
+static void
+a_question_that_is_committed_after_a_gap_of_the_lease_is_looked_at_first(void **state)
+{
+    static const convo_lease_times_t gaps = {.lease = 500, .look = 700, .hurry = 10};
+    test_t *self = *state;
+    convo_t *convo = self->service.convo;
+    uint64_t id = create(self, "t");
+    char *error = NULL;
+
+    convo->lease = convo_lease_new(&self->service.fixture.ctx, convo->answers,
+                                   &convo->workers, &gaps, &error);
+    assert_non_null(convo->lease);
+    fixture_run_until(&self->service.fixture, holds_nothing, self);
+    fixture_run_until(&self->service.fixture, holds_something, self);
+    assert_int_equal(ask_once(self, USER, id, 1, &self->a)->rc, RC_OK);
+    convo_lease_destroy(&convo->lease);
+    fixture_run_until(&self->service.fixture, was_looked_for, self);
 }
 
 static void
@@ -453,6 +479,7 @@ main(void)
         TEST(live_answers_are_bounded),
         TEST(a_question_whose_caller_has_gone_is_answered_all_the_same),
         TEST(a_question_that_is_committed_without_a_lease_is_not_refused),
+        TEST(a_question_that_is_committed_after_a_gap_of_the_lease_is_looked_at_first),
         TEST(a_draining_service_takes_no_question_and_joins_none),
         TEST(an_answer_that_nobody_here_writes_is_unavailable),
         TEST(an_answer_that_another_process_runs_is_told_once_with_its_owner),

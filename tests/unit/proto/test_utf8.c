@@ -106,6 +106,19 @@ characters_are_counted_not_bytes(void **state)
     assert_int_equal(svc_utf8_count("\xF0\x9F\x98\x80", 4), 1);
 }
 
+static void
+control_characters_are_found_wherever_they_stand(void **state)
+{
+    (void)state;
+    assert_false(svc_utf8_has_control("", 0));
+    assert_false(svc_utf8_has_control("why? \xC2\xA0\xC3\x80 ~", 11));
+    assert_true(svc_utf8_has_control("", 1));
+    assert_true(svc_utf8_has_control("ab\x1F", 3));
+    assert_true(svc_utf8_has_control("a\x7F", 2));
+    assert_true(svc_utf8_has_control("a?\xC2\x80", 4));
+    assert_true(svc_utf8_has_control("\xC2\x9F?", 3));
+}
+
 int
 main(void)
 {
@@ -115,6 +128,7 @@ main(void)
         cmocka_unit_test(the_valid_prefix_ends_before_the_first_bad_byte),
         cmocka_unit_test(mixed_text_is_valid_from_any_alignment),
         cmocka_unit_test(characters_are_counted_not_bytes),
+        cmocka_unit_test(control_characters_are_found_wherever_they_stand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

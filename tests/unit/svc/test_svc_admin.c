@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -184,6 +185,55 @@ too_many_scrapes_at_once_are_refused_and_probes_are_not(void **state)
                       &out);
     assert_memory_equal(out.p, "HTTP/1.1 200 ", 13);
     svc_buf_fini(&out);
+}
+
+/* Asks for metrics through a socket that takes only a little of them, and waits for the first bytes. */
+static int
+scrape_slowly(const world_t *world)
+{
+    const struct sockaddr_in at = {.sin_family = AF_INET,
+                                   .sin_port = htons(svc_admin_port(world->admin)),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    static const char request[] = "GET /metrics HTTP/1.1\r\n\r\n";
+    const int small = 2048, segment = 512;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+    assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment)),
+                     0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
+    return fd;
+}
+
+static void
+scrapes_that_nobody_reads_are_bounded(void **state)
+{
+    world_t *world = *state;
+    int fds[SVC_ADMIN_SCRAPES_MAX];
+    char name[SVC_LABEL_MAX_BYTES];
+
+    /* Several times what sockets hold. */
+    for (int i = 0; i < 100; i++) {
+        uint16_t row;
+
+        (void)snprintf(name, sizeof(name), "an operation with a name that is long: %d",
+                       i);
+        row = svc_metrics_label(world->metrics, SVC_L_OPERATION, name, NULL);
+        for (int rc = 0; rc < RC_COUNT; rc++)
+            svc_metrics_count(world->metrics, SVC_F_OPERATIONS, row,
+                              svc_metrics_code((svc_rc)rc), 1);
+    }
+    for (size_t i = 0; i < SVC_COUNT(fds); i++)
+        fds[i] = scrape_slowly(world);
+    assert_answer(world, "GET /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 503 ",
+                  "{\"status\":\"busy\"}");
+    assert_probe(world, "/healthz", 200, "{\"status\":\"ok\"}");
+    for (size_t i = 0; i < SVC_COUNT(fds); i++)
+        close(fds[i]);
 }
 
 static void
@@ -530,6 +580,7 @@ main(void)
         WORLD_TEST(tells_what_the_health_says),
         WORLD_TEST(tells_metrics_as_text),
         WORLD_TEST(too_many_scrapes_at_once_are_refused_and_probes_are_not),
+        WORLD_TEST(scrapes_that_nobody_reads_are_bounded),
         WORLD_TEST(other_paths_and_methods_are_refused_in_json),
         WORLD_TEST(what_is_no_http_is_answered_or_cut_and_nothing_breaks),
         WORLD_TEST(a_flood_of_connections_is_bounded_and_served_after),

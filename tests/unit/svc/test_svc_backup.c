@@ -19,6 +19,11 @@
 
 #include <cmocka.h>
 
+/* A row that no table of this kind may have. */
+#define BREAK                                       \
+    "CREATE TABLE ruled (n INTEGER CHECK (n > 0));" \
+    "PRAGMA ignore_check_constraints = ON; INSERT INTO ruled VALUES (-1);"
+
 static char dir[64];
 static char db_path[128], file_path[128];
 static sqlite3 *db; /* the service's own connection */
@@ -311,6 +316,30 @@ restores_nothing_that_is_damaged_or_in_use(void **state)
     assert_int_equal(ask(db_path, "SELECT count(*) FROM row"), 2);
 }
 
+/* SQLite copies rows as they are, also those that break its own rules. */
+static void
+what_is_copied_but_not_sound_is_neither_kept_nor_restored(void **state)
+{
+    const svc_backup_t backup = describe();
+    sqlite3 *copy = NULL;
+    char *error = NULL;
+
+    (void)state;
+    assert_true(svc_backup_make(&backup, file_path, &error));
+    assert_int_equal(sqlite3_open(file_path, &copy), SQLITE_OK);
+    execute(copy, BREAK);
+    assert_int_equal(sqlite3_close(copy), SQLITE_OK);
+    assert_refused(svc_backup_restore(&backup, file_path, &error), &error,
+                   "it.db: is damaged: CHECK constraint failed");
+    assert_int_equal(ask(db_path, "SELECT count(*) FROM row"), 2);
+    assert_int_equal(count_files("data"), 4); /* the database, its log, the lock */
+    assert_int_equal(unlink(file_path), 0);
+    execute(db, BREAK);
+    assert_refused(svc_backup_make(&backup, file_path, &error), &error,
+                   "it.db: is damaged: CHECK constraint failed");
+    assert_int_equal(count_files("to"), 0);
+}
+
 static void
 names_the_tools_of_postgresql(void **state)
 {
@@ -337,6 +366,7 @@ main(void)
         TEST(puts_a_copy_back_and_what_was_there_aside_with_its_log),
         TEST(restores_into_a_folder_that_is_not_there_yet),
         TEST(restores_nothing_that_is_damaged_or_in_use),
+        TEST(what_is_copied_but_not_sound_is_neither_kept_nor_restored),
         cmocka_unit_test(names_the_tools_of_postgresql),
     };
 #undef TEST
