@@ -20,7 +20,7 @@ PAR = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 # --- libraries (asked for when first used: on a fresh machine pkg-config comes with install-deps) ---
 # libpq's header is used by all, the library is loaded by who needs it (svc_pg_lib.c); tests that speak to a server
 # themselves are linked with it.
-PKGS := libzmq libczmq msgpack libmicrohttpd gnutls libcurl json-c sqlite3 hiredis libjwt libcrypt yaml-0.1 \
+PKGS := libzmq msgpack libmicrohttpd gnutls libcurl json-c sqlite3 hiredis libjwt libcrypt yaml-0.1 \
         libsodium
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(patsubst -I%,-isystem %,$$(shell pkg-config --cflags $(PKGS) libpq)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)

@@ -499,6 +499,20 @@ prefer_batches(void)
         (void)sched_setscheduler(0, SCHED_BATCH, &none);
 }
 
+/* Who this process is, and how it logs: what a service and a tool have alike. */
+static void
+describe(process_t *self)
+{
+    svc_ctx_t *ctx = &self->ctx;
+
+    ctx->service = self->service->name;
+    ctx->version = SVC_VERSION;
+    ctx->instance = svc_random_u64();
+    ctx->config = self->config;
+    ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
+                           (svc_log_level)self->config->log_level);
+}
+
 static bool
 make_context(process_t *self, char **error)
 {
@@ -515,12 +529,7 @@ make_context(process_t *self, char **error)
                                self->config->test_freeze_at, error);
     if (*error != NULL)
         return false;
-    ctx->service = self->service->name;
-    ctx->version = SVC_VERSION;
-    ctx->instance = svc_random_u64();
-    ctx->config = self->config;
-    ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
-                           (svc_log_level)self->config->log_level);
+    describe(self);
     ctx->metrics = svc_metrics_new();
     ctx->health = svc_health_new(SVC_HEALTH_STUCK_MS);
     ctx->loop = svc_loop_new();
@@ -590,12 +599,7 @@ run_tool(process_t *self)
     umask(0077); /* what it writes holds secrets */
     (void)setvbuf(stdout, NULL, _IOLBF,
                   0); /* what takes long tells as it goes, into a pipe, too */
-    ctx->service = self->service->name;
-    ctx->version = SVC_VERSION;
-    ctx->instance = svc_random_u64();
-    ctx->config = self->config;
-    ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
-                           (svc_log_level)self->config->log_level);
+    describe(self);
     if (self->tool->run(ctx, self->args, self->n_args, &error))
         return EXIT_SUCCESS;
     return refuse(self, &error);

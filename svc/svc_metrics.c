@@ -393,10 +393,3 @@ svc_metrics_name(svc_metric metric)
     SVC_ASSERT(metric < SVC_M_COUNT);
     return svc_counter_rows[metric].name;
 }
-
-const char *
-svc_metrics_help(svc_metric metric)
-{
-    SVC_ASSERT(metric < SVC_M_COUNT);
-    return svc_counter_rows[metric].help;
-}

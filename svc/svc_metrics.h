@@ -153,9 +153,6 @@ uint64_t svc_metrics_get(const svc_metrics_t *self, svc_metric metric);
 /* Name of a counter, as svc.stats tells it; never NULL for metric < SVC_M_COUNT. */
 const char *svc_metrics_name(svc_metric metric);
 
-/* What it counts, in a few words; likewise never NULL. */
-const char *svc_metrics_help(svc_metric metric);
-
 /* The row of a label's value (`second`: of the other one of a pair; else NULL), written down if it is new: 0 ("other") when all rows
  * are taken, or for a NULL set. Copies, cuts to SVC_LABEL_MAX_BYTES and makes UTF-8 of it. A value keeps its row for good.
  * Takes a lock: not for hot paths. */

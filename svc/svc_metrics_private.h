@@ -1,6 +1,6 @@
 /* svc_metrics_private.h - the tables of metrics, as counting and telling see them.
  *
- * svc_metrics.c has them and counts, svc_metrics_text.c writes them down. Nobody else includes this.
+ * svc_metrics.c has them and counts, svc_metrics_text.c writes them down. Nobody else but their test includes this.
  * A row of a table is all that a metric is: its name, its kind, its labels, whose it is and what it tells. What Prometheus
  * needs and the table of documentation are made from the same rows. */
 #ifndef SVC_SVC_METRICS_PRIVATE_H

@@ -201,13 +201,34 @@ leaves_nothing_behind_when_it_fails(void **state)
     backup.count_sql = "SELECT count(*) FROM user";
     assert_refused(svc_backup_make(&backup, file_path, &error), &error,
                    "no database of this service");
-    assert_int_equal(count_files("to"), 0);
+    backup.secret_given = false;
+    write_file("data/a.key", "5ec3e7\n");
+    assert_refused(svc_backup_make(&backup, file_path, &error), &error,
+                   "no database of this service");
+    assert_int_equal(count_files("to"), 0); /* the secret has gone, too */
     backup = describe();
     backup.path = "/nowhere/it.db";
     assert_refused(svc_backup_make(&backup, file_path, &error), &error,
                    "/nowhere/it.db: cannot open this database");
     assert_refused(svc_backup_make(&backup, "/nowhere/it.db", &error), &error,
                    "cannot open this database");
+    assert_int_equal(count_files("to"), 0);
+}
+
+/* What SQLite copies without a look at it: NULL where none may be. */
+static void
+what_would_be_copied_with_its_damage_is_refused(void **state)
+{
+    const svc_backup_t backup = describe();
+    char *error = NULL;
+
+    (void)state;
+    execute(db, "CREATE TABLE other (a); INSERT INTO other VALUES (NULL);"
+                "PRAGMA writable_schema = ON;"
+                "UPDATE sqlite_schema SET sql = 'CREATE TABLE other (a NOT NULL)'"
+                " WHERE name = 'other';");
+    assert_refused(svc_backup_make(&backup, file_path, &error), &error,
+                   "it.db: is damaged: NULL value in other.a");
     assert_int_equal(count_files("to"), 0);
 }
 
@@ -361,6 +382,7 @@ main(void)
         TEST(copies_what_is_committed_and_no_more),
         TEST(changes_the_copy_only_where_it_is_told_to),
         TEST(leaves_nothing_behind_when_it_fails),
+        TEST(what_would_be_copied_with_its_damage_is_refused),
         TEST(a_signal_ends_it_without_a_trace),
         TEST(takes_the_secret_along_but_never_another_ones),
         TEST(puts_a_copy_back_and_what_was_there_aside_with_its_log),

@@ -5,8 +5,9 @@
 
 #include <sys/stat.h>
 
-#define KEY_A "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
-#define KEY_B "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+#define NOBODY 65534 /* user and group */
+#define KEY_A  "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+#define KEY_B  "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 
 static keys_dir_t keys;
 
@@ -96,6 +97,44 @@ a_secret_that_others_may_read_is_refused(void **state)
         assert_true((read != NULL) == (mode == 0));
         if (error != NULL)
             assert_non_null(strstr(error, "gateway.key: others may read it: chmod 600"));
+        free(error);
+        svc_keys_destroy(&read);
+    }
+    free(path);
+}
+
+/* As Kubernetes mounts a Secret: root's, and readable by the group of the pod. */
+static void
+a_secret_of_root_may_be_lent_to_a_group_and_no_further(void **state)
+{
+    static const struct {
+        uid_t owner;
+        mode_t mode;
+        const char *why; /* NULL: it is taken */
+    } cases[] = {{0, 0640, NULL},
+                 {0, 0440, NULL},
+                 {0, 0660, "gateway.key: others may read it: chmod 640 at most"},
+                 {0, 0650, "gateway.key: others may read it: chmod 640 at most"},
+                 {0, 0644, "gateway.key: others may read it: chmod 640 at most"},
+                 {1, 0640, "gateway.key: belongs to another user"}};
+    char *path = keys_path(&keys, "gateway", ".key");
+
+    (void)state;
+    if (geteuid() != 0)
+        skip(); /* nobody else can give files away */
+    assert_int_equal(chmod(keys.dir, 0755), 0);
+    for (size_t i = 0; i < SVC_COUNT(cases); i++) {
+        char *error = NULL;
+        svc_keys_t *read;
+
+        assert_int_equal(chown(path, cases[i].owner, NOBODY), 0);
+        assert_int_equal(chmod(path, cases[i].mode), 0);
+        assert_true(setegid(NOBODY) == 0 && seteuid(NOBODY) == 0);
+        read = svc_keys_read(keys.dir, "gateway", &error);
+        assert_true(seteuid(0) == 0 && setegid(0) == 0);
+        assert_true((read != NULL) == (cases[i].why == NULL));
+        if (cases[i].why != NULL)
+            assert_non_null(strstr(error, cases[i].why));
         free(error);
         svc_keys_destroy(&read);
     }
@@ -252,6 +291,7 @@ main(void)
         TEST(every_service_reads_its_own_pair_and_knows_all_others),
         TEST(tools_may_have_no_key_but_services_may_not),
         TEST(a_secret_that_others_may_read_is_refused),
+        TEST(a_secret_of_root_may_be_lent_to_a_group_and_no_further),
         TEST(what_is_no_key_file_is_refused_by_name),
         TEST(files_that_were_mixed_up_are_found_at_start),
         TEST(a_secret_in_a_public_file_is_refused),

@@ -322,9 +322,11 @@ a_lame_duck_serves_until_its_time_is_over_or_a_second_signal_comes(void **state)
     assert_int_equal(kill(child.pid, SIGTERM), 0);
     read_until(&child, "announce was called");
     assert_null(strstr(child.text, "drain was called"));
+    assert_int_equal(kill(child.pid, SIGHUP), 0); /* who goes takes nothing over */
     assert_int_equal(kill(child.pid, SIGTERM), 0);
     assert_int_equal(finish(&child), 128 + SIGTERM);
     assert_null(strstr(child.text, "drain was called"));
+    assert_null(strstr(child.text, "was read again"));
 }
 
 static void

@@ -3,6 +3,8 @@
  * Calls that are answered later stand in test_svc_server_call.c. */
 #include "server_bench.h"
 
+#include <unistd.h>
+
 /* --- who may ------------------------------------------------------------------------------------ */
 
 static void
@@ -168,6 +170,37 @@ drops_what_has_expired(void **state)
 }
 
 static void
+says_once_that_clocks_differ(void **state)
+{
+    (void)state;
+    static const uint64_t late_ms[] = {30000, 3600000, 7200000};
+    bench_t bench;
+    proto_envelope_t head = envelope_of(2, OP_SVC_PING);
+    char text[1024];
+    int ends[2];
+    open_bench(&bench, "gateway");
+    assert_int_equal(pipe(ends), 0);
+    bench.fixture.ctx.log = svc_log_new(ends[1], "test", 0, SVC_LOG_WARN);
+    for (size_t i = 0; i < SVC_COUNT(late_ms); i++) {
+        head.expires_ms = svc_unix_ms() - late_ms[i];
+        send_raw(&bench, &head, SVC_LIT("\x80"), false);
+    }
+    send_request(&bench, 3, OP_SVC_PING, &empty_schema, &nothing);
+    fixture_run_until(&bench.fixture, has_reply, &bench);
+    assert_int_equal(fixture_count(&bench.fixture, SVC_M_EXPIRED), SVC_COUNT(late_ms));
+    assert_int_equal(write(ends[1], "end\n", 4), 4);
+    const ssize_t n = read(ends[0], text, sizeof(text) - 1);
+    assert_true(n > 4);
+    text[n - 4] = '\0';
+    assert_non_null(strstr(text, "a request of gateway had expired 3600 s before it"));
+    assert_ptr_equal(strchr(text, '\n'), text + n - 5); /* one line */
+    svc_log_destroy(&bench.fixture.ctx.log);
+    close(ends[0]);
+    close(ends[1]);
+    close_bench(&bench);
+}
+
+static void
 does_not_do_what_another_replica_may_have_done_meanwhile(void **state)
 {
     (void)state;
@@ -289,6 +322,7 @@ main(void)
         cmocka_unit_test(answers_an_unknown_operation_with_invalid),
         cmocka_unit_test(answers_missing_surplus_and_undecodable_bodies_with_invalid),
         cmocka_unit_test(drops_what_has_expired),
+        cmocka_unit_test(says_once_that_clocks_differ),
         cmocka_unit_test(does_not_do_what_another_replica_may_have_done_meanwhile),
         cmocka_unit_test(serves_on_after_any_garbage),
         cmocka_unit_test(gives_text_and_retry_after_of_an_error),
