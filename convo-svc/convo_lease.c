@@ -274,7 +274,8 @@ static void *
 open_worker(void *arg, char **error)
 {
     lease_worker_t *self = svc_alloc(sizeof(*self));
-    const convo_lease_t *lease = arg;
+    convo_lease_t *lease =
+        arg; /* convo_lease_new waits for us: nobody else's until then */
     convo_place_t place = lease->workers->place;
     svc_rc rc = RC_INTERNAL;
 
@@ -290,6 +291,7 @@ open_worker(void *arg, char **error)
     while ((rc == RC_UNAVAILABLE || rc == RC_BUSY) &&
            self->store->api->await(self->store, error))
         rc = renew(self);
+    lease->held_ms = self->held_ms; /* a server that was waited for took nothing of it */
     if (rc == RC_OK)
         return self;
     if (*error == NULL)
@@ -457,7 +459,6 @@ convo_lease_new(svc_ctx_t *ctx, answers_t *answers, const convo_workers_t *worke
     self->answers = answers;
     self->workers = workers;
     self->times = times;
-    self->held_ms = svc_mono_ms();
     self->pool = svc_pool_new(ctx, &config, self, error);
     if (self->pool == NULL) {
         free(self);

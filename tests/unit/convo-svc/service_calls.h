@@ -15,6 +15,8 @@
 typedef struct {
     service_t service; /* first */
     outcome_t a, b, c; /* calls at the same time */
+    svc_config_t
+        config; /* as it was at first: a test may point into its own frame meanwhile */
     char room[PROTO_STREAM_BYTES];
     sem_t go;                    /* posted once for each job that the stuck pool may do */
     svc_pool_t *stuck;           /* stands for writer and reader; NULL: does not */
@@ -95,6 +97,7 @@ setup_with(void **state, const char *more, bool with_llm)
     test_t *self = svc_alloc(sizeof(*self));
 
     service_open(&self->service, more, with_llm);
+    self->config = *self->service.config;
     *state = self;
     return 0;
 }
@@ -124,6 +127,8 @@ teardown(void **state)
 
     if (self->stuck != NULL)
         free_workers(self); /* the test has failed */
+    convo_destroy(&self->service.convo);
+    *self->service.config = self->config;
     service_close(&self->service);
     outcome_clear(&self->a);
     outcome_clear(&self->b);

@@ -191,12 +191,14 @@ static void
 a_server_that_is_lost_at_any_step_of_the_start_is_waited_for(void **state)
 {
     static const int modes[] = {PROXY_CREEP, PROXY_CREEP_AFTER};
-    char key[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    /* Other threads use these, also when the test has failed. */
+    static char key[] =
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    static char url[PG_URL_BYTES];
+    static pg_fixture_t db;
+    static pg_proxy_t proxy;
     test_t *self = *state;
-    svc_config_t *config = self->service.config, before = *config;
-    char url[PG_URL_BYTES];
-    pg_fixture_t db;
-    pg_proxy_t proxy;
+    svc_config_t *config = self->service.config;
 
     if (!pg_fixture_is_there())
         skip();
@@ -219,9 +221,7 @@ a_server_that_is_lost_at_any_step_of_the_start_is_waited_for(void **state)
         proxy_close(&proxy);
         pg_fixture_close(&db);
     }
-    config->storage_driver = before.storage_driver;
-    config->storage_postgresql_url = before.storage_postgresql_url;
-    config->convo_seal_key = before.convo_seal_key;
+    *config = self->config;
     service_start_convo(&self->service);
 }
 
