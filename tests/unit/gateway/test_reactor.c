@@ -212,6 +212,31 @@ what_may_change_does_for_the_next_requests(void **state)
         assert_int_equal(atomic_load(&fresh[i].holders), 0);
 }
 
+/* One request waits with its headers sent while the bound of its body becomes smaller. */
+static void
+what_has_begun_goes_on_as_it_began(void **state)
+{
+    static const char body[] = "{\"username\":\"bert\",\"password\":\"0123456789\"}";
+    static svc_config_t fresh; /* outlives the reactor */
+    world_t *world = *state;
+    client_t slow;
+    char headers[64];
+
+    fresh = world->fakes.config;
+    fresh.server_max_body_bytes = 10;
+    client_open(&slow, world, 0);
+    snprintf(headers, sizeof headers, "Content-Length: %zu\r\nExpect: 100-continue\r\n",
+             strlen(body));
+    client_ask(&slow, "POST", "/api/users/register", headers, NULL);
+    client_await(&slow, "100 Continue");
+    reactor_reload(world->reactor, &fresh, 100);
+    ask_until(world, "", "\"code\":\"too_big\"");
+    client_say(&slow, body);
+    client_await(&slow, "HTTP/1.1 201 ");
+    client_close(&slow);
+    reactor_stop(&world->reactor);
+}
+
 static void
 models_are_asked_for_now_and_then(void **state)
 {
@@ -606,6 +631,7 @@ main(void)
         WORLD_TEST_UNSTARTED(reactors_are_counted_one_by_one),
         WORLD_TEST(an_llm_svc_that_comes_back_is_asked_for_its_models_again),
         WORLD_TEST(what_may_change_does_for_the_next_requests),
+        WORLD_TEST(what_has_begun_goes_on_as_it_began),
         WORLD_TEST(models_are_asked_for_now_and_then),
         WORLD_TEST(answers_find_their_requests_in_any_order),
         WORLD_TEST(a_drain_without_requests_is_done_at_once),

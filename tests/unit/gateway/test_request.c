@@ -3,6 +3,7 @@
  * What handlers make of a request is tested with them; here a route stands for all that are like
  * it. Requests are plain bytes, so that they can be wrong. */
 #include "gateway_fixture.h"
+#include "metrics_sum.h"
 
 #include "svc/svc_text.h"
 
@@ -393,17 +394,33 @@ a_client_that_leaves_in_its_body_costs_nothing(void **state)
 
 /* --- deadlines ---------------------------------------------------------------------------- */
 
+/* Seconds that requests of a route have waited for others. */
+static double
+waited_s(world_t *world, const char *labels)
+{
+    const svc_metrics_t *metrics = world->fakes.bus.ctx.metrics;
+
+    return metrics_sum(metrics, "llmb_http_request_seconds", labels) -
+           metrics_sum(metrics, "llmb_http_overhead_seconds", labels);
+}
+
 static void
 a_service_that_says_nothing_is_504(void **state)
 {
     world_t *world = *state;
-    client_t calls, verifies;
+    client_t calls, verifies, slow;
+    char headers[64];
 
     world->fakes.config.gateway_request_timeout_s = 1;
     world_start(world);
     expect(world, "GET", LIST, NULL, 200, "[]"); /* so that the token is known */
     world->fakes.scripts[FAKE_LIST].rc = RC_LATER;
     world->fakes.scripts[FAKE_VERIFY].rc = RC_LATER;
+    client_open(&slow, world, 0);
+    snprintf(headers, sizeof headers, "Content-Length: %zu\r\nExpect: 100-continue\r\n",
+             strlen(ADA));
+    client_ask(&slow, "POST", LOGIN, headers, NULL);
+    client_await(&slow, "100 Continue");
     client_open(&calls, world, 0);
     client_ask(&calls, "GET", LIST, "", NULL);
     client_open(&verifies, world, 0);
@@ -414,6 +431,47 @@ a_service_that_says_nothing_is_504(void **state)
     assert_non_null(strstr(verifies.in.p, "HTTP/1.1 504 "));
     client_close(&calls);
     client_close(&verifies);
+    /* that was no work of the gateway's, nor is the time in which a body does not come */
+    assert_true(waited_s(world, "{method=\"GET\",route=\"" LIST "\"}") > 1);
+    client_say(&slow, ADA);
+    client_await(&slow, "HTTP/1.1 200 ");
+    client_close(&slow);
+    assert_true(waited_s(world, "{method=\"POST\",route=\"" LOGIN "\"}") > 0.5);
+}
+
+static int64_t
+requests(world_t *world, const char *method, const char *path, const char *status)
+{
+    svc_metrics_t *metrics = world->fakes.bus.ctx.metrics;
+
+    return svc_metrics_read(metrics, SVC_F_HTTP_REQUESTS,
+                            svc_metrics_label(metrics, SVC_L_ROUTE, method, path),
+                            svc_metrics_label(metrics, SVC_L_HTTP_STATUS, status, NULL));
+}
+
+static bool
+has_counted_all(void *arg)
+{
+    return requests(arg, "GET", LIST, "200") == 2 &&
+           requests(arg, "POST", REGISTER, "499") == 1 &&
+           requests(arg, "other", "other", "404") == 1;
+}
+
+static void
+every_request_is_counted_with_its_status(void **state)
+{
+    world_t *world = *state;
+    client_t impatient;
+
+    expect(world, "GET", LIST, NULL, 200, "[]");
+    expect(world, "GET", LIST, NULL, 200, "[]");
+    expect(world, "GET", "/nothing", NULL, 404, "");
+    client_open(&impatient, world, 0);
+    client_ask(&impatient, "POST", REGISTER,
+               "Content-Length: 900\r\nExpect: 100-continue\r\n", NULL);
+    client_await(&impatient, "100 Continue");
+    client_close(&impatient);
+    fixture_run_until(&world->fakes.bus, has_counted_all, world);
 }
 
 static void
@@ -673,6 +731,7 @@ main(void)
         WORLD_TEST(a_client_that_leaves_before_its_answer_costs_nothing),
         WORLD_TEST(a_client_that_leaves_in_its_body_costs_nothing),
         WORLD_TEST_UNSTARTED(a_service_that_says_nothing_is_504),
+        WORLD_TEST(every_request_is_counted_with_its_status),
         WORLD_TEST(a_service_that_dies_during_a_call_is_503),
         WORLD_TEST(one_trace_goes_through_log_and_calls),
         WORLD_TEST(a_request_goes_by_the_trace_that_its_client_gives),

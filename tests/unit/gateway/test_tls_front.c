@@ -33,7 +33,7 @@ typedef struct {
 } place_t;
 
 static int
-open_place(void **state)
+open_place_with(void **state, uint32_t idle_timeout_s)
 {
     place_t *self = svc_alloc(sizeof *self);
     char *error = NULL;
@@ -42,7 +42,7 @@ open_place(void **state)
     tls_files_open(&self->files);
     self->store = tls_store_new(self->files.cert, self->files.key, &error);
     self->config = (svc_config_t){.server_header_timeout_s = 1,
-                                  .server_idle_timeout_s = 1};
+                                  .server_idle_timeout_s = idle_timeout_s};
     self->bus.ctx.config = &self->config;
     self->front = tls_front_new(&self->bus.ctx, self->store);
     assert_int_equal(
@@ -51,6 +51,19 @@ open_place(void **state)
         self->clients[i].fd = self->clients[i].behind = -1;
     *state = self;
     return 0;
+}
+
+static int
+open_place(void **state)
+{
+    return open_place_with(state, 1);
+}
+
+/* Whoever has shaken hands has all the time. */
+static int
+open_patient_place(void **state)
+{
+    return open_place_with(state, 3600);
 }
 
 static void
@@ -226,6 +239,50 @@ who_was_turned_away_and_does_not_shake_hands_is_closed_in_time(void **state)
     assert_int_equal(tls_front_unsaid(self->front), 1);
     fixture_run_until(&self->bus, has_ended, client);
     fixture_run_until(&self->bus, has_said_all, self);
+}
+
+static bool
+has_failed_handshakes(void *arg)
+{
+    return fixture_count(&((place_t *)arg)->bus, SVC_M_TLS_HANDSHAKES_FAILED) == 1;
+}
+
+static void
+a_handshake_that_fails_is_counted(void **state)
+{
+    place_t *self = *state;
+    client_t *client = come(self, 0);
+
+    assert_int_equal(send(client->fd, "\x16\x03\x01\xff\xff\xff\xff\xff", 8, 0), 8);
+    fixture_run_until(&self->bus, is_behind, client);
+    assert_int_equal(client->n, 0); /* nobody comes any more */
+    shut(&client->fd);
+    fixture_run_until(&self->bus, has_failed_handshakes, self);
+}
+
+static bool
+is_hung_up(void *arg)
+{
+    struct pollfd wire = {.fd = tls_wire_fd(((client_t *)arg)->wire), .events = POLLIN};
+
+    return poll(&wire, 1, 0) == 1 && (wire.revents & POLLHUP) != 0;
+}
+
+static void
+who_has_got_all_and_stays_is_not_waited_for_and_closed_in_time(void **state)
+{
+    place_t *self = *state;
+    client_t *client = come_by_tls(self, 0);
+
+    assert_int_equal(send(client->behind, "bye", 3, 0), 3);
+    shut(&client->behind);
+    do {
+        fixture_run_until(&self->bus, client_has_it, client);
+    } while (client->n > 0);
+    assert_int_equal(client->n, 0);
+    assert_int_equal(tls_front_unsaid(self->front), 0); /* although it is still there */
+    fixture_run_until(&self->bus, is_hung_up, client);
+    assert_int_equal(tls_front_unsaid(self->front), 0);
 }
 
 static void
@@ -408,6 +465,8 @@ a_client_that_has_gone_leaves_its_socket_to_those_behind(void **state)
 }
 
 #define PLACE_TEST(name) cmocka_unit_test_setup_teardown(name, open_place, close_place)
+#define PATIENT_TEST(name) \
+    cmocka_unit_test_setup_teardown(name, open_patient_place, close_place)
 
 int
 main(void)
@@ -416,7 +475,9 @@ main(void)
         PLACE_TEST(words_pass_both_ways),
         PLACE_TEST(what_has_come_is_behind_after_a_look),
         PLACE_TEST(a_handshake_ends_when_those_behind_have_no_patience_left),
-        PLACE_TEST(who_was_turned_away_and_does_not_shake_hands_is_closed_in_time),
+        PATIENT_TEST(who_was_turned_away_and_does_not_shake_hands_is_closed_in_time),
+        PLACE_TEST(a_handshake_that_fails_is_counted),
+        PATIENT_TEST(who_has_got_all_and_stays_is_not_waited_for_and_closed_in_time),
         PLACE_TEST(in_a_crowd_of_those_nobody_is_refused_in_words),
         PLACE_TEST(without_descriptors_they_are_closed_and_the_log_says_it_once),
         PLACE_TEST(so_many_of_those_are_kept_and_the_oldest_goes),

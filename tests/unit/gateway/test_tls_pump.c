@@ -188,6 +188,22 @@ who_speaks_plain_http_is_told_so(void **state)
 }
 
 static void
+a_client_that_was_told_is_not_listened_to_for_ever(void **state)
+{
+    place_t *self = *state;
+    static const char noise[1 << 16];
+
+    assert_int_equal(send(self->client, "GET / HTTP/1.1\r\n\r\n", 18, 0), 18);
+    run(self);
+    assert_true(tls_pump_lingers(self->pump));
+    for (int i = 0; self->pump != NULL && i < ROUNDS_MAX; i++) {
+        (void)send(self->client, noise, sizeof noise, MSG_NOSIGNAL | MSG_DONTWAIT);
+        run(self);
+    }
+    assert_null(self->pump);
+}
+
+static void
 bytes_that_nobody_understands_end_it(void **state)
 {
     static const svc_str odd[] = {
@@ -377,6 +393,23 @@ a_client_that_has_gone_is_gone_for_those_behind(void **state)
 }
 
 static void
+the_same_when_what_it_has_said_is_not_read(void **state)
+{
+    place_t *self = *state;
+    static const char noise[1 << 14];
+
+    shake_hands(self, NULL, NULL);
+    for (int quiet = 0; quiet < 3; run(self))
+        quiet = gnutls_record_send(self->tls.session, noise, sizeof noise) > 0
+                    ? 0
+                    : quiet + 1;
+    assert_non_null(self->pump);
+    shut(&self->client);
+    run(self);
+    assert_null(self->pump);
+}
+
+static void
 those_who_leave_before_the_handshake_leave_no_trace(void **state)
 {
     place_t *self = *state;
@@ -435,6 +468,7 @@ main(void)
         PLACE_TEST(words_pass_both_ways),
         PLACE_TEST(old_versions_and_other_protocols_are_refused),
         PLACE_TEST(who_speaks_plain_http_is_told_so),
+        PLACE_TEST(a_client_that_was_told_is_not_listened_to_for_ever),
         PLACE_TEST(bytes_that_nobody_understands_end_it),
         PLACE_TEST(a_client_that_does_not_read_is_not_read_for),
         PLACE_TEST(those_behind_who_do_not_read_are_not_read_for),
@@ -444,6 +478,7 @@ main(void)
         PLACE_TEST(a_client_that_says_it_sends_no_more_still_gets_its_answer),
         PLACE_TEST(one_that_ends_without_a_word_has_gone),
         PLACE_TEST(a_client_that_has_gone_is_gone_for_those_behind),
+        PLACE_TEST(the_same_when_what_it_has_said_is_not_read),
         PLACE_TEST(those_who_leave_before_the_handshake_leave_no_trace),
         PLACE_TEST(but_their_last_words_are_said),
         PLACE_TEST(a_client_that_wants_other_keys_is_sent_away),
