@@ -177,9 +177,9 @@ tell_certificate(const gateway_t *self)
 
 /* A client that speaks TLS is three descriptors: its socket, and the pair behind it. */
 static void
-warn_of_descriptors(const gateway_t *self)
+warn_of_descriptors(const gateway_t *self, const svc_config_t *config)
 {
-    const uint64_t max = self->ctx->config->server_max_connections;
+    const uint64_t max = config->server_max_connections;
     const uint64_t need = max * (self->tls != NULL ? 3 : 1) + OWN_DESCRIPTORS;
     struct rlimit limit;
 
@@ -218,7 +218,7 @@ gateway_start(svc_ctx_t *ctx, char **error)
     print_url(ctx->config, port, url, sizeof url);
     svc_log_info(ctx->log, "listens on %s with %zu reactors", url, n);
     tell_certificate(self);
-    warn_of_descriptors(self);
+    warn_of_descriptors(self, ctx->config);
     if (self->server != NULL)
         svc_log_info(ctx->log, "counters are told on %s",
                      svc_server_endpoint(self->server));
@@ -253,6 +253,7 @@ gateway_reload(void *service, const svc_config_t *fresh, char **error)
         meeting_set_max(self->meeting, max);
     for (size_t i = 0; i < self->n; i++)
         reactor_reload(self->reactors[i], fresh, max);
+    warn_of_descriptors(self, fresh);
     return true;
 }
 

@@ -205,6 +205,34 @@ slow_and_large_requests_hold_nothing(void **state)
     client_close(&no_http);
 }
 
+static void
+another_configuration_reaches_its_reactors(void **state)
+{
+    static svc_config_t fresh; /* outlives the gateway */
+    process_t *self = *state;
+    const uint64_t until_ms = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    char *error = NULL;
+
+    start(self);
+    assert_null(strstr(world_log(&self->world), "4000000000 needs "));
+    fresh = self->world.fakes.config;
+    fresh.server_max_body_bytes = 10;
+    fresh.server_max_connections = 4000000000u;
+    assert_true(gateway_reload(self->gateway, &fresh, &error));
+    for (int in_a_row = 0; in_a_row < 20;) { /* reactors take it each in its time */
+        answer_t answer = ask(&self->world, "POST", "/api/users/login", "",
+                              "{\"username\":\"ada\",\"password\":\"0123456789\"}");
+        in_a_row = answer.status == 413 ? in_a_row + 1 : 0;
+        answer_fini(&answer);
+        assert_true(svc_mono_ms() < until_ms);
+    }
+    /* more than any process may have: said at a reload as at a start */
+    assert_non_null(strstr(world_log(&self->world), "4000000000 needs "));
+    gateway_stop(self->gateway);
+    self->gateway = NULL;
+    assert_int_equal(atomic_load(&fresh.holders), 0);
+}
+
 /* --- the end ------------------------------------------------------------------------------ */
 
 static void
@@ -379,6 +407,7 @@ main(void)
         PROCESS_TEST(what_keeps_it_from_starting_is_one_line),
         PROCESS_TEST(a_service_that_is_away_is_missing_until_every_reactor_has_it),
         PROCESS_TEST(slow_and_large_requests_hold_nothing),
+        PROCESS_TEST(another_configuration_reaches_its_reactors),
         PROCESS_TEST(draining_ends_the_loop_when_nothing_is_left),
         PROCESS_TEST(once_announced_it_serves_on_and_sends_everybody_elsewhere),
         PROCESS_TEST(it_tells_its_counters_on_the_bus_and_that_it_will_go),
