@@ -257,15 +257,18 @@ copy_secret(const char *from, const char *to, const char *suffix, bool *made,
 static bool
 publish(const char *made, const char *file, char **error)
 {
-    if (renameat2(AT_FDCWD, made, AT_FDCWD, file, RENAME_NOREPLACE) == 0)
-        return sync_directory_of(file, error);
-    if (errno == EINVAL && link(made, file) == 0) { /* a file system without that */
-        (void)unlink(made);
-        return sync_directory_of(file, error);
-    }
-    (void)explain(error, file, "cannot make this file", strerror(errno));
+    bool good = renameat2(AT_FDCWD, made, AT_FDCWD, file, RENAME_NOREPLACE) == 0;
+
+    if (!good && errno == EINVAL) /* a file system without that */
+        good = link(made, file) == 0;
+    if (!good)
+        (void)explain(error, file, "cannot make this file", strerror(errno));
     (void)unlink(made);
-    return false;
+    if (good && !sync_directory_of(file, error)) {
+        (void)unlink(file);
+        good = false;
+    }
+    return good;
 }
 
 /* Says what there is now: one line. */
@@ -316,7 +319,7 @@ svc_backup_make(const svc_backup_t *self, const char *file, char **error)
 /* --- restore ----------------------------------------------------------------------------- */
 
 /* Moves the database and its log aside, the log first: a database without its log is what it was at some earlier moment, a log
- * without its database is nothing. */
+ * without its database is nothing. Both or none. */
 static bool
 set_database_aside(const char *path, const char *suffix, char **error)
 {
@@ -330,29 +333,38 @@ set_database_aside(const char *path, const char *suffix, char **error)
     if (!good)
         (void)explain(error, wal, "cannot be moved aside", strerror(errno));
     (void)unlink(shm); /* made anew from the log */
-    good = good && set_aside(path, suffix, error);
+    if (good && !set_aside(path, suffix, error)) {
+        (void)rename(wal_aside, wal);
+        good = false;
+    }
     free(wal);
     free(shm);
     free(wal_aside);
     return good;
 }
 
-/* Takes along the secret that lies beside the backup, if the configuration has none of its own. */
+/* Takes along the secret that lies beside the backup, if the configuration has none of its own. *made: it was another one. */
 static bool
-restore_secret(const svc_backup_t *self, const char *file, const char *suffix,
-               char **error)
+restore_secret(const svc_backup_t *self, const char *file, const char *to,
+               const char *suffix, bool *made, char **error)
 {
     char *from = svc_secret_path_beside(file, self->secret);
-    char *to = svc_secret_path_beside(self->path, self->secret);
-    bool made = false;
     bool good = self->secret_given || !exists(from) ||
-                copy_secret(from, to, suffix, &made, error);
+                copy_secret(from, to, suffix, made, error);
 
-    if (made)
-        printf("%s: %s is that of the backup\n", self->service, to);
     free(from);
-    free(to);
     return good;
+}
+
+/* Puts the secret back that restore_secret() has moved aside. */
+static void
+undo_secret(const char *secret, const char *suffix)
+{
+    char *aside = join(secret, suffix);
+
+    if (rename(aside, secret) != 0)
+        (void)unlink(secret); /* there was none */
+    free(aside);
 }
 
 /* Everything under the lock. */
@@ -360,27 +372,35 @@ static bool
 replace(const svc_backup_t *self, const char *file, char **error)
 {
     char *temporary = join(self->path, ".restoring");
+    char *secret = svc_secret_path_beside(self->path, self->secret);
     char suffix[64], count[32];
-    bool had_one = exists(self->path);
+    bool had_one = exists(self->path), has_secret = false;
     bool good;
 
     (void)snprintf(suffix, sizeof(suffix), ".replaced-%llu",
                    (unsigned long long)svc_unix_ms());
     (void)unlink(temporary); /* of a restore that was killed */
     good = make_copy(self, file, temporary, file, NULL, count, sizeof(count), error) &&
-           restore_secret(self, file, suffix, error) &&
-           set_database_aside(self->path, suffix, error);
+           restore_secret(self, file, secret, suffix, &has_secret, error);
+    if (good && !set_database_aside(self->path, suffix, error)) {
+        if (has_secret)
+            undo_secret(secret, suffix);
+        good = false;
+    }
     if (good && rename(temporary, self->path) != 0)
         good = explain(error, self->path, "cannot be put in place", strerror(errno));
     good = good && sync_directory_of(self->path, error);
     if (!good)
         (void)unlink(temporary);
-    else if (had_one)
+    if (good && has_secret)
+        printf("%s: %s is that of the backup\n", self->service, secret);
+    if (good && had_one)
         printf("%s: %s: %s %s, checked; what was there is %s%s\n", self->service,
                self->path, count, self->rows, self->path, suffix);
-    else
+    else if (good)
         printf("%s: %s: %s %s, checked\n", self->service, self->path, count, self->rows);
     free(temporary);
+    free(secret);
     return good;
 }
 

@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#define NOBODY 65534 /* user and group */
+
 /* A row that no table of this kind may have. */
 #define BREAK                                       \
     "CREATE TABLE ruled (n INTEGER CHECK (n > 0));" \
@@ -215,21 +217,83 @@ leaves_nothing_behind_when_it_fails(void **state)
     assert_int_equal(count_files("to"), 0);
 }
 
-/* What SQLite copies without a look at it: NULL where none may be. */
+/* Becomes a user who may write and read all of `dir`, but for what the test says. */
 static void
-what_would_be_copied_with_its_damage_is_refused(void **state)
+become_nobody(void)
 {
-    const svc_backup_t backup = describe();
+    assert_true(setegid(NOBODY) == 0 && seteuid(NOBODY) == 0);
+}
+
+static void
+become_root(void)
+{
+    assert_true(seteuid(0) == 0 && setegid(0) == 0);
+}
+
+static void
+open_to_all(void)
+{
+    char command[128];
+
+    (void)snprintf(command, sizeof(command), "chmod -R a+rwX '%s'", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static void
+what_cannot_be_synced_is_not_left_there(void **state)
+{
+    svc_backup_t backup = describe();
+    char folder[128];
     char *error = NULL;
+    bool good;
 
     (void)state;
-    execute(db, "CREATE TABLE other (a); INSERT INTO other VALUES (NULL);"
-                "PRAGMA writable_schema = ON;"
-                "UPDATE sqlite_schema SET sql = 'CREATE TABLE other (a NOT NULL)'"
-                " WHERE name = 'other';");
-    assert_refused(svc_backup_make(&backup, file_path, &error), &error,
-                   "it.db: is damaged: NULL value in other.a");
+    if (geteuid() != 0)
+        skip(); /* nobody else can become another user */
+    backup.secret_given = false;
+    write_file("data/a.key", "5ec3e7\n");
+    open_to_all();
+    (void)snprintf(folder, sizeof(folder), "%s/to", dir);
+    assert_int_equal(chmod(folder, 0333), 0); /* written to, and not to be opened */
+    become_nobody();
+    good = svc_backup_make(&backup, file_path, &error);
+    become_root();
+    assert_refused(good, &error, "cannot sync it");
     assert_int_equal(count_files("to"), 0);
+}
+
+static void
+a_restore_that_fails_leaves_the_database_its_log_and_the_secret(void **state)
+{
+    svc_backup_t backup = describe();
+    char path[160];
+    char *error = NULL;
+    bool good;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    backup.secret_given = false;
+    write_file("data/a.key", "5ec3e7\n");
+    assert_true(svc_backup_make(&backup, file_path, &error));
+    execute(db, "INSERT INTO row (text) VALUES ('after')"); /* stands in the log */
+    open_to_all();
+    (void)snprintf(path, sizeof(path), "%s/data", dir);
+    assert_int_equal(chmod(path, 01777),
+                     0); /* nobody moves what is another's: the database */
+    (void)snprintf(path, sizeof(path), "%s-wal", db_path);
+    assert_int_equal(chown(path, NOBODY, NOBODY), 0);
+    write_file("data/a.key", "a11e5a\n");
+    (void)snprintf(path, sizeof(path), "%s/data/a.key", dir);
+    assert_int_equal(chown(path, NOBODY, NOBODY), 0);
+    become_nobody();
+    good = svc_backup_restore(&backup, file_path, &error);
+    become_root();
+    assert_refused(good, &error, "it.db: cannot be moved aside");
+    assert_file_is("data/a.key", "a11e5a\n");
+    assert_int_equal(ask(db_path, "SELECT count(*) FROM row"), 3);
+    /* As before, and the lock. */
+    assert_int_equal(count_files("data"), 5);
 }
 
 static void
@@ -382,7 +446,8 @@ main(void)
         TEST(copies_what_is_committed_and_no_more),
         TEST(changes_the_copy_only_where_it_is_told_to),
         TEST(leaves_nothing_behind_when_it_fails),
-        TEST(what_would_be_copied_with_its_damage_is_refused),
+        TEST(what_cannot_be_synced_is_not_left_there),
+        TEST(a_restore_that_fails_leaves_the_database_its_log_and_the_secret),
         TEST(a_signal_ends_it_without_a_trace),
         TEST(takes_the_secret_along_but_never_another_ones),
         TEST(puts_a_copy_back_and_what_was_there_aside_with_its_log),
