@@ -59,7 +59,7 @@ a_call_to_one_that_freezes_is_answered_by_another(void **state)
         assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
         fixture_run_for(&bench.fixture, 20);
     } while (bench.replies > 0);
-    bench.times.down = 100;
+    bench.times.down = 700; /* the other one answers in less, also on a busy machine */
     await_replies(&bench, 1);
     assert_int_equal(bench.kind, PROTO_FINAL);
     assert_int_equal(bench.replier, 2);
@@ -337,7 +337,7 @@ it_has_what_is_left_of_its_time(void **state)
         .req_schema = &register_req_schema,
         .req = &req,
         .rep_schema = &register_rep_schema,
-        .timeout_ms = 700,
+        .timeout_ms = 2500,
         .on_reply = on_time_out,
         .arg = &bench,
     };
@@ -349,7 +349,7 @@ it_has_what_is_left_of_its_time(void **state)
     await_calls(&bench, 2);
     await_replies(&bench, 1);
     assert_int_equal(bench.rc, RC_TIMEOUT);
-    assert_true(svc_mono_ms() - began_ms >= 690); /* the loop's clock may lag a little */
+    assert_true(svc_mono_ms() - began_ms >= 2490); /* the loop's clock may lag a little */
     close_bench(&bench);
 }
 
