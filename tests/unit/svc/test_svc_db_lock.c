@@ -2,40 +2,13 @@
  *
  * (Two descriptors of one process lock each other out just as well; another process shows that
  * its death frees the lock.) */
+#include "dir_fixture.h"
+
 #include "svc/svc_db_lock.h"
 
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char dir[64];
-
-static int
-make_dir(void **state)
-{
-    (void)state;
-    (void)snprintf(dir, sizeof(dir), "/tmp/test_svc_db_lock.XXXXXX");
-    return mkdtemp(dir) == NULL ? -1 : 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 static void
 makes_the_folder_and_locks_out_a_second_one_until_released(void **state)

@@ -2,37 +2,9 @@
  *
  * Names are made fit to be shown, whatever they are; a map is read back as it was written, and nothing else is taken for
  * one. */
+#include "dir_fixture.h"
+
 #include "svc/svc_original.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char dir[64];
-
-static int
-make_dir(void **state)
-{
-    (void)state;
-    (void)snprintf(dir, sizeof(dir), "/tmp/test_svc_original.XXXXXX");
-    return mkdtemp(dir) == NULL ? -1 : 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 static void
 a_database_is_only_read(void **state)

@@ -1,40 +1,14 @@
 /* test_svc_secret.c - random bytes, secrets in files, and the encodings they may come in.
  *
  * All files are in one temporary directory. */
+#include "dir_fixture.h"
+
 #include "svc/svc_secret.h"
 #include "svc/svc_text.h"
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char dir[] = "/tmp/test_svc_secret.XXXXXX";
-
-static int
-make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) == NULL ? -1 : 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 static char *
 path_of(const char *name)
