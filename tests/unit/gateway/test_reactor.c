@@ -238,6 +238,35 @@ what_has_begun_goes_on_as_it_began(void **state)
 }
 
 static void
+fewer_connections_are_let_in_and_those_that_are_there_stay(void **state)
+{
+    static svc_config_t fresh; /* outlives the reactor */
+    world_t *world = *state;
+    const uint64_t until_ms = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    client_t first;
+
+    fresh = world->fakes.config;
+    client_open(&first, world, 0);
+    client_ask(&first, "GET", "/healthz", "", NULL);
+    client_await(&first, "HTTP/1.1 200 ");
+    reactor_reload(world->reactor, &fresh, 1);
+    for (bool is_served = true; is_served;) { /* until it has been taken */
+        client_t next;
+        client_open(&next, world, 0);
+        client_ask(&next, "GET", "/healthz", "Connection: close\r\n", NULL);
+        client_await(&next, NULL);
+        is_served = next.in.n > 0 && strstr(next.in.p, "HTTP/1.1 200 ") != NULL;
+        client_close(&next);
+        assert_true(svc_mono_ms() < until_ms);
+    }
+    svc_buf_clear(&first.in);
+    client_ask(&first, "GET", "/healthz", "", NULL);
+    client_await(&first, "HTTP/1.1 200 ");
+    client_close(&first);
+    reactor_stop(&world->reactor);
+}
+
+static void
 models_are_asked_for_now_and_then(void **state)
 {
     world_t *world = *state;
@@ -632,6 +661,7 @@ main(void)
         WORLD_TEST(an_llm_svc_that_comes_back_is_asked_for_its_models_again),
         WORLD_TEST(what_may_change_does_for_the_next_requests),
         WORLD_TEST(what_has_begun_goes_on_as_it_began),
+        WORLD_TEST(fewer_connections_are_let_in_and_those_that_are_there_stay),
         WORLD_TEST(models_are_asked_for_now_and_then),
         WORLD_TEST(answers_find_their_requests_in_any_order),
         WORLD_TEST(a_drain_without_requests_is_done_at_once),

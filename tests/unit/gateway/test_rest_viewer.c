@@ -3,6 +3,7 @@
  * convo-svc and llm-svc are fakes: the test says when text is published, what is journaled and how
  * the answer ends. The answer's text is plain letters, so that events can be compared as they are. */
 #include "chat_fixture.h"
+#include "metrics_sum.h"
 
 /* --- all goes well ------------------------------------------------------------------------ */
 
@@ -387,6 +388,12 @@ a_model_that_thinks_for_long_gets_its_headers_and_comments(void **state)
     assert_int_equal(uncommitted.in.n, 0); /* it may still be refused */
     svc_call_finish(fakes_kept(&world->fakes, FAKE_CONVO, FAKE_ASK), RC_ANSWERING, NULL);
     client_await(&uncommitted, "HTTP/1.1 409 ");
+    /* that it had to wait was not the gateway's doing */
+    static const char route[] = "{method=\"POST\",route=\"/api/chat/:id\"}";
+    const svc_metrics_t *metrics = world->fakes.bus.ctx.metrics;
+    assert_true(metrics_sum(metrics, "llmb_http_request_seconds", route) -
+                    metrics_sum(metrics, "llmb_http_overhead_seconds", route) >
+                0.2);
     client_close(&events);
     client_close(&lines);
     client_close(&uncommitted);
@@ -422,6 +429,18 @@ viewer_is_gone(void *arg)
     return fixture_count(&world->fakes.bus, SVC_M_VIEWERS_GONE) == 1;
 }
 
+static int64_t
+family_of(const world_t *world, svc_family family)
+{
+    return svc_metrics_read(world->fakes.bus.ctx.metrics, family, 0, 0);
+}
+
+static bool
+no_stream_is_open(void *arg)
+{
+    return family_of(arg, SVC_F_STREAMS_OPEN) == 0;
+}
+
 static void
 a_client_that_leaves_stops_nothing(void **state)
 {
@@ -429,8 +448,11 @@ a_client_that_leaves_stops_nothing(void **state)
     client_t client;
 
     begin_stream(&client, world);
+    assert_int_equal(family_of(world, SVC_F_STREAMS_OPEN), 1);
+    assert_int_equal(family_of(world, SVC_F_STREAM_FIRST_TEXT_US), 1);
     client_close(&client);
     fixture_run_until(&world->fakes.bus, viewer_is_gone, world);
+    fixture_run_until(&world->fakes.bus, no_stream_is_open, world);
     world_await_log(world, "op=\"POST /api/chat/:id\" status=200");
     tell(world, ANSWER_STREAMING, 10); /* its watch may be told still */
     expect(world, "GET", "/healthz", NULL, 200, "ok");
