@@ -1,15 +1,11 @@
 /* conns.c - the life of every client connection of a reactor, from accept to close.
  *
  * One epoll descriptor stands in the loop for all sockets at the gate and for all that
- * are watched while suspended; both are edge-triggered, since the gate only peeks.
- * Each phase has one list, oldest first, because its time-out is the same for all: the
- * sweep looks at the heads only. A connection that ran out of time is shut down;
- * whoever reads from it sees the end and closes. */
-#include "conns.h"
+ * are watched while suspended; both are edge-triggered, since the gate only peeks. Who is
+ * in which phase, and for too long, is conns_phase.c's business. */
+#include "conns_private.h"
+
 #include "client_socket.h"
-#include "door.h"
-#include "gate.h"
-#include "refusal.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,98 +14,11 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define SWEEP_MS         250
-#define LINGER_MS        2000       /* to read our refusal before the socket is closed */
 #define LINGER_MAX_BYTES (1u << 20) /* of rest that is read and dropped meanwhile */
 #define EVENTS_PER_TURN  256
 #define WATCHED_EVENTS   (EPOLLIN | EPOLLRDHUP | EPOLLET)
-#define LOOKS_PER_IDLE   10 /* at a client that takes nothing, until its time is over */
 
-struct conn {
-    conns_t *conns;     /* whose it is */
-    int fd;             /* the socket; libmicrohttpd's once handed over */
-    tls_wire_t *wire;   /* what it stands for, one use; NULL: it is the client's own */
-    client_addr_t addr; /* of the peer */
-    conn_phase phase;   /* see the drawing in the header */
-    uint64_t since_ms;  /* when it entered the phase */
-    uint64_t taken_ms;  /* BLOCKED, IDLE: when its client took a byte, as far as we saw */
-    int unsent; /* likewise: bytes that it had not taken then; -1: nobody has looked */
-    conn_t *prev, *next;              /* in its phase's list */
-    gate_t gate;                      /* GATE, HELD: how far its headers have come */
-    size_t dropped;                   /* LINGER: bytes */
-    struct sockaddr_storage sockaddr; /* of the peer */
-    void *server;     /* what the server calls it; NULL: not handed over */
-    void *request;    /* who wants to know that the client left; NULL: not watched */
-    bool counted;     /* in the limit per address */
-    bool is_guest;    /* another reactor has sent it: it stays */
-    bool half_closed; /* the client sends no more */
-    bool wants_out;   /* somebody waits until it is writable */
-    bool is_prepared; /* for streams; it stays so */
-    bool cut; /* shut down by us: a second time would be news to epoll, again and again */
-};
-
-typedef struct {
-    conn_t *first, *last; /* oldest, youngest */
-} conn_list_t;
-
-struct conns {
-    svc_ctx_t *ctx;                   /* loop, log, metrics */
-    conn_limit_t *limit;              /* shared */
-    const client_trust_t *trust;      /* shared */
-    meeting_t *meeting;               /* shared; NULL: there is nobody else */
-    tls_front_t *tls;                 /* borrowed; NULL: clients speak plain HTTP */
-    size_t here;                      /* our number in it */
-    int guests_fd;                    /* the meeting's; -1: it sends us nobody */
-    conns_hooks_t hooks;              /* the owner's */
-    refusals_t refusals;              /* what the gate says no to */
-    door_t *door;                     /* owned; NULL: accepts no more */
-    int epoll_fd;                     /* owned */
-    uint32_t max;                     /* connections */
-    size_t n;                         /* connections */
-    conn_list_t lists[CONN_PHASES];   /* owned */
-    uint64_t timeout_ms[CONN_PHASES]; /* 0: none */
-    uint64_t viewer_idle_ms;          /* a client that takes no byte of a stream */
-    conn_t **by_fd;                   /* owned array */
-    size_t n_by_fd;                   /* its size */
-    uint64_t sweep_timer;             /* of the loop */
-    char *peeked;                     /* owned; GATE_HEADERS_MAX_BYTES */
-};
-
-/* --- lists -------------------------------------------------------------------------------- */
-
-static void
-unlink_conn(conn_t *conn)
-{
-    conn_list_t *list = &conn->conns->lists[conn->phase];
-
-    *(conn->prev != NULL ? &conn->prev->next : &list->first) = conn->next;
-    *(conn->next != NULL ? &conn->next->prev : &list->last) = conn->prev;
-    conn->prev = conn->next = NULL;
-}
-
-static void
-link_conn(conn_t *conn, conn_phase phase)
-{
-    conn_list_t *list = &conn->conns->lists[phase];
-
-    conn->phase = phase;
-    conn->since_ms = svc_loop_now_ms(conn->conns->ctx->loop);
-    conn->prev = list->last;
-    *(list->last != NULL ? &list->last->next : &list->first) = conn;
-    list->last = conn;
-}
-
-void
-conn_enter(conn_t *self, conn_phase phase)
-{
-    if (self->half_closed && phase == CONN_IDLE)
-        phase = CONN_LAST;
-    else if (self->half_closed && (phase == CONN_HEADERS || phase == CONN_BODY))
-        phase = CONN_HALF;
-    self->unsent = -1;
-    unlink_conn(self);
-    link_conn(self, phase);
-}
+/* --- birth and death ---------------------------------------------------------------------- */
 
 void
 conn_cut(conn_t *self)
@@ -123,18 +32,6 @@ conn_cut(conn_t *self)
         shutdown(self->fd, SHUT_RDWR);
     self->cut = true;
 }
-
-/* Bytes that the client has not acknowledged. */
-static int
-count_unsent(const conn_t *conn)
-{
-    int tcp = tls_wire_tcp(conn->wire, conn->fd);
-
-    return client_socket_unsent(conn->fd) +
-           (tcp != conn->fd ? client_socket_unsent(tcp) : 0);
-}
-
-/* --- birth and death ---------------------------------------------------------------------- */
 
 static void
 remember_fd(conns_t *self, conn_t *conn)
@@ -175,7 +72,7 @@ new_conn(conns_t *self, const meeting_guest_t *guest)
     conn->sockaddr = guest->peer;
     conn->addr = client_addr_of((const struct sockaddr *)&guest->peer);
     remember_fd(self, conn);
-    link_conn(conn, CONN_GATE);
+    conn_link(conn, CONN_GATE);
     count(self, self->n + 1);
     return conn;
 }
@@ -185,7 +82,7 @@ conns_closed(conns_t *self, conn_t *conn)
 {
     if (conn == NULL)
         return;
-    unlink_conn(conn);
+    conn_unlink(conn);
     if (conn->counted)
         conn_limit_leave(self->limit, &conn->addr);
     self->by_fd[conn->fd] = NULL;
@@ -230,11 +127,10 @@ conn_addr(const conn_t *self)
 
 /* --- the gate ----------------------------------------------------------------------------- */
 
-/* Looks at what has come, leaving it in the socket. False: the client has gone. *n_out 0: nothing is there. */
-static bool
-peek(const conn_t *conn, size_t *n_out)
+bool
+conn_peek(const conn_t *self, size_t *n_out)
 {
-    ssize_t got = recv(conn->fd, conn->conns->peeked, GATE_HEADERS_MAX_BYTES,
+    ssize_t got = recv(self->fd, self->conns->peeked, GATE_HEADERS_MAX_BYTES,
                        MSG_PEEK | MSG_DONTWAIT);
 
     *n_out = got > 0 ? (size_t)got : 0;
@@ -275,19 +171,17 @@ release(conn_t *conn, conn_phase phase)
     hooks->release(hooks->arg, conn->server);
 }
 
-/* Ends a connection at the gate. If the server has it, nothing of what is still in the socket may reach it: that could look
- * like a request. */
-static void
-end_at_gate(conn_t *conn)
+void
+conn_end_at_gate(conn_t *self)
 {
-    if (conn->server == NULL) {
-        close_conn(conn);
+    if (self->server == NULL) {
+        close_conn(self);
         return;
     }
-    conn_cut(conn);
-    while (recv(conn->fd, conn->conns->peeked, GATE_HEADERS_MAX_BYTES, MSG_DONTWAIT) > 0)
+    conn_cut(self);
+    while (recv(self->fd, self->conns->peeked, GATE_HEADERS_MAX_BYTES, MSG_DONTWAIT) > 0)
         continue;
-    release(conn, CONN_BUSY); /* its end is the server's business now */
+    release(self, CONN_BUSY); /* its end is the server's business now */
 }
 
 /* Reads and drops what the client still sends, so that closing does not destroy the refusal on its way. */
@@ -303,7 +197,7 @@ linger(conn_t *conn)
         if (got <= 0 || conn->dropped > LINGER_MAX_BYTES)
             break;
     }
-    end_at_gate(conn);
+    conn_end_at_gate(conn);
 }
 
 static void
@@ -346,7 +240,7 @@ check_first(conn_t *conn, bool is_closed)
 {
     size_t n;
 
-    if (!peek(conn, &n)) {
+    if (!conn_peek(conn, &n)) {
         close_conn(conn);
         return;
     }
@@ -371,9 +265,9 @@ check_next(conn_t *conn, bool is_closed)
     size_t n;
 
     conn->half_closed |= is_closed;
-    if (!peek(conn, &n)) {
+    if (!conn_peek(conn, &n)) {
         if (is_held)
-            end_at_gate(conn);
+            conn_end_at_gate(conn);
         else
             conn_cut(conn);
         return;
@@ -390,7 +284,7 @@ check_next(conn_t *conn, bool is_closed)
         if (!is_held)
             hold(conn, CONN_HELD);
         if (is_closed)
-            end_at_gate(conn);
+            conn_end_at_gate(conn);
     } else if (is_held) {
         release(conn, CONN_HEADERS);
     } else if (is_closed) {
@@ -473,7 +367,7 @@ receive(void *arg, short events)
     }
 }
 
-/* --- watching and sweeping ---------------------------------------------------------------- */
+/* --- watching ----------------------------------------------------------------------------- */
 
 void
 conn_watch(conn_t *self, void *request)
@@ -503,7 +397,7 @@ conn_wait_writable(conn_t *self)
     struct epoll_event event = {.events = WATCHED_EVENTS | EPOLLOUT, .data.ptr = self};
 
     conn_enter(self, CONN_BLOCKED);
-    self->unsent = count_unsent(self);
+    self->unsent = conn_unsent(self);
     self->taken_ms = self->since_ms;
     self->wants_out = true;
     (void)epoll_ctl(self->conns->epoll_fd, EPOLL_CTL_MOD, self->fd, &event);
@@ -590,89 +484,6 @@ conns_look(conns_t *self)
         on_events(self, 0);
 }
 
-/* Ends those whose client sends no more, when the server has read all and waits for more. */
-static void
-settle(conns_t *self, conn_phase phase, uint64_t after_ms)
-{
-    uint64_t now = svc_loop_now_ms(self->ctx->loop);
-    size_t n;
-
-    for (conn_t *conn = self->lists[phase].first, *next; conn != NULL; conn = next) {
-        next = conn->next;
-        if (now - conn->since_ms < after_ms || (peek(conn, &n) && n > 0))
-            continue;
-        /* the server may miss the end: it reads on an edge and stops at a short read */
-        conn_cut(conn);
-        conn_enter(conn, CONN_BUSY);
-    }
-}
-
-void
-conns_settle(conns_t *self)
-{
-    settle(self, CONN_LAST, 0);
-}
-
-/* True for the client of a stream that has bytes to take, and has taken some since the last look or may still
- * do so: it stays in its phase until the next look. */
-static bool
-may_still_read(conn_t *conn, uint64_t now)
-{
-    conn_phase phase = conn->phase;
-    int unsent = count_unsent(conn);
-
-    if (conn->unsent < 0 || unsent < conn->unsent || unsent == 0)
-        conn->taken_ms = now;
-    conn->unsent = unsent;
-    if (!conn->is_prepared || (phase == CONN_IDLE && unsent == 0) ||
-        now - conn->taken_ms >= conn->conns->viewer_idle_ms)
-        return false;
-    unlink_conn(conn);
-    link_conn(conn, phase);
-    return true;
-}
-
-/* A connection has been in its phase for too long. */
-static void
-time_out(conn_t *conn, uint64_t now)
-{
-    conn_phase phase = conn->phase;
-    bool is_reading = phase == CONN_BLOCKED || phase == CONN_IDLE;
-
-    if (is_reading && may_still_read(conn, now))
-        return;
-    if (is_reading && conn->is_prepared && conn->unsent > 0)
-        svc_metrics_add(conn->conns->ctx->metrics, SVC_M_VIEWERS_IDLE, 1);
-    else if (phase != CONN_LINGER && phase != CONN_IDLE)
-        svc_metrics_add(conn->conns->ctx->metrics, SVC_M_HTTP_TIMEOUTS, 1);
-    if (phase == CONN_GATE || phase == CONN_LINGER || phase == CONN_HELD) {
-        end_at_gate(conn);
-        return;
-    }
-    conn_cut(conn);
-    conn_enter(conn, CONN_BUSY); /* its end is libmicrohttpd's business now */
-}
-
-static void
-on_sweep(void *arg, short events)
-{
-    conns_t *self = arg;
-    uint64_t now = svc_loop_now_ms(self->ctx->loop);
-
-    (void)events;
-    conns_settle(self);
-    /* the server may be about to refuse it: that takes it a turn more */
-    settle(self, CONN_HALF, SWEEP_MS);
-    for (conn_phase phase = CONN_GATE; phase < CONN_PHASES; phase++) {
-        uint64_t timeout_ms = self->timeout_ms[phase];
-        conn_t *conn = self->lists[phase].first;
-        while (timeout_ms > 0 && conn != NULL && now - conn->since_ms >= timeout_ms) {
-            time_out(conn, now);
-            conn = self->lists[phase].first;
-        }
-    }
-}
-
 /* --- life of the whole -------------------------------------------------------------------- */
 
 conns_t *
@@ -680,7 +491,6 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
           const client_trust_t *trust, const conns_hooks_t *hooks)
 {
     conns_t *self = svc_alloc(sizeof *self);
-    const svc_config_t *config = ctx->config;
 
     self->ctx = ctx;
     self->limit = limit;
@@ -692,17 +502,10 @@ conns_new(svc_ctx_t *ctx, int listen_fd, uint32_t max, conn_limit_t *limit,
     self->peeked = svc_alloc(GATE_HEADERS_MAX_BYTES);
     self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     SVC_ASSERT(self->epoll_fd >= 0);
-    self->timeout_ms[CONN_GATE] = self->timeout_ms[CONN_HELD] =
-        self->timeout_ms[CONN_HEADERS] = 1000ull * config->server_header_timeout_s;
-    self->timeout_ms[CONN_BODY] = self->timeout_ms[CONN_HALF] =
-        1000ull * config->server_body_timeout_s;
-    self->timeout_ms[CONN_IDLE] = 1000ull * config->server_idle_timeout_s;
-    self->viewer_idle_ms = 1000ull * config->gateway_viewer_idle_s;
-    self->timeout_ms[CONN_BLOCKED] = self->viewer_idle_ms / LOOKS_PER_IDLE;
-    self->timeout_ms[CONN_LINGER] = LINGER_MS;
+    conns_set_times(self, ctx->config);
     self->door = door_new(ctx, listen_fd, welcome, self);
     svc_loop_add_fd(ctx->loop, self->epoll_fd, ZMQ_POLLIN, on_events, self);
-    self->sweep_timer = svc_loop_every(ctx->loop, SWEEP_MS, on_sweep, self);
+    self->sweep_timer = svc_loop_every(ctx->loop, CONNS_SWEEP_MS, conns_on_sweep, self);
     return self;
 }
 
@@ -762,16 +565,16 @@ conns_stop_accepting(conns_t *self)
     while (self->lists[CONN_GATE].first != NULL)
         close_conn(self->lists[CONN_GATE].first);
     while (self->lists[CONN_HELD].first != NULL)
-        end_at_gate(self->lists[CONN_HELD].first);
+        conn_end_at_gate(self->lists[CONN_HELD].first);
     for (conn_t *conn = self->lists[CONN_LINGER].first, *next; conn != NULL;
          conn = next) {
         next = conn->next;
         if (conn->server != NULL) /* the server waits for it */
-            end_at_gate(conn);
+            conn_end_at_gate(conn);
     }
     for (conn_t *conn = self->lists[CONN_IDLE].first; conn != NULL; conn = conn->next) {
         size_t n;
-        if (!peek(conn, &n) || n == 0) /* else its request came before we stopped */
+        if (!conn_peek(conn, &n) || n == 0) /* else its request came before we stopped */
             conn_cut(conn);
     }
 }
