@@ -36,7 +36,8 @@ typedef struct {
     size_t n;              /* bytes of it */
     bool ended;            /* the server has closed */
     uint64_t sips,
-        sipped_ms; /* of a client that reads slowly: how many, when the last one was */
+        sipped_ms;    /* of a client that reads slowly: how many, when the last one was */
+    bool stood_still; /* the machine did meanwhile */
 } world_t;
 
 static inline bool
@@ -86,7 +87,7 @@ on_writable(void *arg, void *request)
 }
 
 static inline int
-open_world(void **state)
+open_world_with(void **state, uint32_t timeout_s)
 {
     world_t *world = svc_alloc(sizeof *world);
     svc_strings_t nobody = {NULL, 0};
@@ -94,10 +95,10 @@ open_world(void **state)
     int fd = -1;
 
     fixture_open(&world->bus, "gateway");
-    world->config = (svc_config_t){.server_header_timeout_s = 1,
-                                   .server_body_timeout_s = 1,
-                                   .server_idle_timeout_s = 1,
-                                   .gateway_viewer_idle_s = 1};
+    world->config = (svc_config_t){.server_header_timeout_s = timeout_s,
+                                   .server_body_timeout_s = timeout_s,
+                                   .server_idle_timeout_s = timeout_s,
+                                   .gateway_viewer_idle_s = timeout_s};
     world->bus.ctx.config = &world->config;
     world->limit = conn_limit_new(1);
     world->trust = client_trust_new(&nobody, &error);
@@ -108,6 +109,20 @@ open_world(void **state)
     world->conns = conns_new(&world->bus.ctx, fd, 3, world->limit, world->trust, &hooks);
     *state = world;
     return 0;
+}
+
+/* Nobody's time is over in it, however slow the machine is. */
+static inline int
+open_world(void **state)
+{
+    return open_world_with(state, 3600);
+}
+
+/* For tests of time-outs. */
+static inline int
+open_hasty_world(void **state)
+{
+    return open_world_with(state, 1);
 }
 
 /* What libmicrohttpd does when it is through with a connection. */
@@ -221,6 +236,22 @@ assert_runs_until(world_t *world, bool (*cond)(void *))
     assert_true(fixture_runs_until(&world->bus, cond, world, FIXTURE_PATIENCE_MS));
 }
 
+/* A connection that waits for its second request. */
+static inline conn_t *
+open_reused(world_t *world)
+{
+    world->client = connect_client(world);
+    say(world, "GET / HTTP/1.1\r\n\r\n");
+    assert_runs_until(world, is_handed);
+    conn_t *conn = conns_adopted(world->conns, world->handed);
+    conn_serve(conn, world);
+    take_request(world);
+    conn_enter(conn, CONN_IDLE);
+    return conn;
+}
+
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
+#define HASTY_TEST(name) \
+    cmocka_unit_test_setup_teardown(name, open_hasty_world, close_world)
 
 #endif

@@ -72,13 +72,15 @@ static bool
 sips_for_long(void *arg)
 {
     world_t *world = arg;
+    const uint64_t now_ms = svc_mono_ms(), ago_ms = now_ms - world->sipped_ms;
     char got[4096];
 
-    if (svc_mono_ms() - world->sipped_ms >= 100) {
-        world->sipped_ms = svc_mono_ms();
+    world->stood_still |= world->sipped_ms != 0 && ago_ms >= 500;
+    if (ago_ms >= 100) {
+        world->sipped_ms = now_ms;
         world->sips += recv(world->client, got, sizeof got, MSG_DONTWAIT) > 0 ? 1 : 0;
     }
-    return world->sips >= 18;
+    return world->sips >= 18 || world->stood_still;
 }
 
 static void
@@ -92,6 +94,8 @@ a_client_that_takes_little_is_left_alone(void **state)
         setsockopt(world->client, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
     block(world, &request);
     assert_runs_until(world, sips_for_long);
+    if (world->stood_still)
+        return; /* the machine did: so the client took nothing for too long */
     assert_false(is_fully_gone(world));
     assert_runs_until(world, is_fully_gone); /* now it takes nothing any more */
     assert_int_equal(fixture_count(&world->bus, SVC_M_VIEWERS_IDLE), 1);
@@ -116,9 +120,13 @@ bytes_that_are_left_at_the_end_of_a_stream_get_the_same_time(void **state)
     int request = 0;
 
     conn_enter(open_blocked(world, &request), CONN_IDLE);
-    assert_false(fixture_runs_until(&world->bus, is_fully_gone, world, 1400));
+    const uint64_t began_ms = svc_mono_ms();
+    bool is_cut = fixture_runs_until(&world->bus, is_fully_gone, world, 1400);
+    (void)reads_the_end(world);                      /* what is there by now */
+    bool is_late = svc_mono_ms() - began_ms >= 1900; /* the machine stood still */
     assert_runs_until(world, reads_the_end);
-    assert_int_equal(fixture_count(&world->bus, SVC_M_VIEWERS_IDLE), 0);
+    assert_true(is_late || !is_cut);
+    assert_true(is_late || fixture_count(&world->bus, SVC_M_VIEWERS_IDLE) == 0);
 }
 
 int
@@ -126,9 +134,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD_TEST(a_full_socket_is_told_of_once_when_its_client_reads_on),
-        WORLD_TEST(a_client_that_takes_nothing_is_cut_in_time),
-        WORLD_TEST(a_client_that_takes_little_is_left_alone),
-        WORLD_TEST(bytes_that_are_left_at_the_end_of_a_stream_get_the_same_time),
+        HASTY_TEST(a_client_that_takes_nothing_is_cut_in_time),
+        HASTY_TEST(a_client_that_takes_little_is_left_alone),
+        HASTY_TEST(bytes_that_are_left_at_the_end_of_a_stream_get_the_same_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
