@@ -2,7 +2,8 @@
  *
  * Tokens name their user by id and outlive a restore. So the copy begins its new ids far behind those that may have been given
  * out after it was made: nobody who registers later becomes somebody whose token is still good.
- * A fresh database has never given any id: then they begin at two million. */
+ * A fresh database has never given any id: then they begin at two million. What is put back begins them by the clock: the same copy
+ * may be put back twice, and the ids that were given in between must not be given again. */
 #include "user_backup.h"
 
 #include "token.h"
@@ -15,6 +16,11 @@
     "INSERT INTO sqlite_sequence (name, seq) SELECT 'user', 0"               \
     " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'user');" \
     "UPDATE sqlite_sequence SET seq = (seq / 1000000 + 2) * 1000000 WHERE name = 'user'"
+/* A thousand for each millisecond of Unix time: under 2^53 for two centuries. */
+#define SKIP_TO_NOW                                                       \
+    "UPDATE sqlite_sequence SET seq = max(seq,"                           \
+    " CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)" \
+    " WHERE name = 'user'"
 
 static svc_backup_t
 describe(const svc_ctx_t *ctx, const char *path)
@@ -25,6 +31,7 @@ describe(const svc_ctx_t *ctx, const char *path)
         .rows = "users",
         .count_sql = "SELECT count(*) FROM user",
         .fix_sql = SKIP_IDS,
+        .restore_sql = SKIP_TO_NOW,
         .secret = TOKEN_SECRET_FILE,
         .secret_key = "jwt.secret",
         .secret_given = ctx->config->jwt_secret[0] != '\0',

@@ -35,6 +35,7 @@ typedef struct {
     new_user_t batch[BATCH];               /* the texts are owned */
     uint64_t theirs[BATCH];                /* id of each */
     size_t n;                              /* in the batch */
+    uint64_t latest;                       /* id of the row before; 0: none was */
     uint64_t found, added, there, refused; /* users */
 } import_t;
 
@@ -116,11 +117,13 @@ static bool
 take(import_t *self, uint64_t id, svc_str name, svc_str hash, bool is_double,
      char **error)
 {
-    const char *fault = find_fault(name, hash, is_double);
+    const char *fault = id == self->latest ? "another user has the same id"
+                                           : find_fault(name, hash, is_double);
     user_row_t row = {0};
     svc_rc rc = RC_NOT_FOUND;
 
     self->found++;
+    self->latest = id;
     if (fault != NULL) {
         refuse(self, id, name, fault);
         return true;

@@ -353,6 +353,7 @@ static void
 on_look(void *arg, uint64_t tag, svc_rc rc, svc_str result)
 {
     convo_lease_t *self = arg;
+    const uint64_t now = svc_loop_now_ms(self->ctx->loop);
     missing_t before = self->missing;
     look_t look = {.n_taken = 0};
     found_t found;
@@ -361,8 +362,9 @@ on_look(void *arg, uint64_t tag, svc_rc rc, svc_str result)
     (void)tag;
     if (rc == RC_OK && result.n >= sizeof(look)) {
         memcpy(&look, result.p, sizeof(look));
-        if (self->held_ms != 0 && self->asked_ms >= self->held_ms + self->times->lease)
-            self->gap_ms = svc_loop_now_ms(self->ctx->loop);
+        /* Also when it was asked for in time, but renewed only now. */
+        if (self->held_ms != 0 && now >= self->held_ms + self->times->lease)
+            self->gap_ms = now;
         self->held_ms = self->asked_ms;
         self->missing.n = 0;
         SVC_ASSERT(result.n ==

@@ -380,7 +380,8 @@ replace(const svc_backup_t *self, const char *file, char **error)
     (void)snprintf(suffix, sizeof(suffix), ".replaced-%llu",
                    (unsigned long long)svc_unix_ms());
     (void)unlink(temporary); /* of a restore that was killed */
-    good = make_copy(self, file, temporary, file, NULL, count, sizeof(count), error) &&
+    good = make_copy(self, file, temporary, file, self->restore_sql, count, sizeof(count),
+                     error) &&
            restore_secret(self, file, secret, suffix, &has_secret, error);
     if (good && !set_database_aside(self->path, suffix, error)) {
         if (has_secret)

@@ -10,12 +10,13 @@
 #include "proto/base.h"
 
 typedef struct {
-    const char *service;   /* whose database it is */
-    const char *path;      /* of the database */
-    const char *rows;      /* what is counted, for the report: "users" */
-    const char *count_sql; /* counts them; fails in a database of something else */
-    const char *fix_sql;   /* run on the copy; NULL: nothing is to be changed */
-    const char *secret;    /* name of the file beside the database that a restore needs */
+    const char *service;     /* whose database it is */
+    const char *path;        /* of the database */
+    const char *rows;        /* what is counted, for the report: "users" */
+    const char *count_sql;   /* counts them; fails in a database of something else */
+    const char *fix_sql;     /* run on the copy; NULL: nothing is to be changed */
+    const char *restore_sql; /* run on what is put back; likewise */
+    const char *secret; /* name of the file beside the database that a restore needs */
     const char *secret_key; /* the configuration's key for the same */
     bool secret_given;      /* the configuration has it: there is no file */
 } svc_backup_t;

@@ -238,7 +238,7 @@ story('PostgreSQL: pg_dump under load, pg_restore into an empty database, as doc
 
     const restored = await run('pg_restore', '-d', to.url, '--clean', '--if-exists', '--no-owner', dump);
     assert.equal(restored.code, 0, restored.err);
-    await to.query("SELECT setval(pg_get_serial_sequence('auth_user', 'id'), (SELECT max(id) FROM auth_user) + 1000000)");
+    await to.query("SELECT setval(pg_get_serial_sequence('auth_user', 'id'), (SELECT greatest(coalesce(max(id), 0) + 1000000, (extract(epoch FROM now()) * 1000000)::bigint) FROM auth_user))");
     const fresh = await start({ provider, postgres: to });
     const there = await compare(fresh, acknowledged);
     expectAnswer(await there.get(users[0].name).ask(keyed, 'with its own key'), answerFor('with its own key'), { messageId: 2 });

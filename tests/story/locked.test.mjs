@@ -256,6 +256,11 @@ story('keys that are missing, readable by others or mixed up are refused in one 
         assert.equal(got.stderr.trim().split('\n').length, 1, got.stderr);
         assert.ok(!/secret \S/.test(got.stderr));
     }
+    makeKeys(x.keys);
+    fs.writeFileSync(key('tool.key'), 'nonsense\n');
+    fs.rmSync(key('tool.pub'));
+    assert.throws(() => makeKeys(x.keys), /tool\.key has no public key/);
+    assert.ok(!fs.existsSync(key('tool.pub')));
 });
 
 story('services on hosts of their own find each other with keys', async (t) => {

@@ -82,11 +82,16 @@ an_id_that_a_token_may_name_is_never_given_again(void **state)
 
     assert_true(run(user_backup_restore, "one.db", &error));
     store = open_store();
-    assert_true(add(store, "bob") > late + 100000);
+    assert_true(add(store, "bob") > late + 1000000);
     store_driver->close(store);
     assert_true(run(user_backup_restore, "empty.db", &error));
     store = open_store();
-    assert_true(add(store, "cid") > late + 100000);
+    late = add(store, "cid");
+    assert_true(late > 1000000 && late < PROTO_ID_MAX / 2);
+    store_driver->close(store);
+    assert_true(run(user_backup_restore, "empty.db", &error)); /* once more */
+    store = open_store();
+    assert_true(add(store, "eve") > late);
     store_driver->close(store);
 }
 

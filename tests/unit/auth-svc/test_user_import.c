@@ -144,7 +144,8 @@ those_who_cannot_come_hold_up_nobody(void **state)
                   "'), (3, NULL, '" HASH "'), (4, '', '" HASH "'), (5, 'x', NULL),"
                   " (6, 'y', 'secret'), ('seven', 'z', '" HASH "'), (-8, 'w', '" HASH
                   "'), (9, 'ada', '" HASH "'), (10, 'a' || char(10), '" HASH
-                  "'), (11, 'why?', '" HASH "'), (12, CAST(x'ff' AS TEXT), '" HASH
+                  "'), (11, 'why?', '" HASH "'), (11, 'twin', '" HASH
+                  "'), (12, CAST(x'ff' AS TEXT), '" HASH
                   "'), (13, 'a' || char(133), '" HASH "'), (14, 'who?' || char(7), '" HASH
                   "'), (15, 'long' || printf('%.*c', 200, 'x') || char(7), '" HASH
                   "'), (NULL, 'v', '" HASH "');");

@@ -321,6 +321,19 @@ a_lease_holds_from_when_it_was_taken_however_long_the_start_took(void **state)
 }
 
 static void
+a_lease_that_was_renewed_too_late_is_not_steady_either(void **state)
+{
+    with_lease_t *self = *state;
+
+    start_lease(self, 77, &(const convo_lease_times_t){1000, 500, 10});
+    store_begin(self->store); /* whoever renews waits for this */
+    fixture_run_until(&self->test->service.fixture, holds_no_more, self->lease);
+    store_commit(self->store);
+    fixture_run_until(&self->test->service.fixture, holds_again, self->lease);
+    assert_false(convo_lease_is_steady(self->lease));
+}
+
+static void
 a_database_that_cannot_be_opened_is_told_in_one_line(void **state)
 {
     with_lease_t *self = *state;
@@ -349,6 +362,7 @@ main(void)
         TEST(without_looks_nobody_knows_whether_the_lease_holds),
         TEST(a_lease_that_had_run_out_is_not_steady_for_a_while),
         TEST(a_lease_holds_from_when_it_was_taken_however_long_the_start_took),
+        TEST(a_lease_that_was_renewed_too_late_is_not_steady_either),
         TEST(a_database_that_cannot_be_opened_is_told_in_one_line),
     };
 

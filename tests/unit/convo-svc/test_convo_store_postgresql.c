@@ -217,28 +217,34 @@ somebody_who_stands_still_with_a_lock_is_thrown_out(void **state)
 
 /* --- haste -------------------------------------------------------------------------------------- */
 
-/* Looks at a conversation and asks there, in a transaction that is open. */
+/* Asks in a conversation, in a transaction that is open. */
 static svc_rc
-look_and_ask(convo_store_t *store, uint64_t conversation, unsigned stream,
-             uint64_t *message)
+ask_there(convo_store_t *store, uint64_t conversation, unsigned stream, uint64_t *message)
 {
     char room[PROTO_STREAM_BYTES];
-    conversation_row_t row;
     answer_row_t answer = {.stream = stream_of(room, stream),
                            .conversation = conversation,
                            .term = 1,
                            .fence = 100 + stream,
                            .attempt = 1,
                            .body_hash = SVC_LIT("h")};
+
+    return store->api->question_add(store, &answer, SVC_LIT("q"), 2, message);
+}
+
+/* Looks at it first. */
+static svc_rc
+look_and_ask(convo_store_t *store, uint64_t conversation, unsigned stream,
+             uint64_t *message)
+{
+    conversation_row_t row;
     svc_rc rc = store->api->conversation_get(store, conversation, copy_conversation,
                                              &row);
 
     if (rc != RC_OK)
         return rc;
     free_conversation(&row);
-    return row.answering
-               ? RC_ANSWERING
-               : store->api->question_add(store, &answer, SVC_LIT("q"), 2, message);
+    return row.answering ? RC_ANSWERING : ask_there(store, conversation, stream, message);
 }
 
 static void
@@ -279,6 +285,27 @@ what_is_taken_for_granted_is_there_when_it_is_settled(void **state)
     }
     assert_int_equal(get_answer(self->store, 6, &answer), RC_OK);
     assert_int_equal(count_rows(self, "conversation"), 111);
+}
+
+static void
+one_look_is_good_for_one_question(void **state)
+{
+    test_t *self = *state;
+    const convo_store_api_t *api = self->store->api;
+    const uint64_t id = 1;
+    uint64_t message;
+
+    store_add_conversation(self->store, 1, "t");
+    store_begin(self->store);
+    assert_int_equal(api->hasten(self->store, &id, 1, NULL, 0), RC_OK);
+    assert_int_equal(look_and_ask(self->store, 1, 1, &message), RC_OK);
+    assert_int_equal(message, 2);
+    assert_int_equal(ask_there(self->store, 1, 2, &message), RC_CONFLICT);
+    assert_int_equal(api->settle(self->store), RC_OK);
+    store_commit(self->store);
+    assert_int_equal(count_rows(self, "answer"), 1);
+    /* Else the next question without a key would look like this one come again. */
+    assert_int_equal(count_rows(self, "answer WHERE key IS NULL"), 1);
 }
 
 static void
@@ -605,6 +632,7 @@ main(void)
         POSTGRESQL(a_conversation_deleted_while_a_step_is_under_way_leaves_nothing),
         POSTGRESQL(somebody_who_stands_still_with_a_lock_is_thrown_out),
         POSTGRESQL(what_is_taken_for_granted_is_there_when_it_is_settled),
+        POSTGRESQL(one_look_is_good_for_one_question),
         POSTGRESQL(what_was_not_granted_is_told_and_leaves_nothing),
         POSTGRESQL(who_looks_beforehand_at_what_a_step_ends_sees_it_ended),
         POSTGRESQL(a_lease_holds_until_its_time_is_over_or_it_is_given_back),

@@ -276,6 +276,51 @@ two_that_stop_one_anothers_answers_do_not_wait_for_one_another(void **state)
     }
 }
 
+static bool
+somebody_waits_for_the_other(void *arg)
+{
+    return pg_fixture_number(&((test_t *)arg)->db,
+                             "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                             " AND locktype = 'transactionid'"
+                             " AND transactionid = pg_current_xact_id()::xid") > 0;
+}
+
+/* Ends of a batch are one statement, which changes answers first: whoever holds one of their conversations, and asks for its answer
+ * next (a stop, a delete), would wait in a circle with it. */
+static void
+ends_of_a_batch_wait_for_conversations_before_they_hold_answers(void **state)
+{
+    test_t *self = *state;
+    uint64_t ids[2] = {create(self, ""), create(self, "")};
+    answer_step_t steps[2];
+    char rooms[2][PROTO_STREAM_BYTES], sql[200];
+
+    for (unsigned k = 0; k < 2; k++) {
+        answer_row_t row;
+
+        assert_int_equal(ask(self, USER, ids[k], 1 + k, "hello", &row), RC_OK);
+        steps[k] = (answer_step_t){.stream = stream_of(rooms[k], 1 + k),
+                                   .conversation = ids[k],
+                                   .term = 1,
+                                   .fence = row.fence,
+                                   .bytes = SVC_LIT("hi"),
+                                   .next_state = ANSWER_COMPLETE};
+    }
+    (void)snprintf(sql, sizeof(sql),
+                   "BEGIN; SELECT 1 FROM conversation WHERE id = %llu FOR UPDATE",
+                   (unsigned long long)ids[0]);
+    pg_fixture_does(&self->db, sql);
+    forget_results(self);
+    for (unsigned k = 0; k < 2; k++)
+        submit(self, self->writer, WRITE_STEP, &answer_step_schema, &steps[k], k);
+    fixture_run_until(&self->fixture, somebody_waits_for_the_other, self);
+    pg_fixture_does(&self->db, "SELECT 1 FROM answer FOR UPDATE NOWAIT");
+    pg_fixture_does(&self->db, "COMMIT");
+    wait_for(self, 2);
+    for (unsigned k = 0; k < 2; k++)
+        assert_int_equal(self->results[k].rc, RC_OK);
+}
+
 static svc_rc
 take_seq(void *arg, const conversation_row_t *row)
 {
@@ -366,6 +411,7 @@ main(void)
         POSTGRESQL(one_key_creates_one_conversation),
         POSTGRESQL(a_deletion_and_a_step_at_once_leave_nothing_behind),
         POSTGRESQL(two_that_stop_one_anothers_answers_do_not_wait_for_one_another),
+        POSTGRESQL(ends_of_a_batch_wait_for_conversations_before_they_hold_answers),
         POSTGRESQL(creates_of_a_batch_are_done_by_user),
         POSTGRESQL(a_stop_is_committed_by_itself),
     };

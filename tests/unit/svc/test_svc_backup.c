@@ -189,6 +189,10 @@ changes_the_copy_only_where_it_is_told_to(void **state)
     assert_int_equal(ask(file_path, "SELECT seq FROM sqlite_sequence"), 100);
     assert_int_equal(ask(db_path, "SELECT seq FROM sqlite_sequence"), 2);
     assert_int_equal(count_files("to"), 1);
+    backup.restore_sql = "UPDATE sqlite_sequence SET seq = seq + 1";
+    assert_true(svc_backup_restore(&backup, file_path, &error));
+    assert_int_equal(ask(db_path, "SELECT seq FROM sqlite_sequence"), 101);
+    assert_int_equal(ask(file_path, "SELECT seq FROM sqlite_sequence"), 100);
 }
 
 static void
