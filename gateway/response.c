@@ -113,7 +113,9 @@ response_error(const response_context_t *context, svc_rc rc, svc_str told,
     const char *challenge = rc == RC_UNAUTHORIZED ? "Bearer error=\"invalid_token\""
                                                   : "Bearer";
     struct MHD_Response *response = make_error(context, rc, &sentence, challenge);
-    if (retry_after_s == 0 && svc_rc_info(rc)->http == MHD_HTTP_SERVICE_UNAVAILABLE)
+    /* a provider that was too late took minutes: whether to pay for another is the client's to say */
+    if (retry_after_s == 0 &&
+        (svc_rc_info(rc)->http == MHD_HTTP_SERVICE_UNAVAILABLE || rc == RC_TIMEOUT))
         retry_after_s = 1;
     snprintf(seconds, sizeof seconds, "%" PRIu64, retry_after_s);
     if (response != NULL && retry_after_s > 0)

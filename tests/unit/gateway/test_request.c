@@ -428,6 +428,7 @@ a_service_that_says_nothing_is_504(void **state)
     client_await(&calls, "\"code\":\"timeout\"");
     client_await(&verifies, "\"code\":\"timeout\"");
     assert_non_null(strstr(calls.in.p, "HTTP/1.1 504 "));
+    assert_non_null(strstr(calls.in.p, "Retry-After: 1\r\n"));
     assert_non_null(strstr(verifies.in.p, "HTTP/1.1 504 "));
     client_close(&calls);
     client_close(&verifies);

@@ -130,6 +130,7 @@ errors_tell_when_to_come_back(void **state)
     } rows[] = {{RC_UNAVAILABLE, 0, "1"}, {RC_BUSY, 0, "1"},
                 {RC_BUSY, 7, "7"},        {RC_THROTTLED, 30, "30"},
                 {RC_NOT_FOUND, 0, NULL},  {RC_UPSTREAM_RATE_LIMITED, 20, "20"},
+                {RC_TIMEOUT, 0, "1"},     {RC_UPSTREAM_TIMEOUT, 0, NULL},
                 {RC_INTERNAL, 0, NULL}};
 
     (void)state;
