@@ -1,7 +1,8 @@
 /* svc_main.h - what the main() of every service does: options, configuration, signals, life and death.
  *
  * main.c describes its service in a svc_service_t and returns svc_main(). Options: --config FILE,
- * --check-config, --probe live|ready, --version, --help (and --config-table: the README's table), and its tools. Exit codes: 0
+ * --check-config, --probe live|ready, --make-key FILE, --version, --help (and --config-table, --metrics-table: tables of the
+ * manuals), and its tools. Exit codes: 0
  * ended as asked, 1 could not start (one clear line on stderr), or is not what was asked by --probe. */
 #ifndef SVC_SVC_MAIN_H
 #define SVC_SVC_MAIN_H
