@@ -96,7 +96,7 @@ export async function plain({ step, engine, provider, override, clientOf, dir },
         await hasAnswer(kept, conversation, question);
     });
     await step('down, then up: users, passwords, tokens and conversations are there', async () => {
-        await stack.compose('down');
+        await stack.down();
         assert.deepEqual(await stack.containers('gateway'), []);
         await stack.compose('up', '-d');
         await hasAnswer(kept, conversation, question);   /* with the token of before */
@@ -116,7 +116,7 @@ export async function plain({ step, engine, provider, override, clientOf, dir },
         expectAnswer(await kept.ask(conversation, 'lost'), answerFor('lost'), { messageId: 8 });
     });
     await step('down -v leaves nothing', async () => {
-        await stack.compose('down', '-v');
+        await stack.down('-v');
         assert.deepEqual(await stack.things(), []);
     });
     await step('the backup of before brings all of it back to where nothing is', async () => {
