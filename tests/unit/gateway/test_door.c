@@ -18,6 +18,8 @@ typedef struct {
     int inside;    /* who came in last; -1: nobody */
     unsigned n;    /* how many did */
     uint16_t peer; /* its port, as told */
+    bool one_only; /* who comes in shuts it behind him */
+    int turns;     /* of the loop */
 } house_t;
 
 static void
@@ -31,6 +33,8 @@ on_client(void *arg, int fd, const struct sockaddr_storage *peer)
         close(self->inside);
     self->inside = fd;
     self->n++;
+    if (self->one_only)
+        door_shut(self->door, 600000);
 }
 
 static int
@@ -129,6 +133,27 @@ it_opens_by_itself_when_its_time_is_over(void **state)
 }
 
 static void
+whoever_lets_one_in_may_shut_it_for_the_next(void **state)
+{
+    house_t *self = *state;
+    int fds[2] = {knock(self), knock(self)};
+
+    self->one_only = true;
+    fixture_run_until(&self->bus, has_somebody, self);
+    fixture_run_for(&self->bus, 20);
+    assert_int_equal(self->n, 1);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static int
+count_turn(void *arg)
+{
+    ((house_t *)arg)->turns++;
+    return -1;
+}
+
+static void
 without_descriptors_it_is_shut_for_a_moment(void **state)
 {
     house_t *self = *state;
@@ -139,8 +164,12 @@ without_descriptors_it_is_shut_for_a_moment(void **state)
     close(free_fd);
     none = (struct rlimit){(rlim_t)free_fd, old.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    svc_loop_on_turn(self->bus.ctx.loop, count_turn, self);
     fixture_run_for(&self->bus, 20);
+    svc_loop_off_turn(self->bus.ctx.loop, self);
     assert_int_equal(self->n, 0);
+    assert_in_range(self->turns, 1,
+                    300); /* a turn each ms, and not one after the other */
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
     fixture_run_until(&self->bus, has_somebody, self);
     close(fd);
@@ -155,6 +184,7 @@ main(void)
         HOUSE_TEST(who_comes_is_told_with_its_address),
         HOUSE_TEST(while_it_is_shut_they_wait),
         HOUSE_TEST(it_opens_by_itself_when_its_time_is_over),
+        HOUSE_TEST(whoever_lets_one_in_may_shut_it_for_the_next),
         HOUSE_TEST(without_descriptors_it_is_shut_for_a_moment),
     };
 

@@ -127,6 +127,10 @@ a_viewer_whose_page_is_gone_hears_why(void **state)
     assert_int_equal(world->viewer.gone, RC_SUPERSEDED);
     assert_int_equal(world->changes, changes + 1);
     assert_int_equal(world->pages, 0);
+    const unsigned asked = world->fakes.scripts[FAKE_READ].n;
+    live_feed_tick(world->feed); /* it is not asked for any more */
+    fixture_run_for(&world->fakes.bus, 20);
+    assert_int_equal(world->fakes.scripts[FAKE_READ].n, asked);
 }
 
 static void
