@@ -227,6 +227,29 @@ a_page_that_does_not_come_cuts(void **state)
     answer_fini(&answer);
 }
 
+static void
+a_page_of_an_answer_that_is_gone_ends_with_an_event(void **state)
+{
+    world_t *world = *state;
+    client_t client;
+
+    world->fakes.config.gateway_reattach_s = 3600; /* nobody waits for so long */
+    world_start(world);
+    open_chat(&client, world, "Connection: close\r\n");
+    show(world, FAKE_TRUTH_BYTES);
+    tell(world, ANSWER_STREAMING, FAKE_TRUTH_BYTES);
+    client_await(&client, "\"event\":\"message\"");
+    world->fakes.scripts[FAKE_READ].rc = RC_NOT_FOUND;
+    world->fakes.scripts[FAKE_WATCH].rc = RC_NOT_FOUND; /* which is asked why */
+    end_well(world);
+    answer_t answer = rest_of(&client);
+    assert_int_equal(answer.status, 200);
+    assert_true(answer.whole);
+    assert_null(strstr(answer.body.p, "full_response"));
+    assert_non_null(strstr(answer.body.p, "\"code\":\"deleted\""));
+    answer_fini(&answer);
+}
+
 /* --- it goes wrong before anything was shown ---------------------------------------------- */
 
 static void
@@ -503,6 +526,7 @@ main(void)
         WORLD_TEST(one_connection_asks_twice),
         WORLD_TEST(two_clients_get_two_answers),
         WORLD_TEST_UNSTARTED(a_page_that_does_not_come_cuts),
+        WORLD_TEST_UNSTARTED(a_page_of_an_answer_that_is_gone_ends_with_an_event),
         WORLD_TEST(every_refusal_has_its_status),
         WORLD_TEST(an_answer_that_breaks_before_its_first_byte_has_a_status),
         WORLD_TEST(a_conversation_deleted_before_the_first_byte_is_404),
