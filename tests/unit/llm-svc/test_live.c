@@ -4,6 +4,7 @@
 #include "tests/unit/svc/bus_fixture.h"
 
 #include "llm-svc/live.h"
+#include "llm-svc/live_metrics.h"
 
 #define STREAM_A       "stream-a........"
 #define STREAM_B       "stream-b........"
@@ -193,6 +194,21 @@ end(bench_t *b, const ending_t *ending)
     fixture_run_for(&b->fixture, 5);
 }
 
+/* How many generations have ended so, by metrics. */
+static int64_t
+parted(const bench_t *b, live_parting how)
+{
+    return svc_metrics_read(b->fixture.ctx.metrics, SVC_F_GENERATIONS_ENDED, 0,
+                            (uint16_t)(how + 1));
+}
+
+/* What metrics say of all of them. */
+static int64_t
+counted(const bench_t *b, svc_family family)
+{
+    return svc_metrics_read(b->fixture.ctx.metrics, family, 0, 0);
+}
+
 static const ending_t good = {.finish = {"stop", 4}};
 
 static void
@@ -224,6 +240,10 @@ carries_an_answer_from_provider_to_owner(void **state)
     assert_int_equal(b.puppet.cancelled, 0);
     assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS), 1);
     assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS_WASTED), 0);
+    assert_int_equal(parted(&b, PARTED_COMPLETE), 1);
+    assert_int_equal(counted(&b, SVC_F_GENERATIONS_BEGUN), 1);
+    assert_int_equal(counted(&b, SVC_F_GENERATIONS_RUNNING), 0);
+    assert_int_equal(counted(&b, SVC_F_GENERATION_BYTES), 5);
     close_bench(&b);
 }
 
@@ -238,6 +258,8 @@ counts_what_was_written_and_nobody_has_stored(void **state)
     say(&b, "Hello");
     assert_int_equal(generate(&b, STREAM_A, FENCE(2), 1, "puppet", 12), RC_LATER);
     assert_int_equal(fixture_count(&b.fixture, SVC_M_GENERATIONS_WASTED), 1);
+    assert_int_equal(parted(&b, PARTED_REPLACED), 1);
+    assert_int_equal(counted(&b, SVC_F_GENERATIONS_RUNNING), 1);
     say(&b, "Hello");
     assert_int_equal(stop(&b, FENCE(2), 1), RC_OK);
     assert_int_equal(ack(&b, FENCE(2), 0, true),
@@ -313,6 +335,12 @@ takes_a_repeated_generate_as_an_attach(void **state)
     close_bench(&b);
 }
 
+static bool
+has_trace(void *arg)
+{
+    return ((bench_t *)arg)->trace[0] != '\0';
+}
+
 static void
 tells_the_trace_of_the_question_to_an_owner_that_has_come_later(void **state)
 {
@@ -332,9 +360,8 @@ tells_the_trace_of_the_question_to_an_owner_that_has_come_later(void **state)
     b.answer =
         RC_OK; /* it did not get through: once more, with the piece that is repeated */
     b.trace[0] = '\0';
-    assert_int_equal(attach(&b, FENCE(1), 2, 0, 13), RC_LATER);
-    fixture_run_for(&b.fixture, 5);
-    assert_int_equal(b.call, 13);
+    fixture_run_until(&b.fixture, has_trace, &b);
+    assert_int_equal(b.call, 12);
     assert_string_equal(b.trace, TRACE);
     close_bench(&b);
 }
@@ -386,6 +413,7 @@ stops_at_once_and_remembers_early_stops(void **state)
     assert_string_equal(b.bytes, "");
     assert_string_equal(b.finish, "stopped");
     assert_int_equal(b.puppet.started, 1);
+    assert_int_equal(parted(&b, PARTED_STOPPED), 2);
     close_bench(&b);
 }
 
@@ -432,6 +460,7 @@ cuts_a_provider_off_that_writes_too_much(void **state)
     assert_int_equal(b.puppet.cancelled, 1);
     assert_true(b.final);
     assert_string_equal(b.finish, "length");
+    assert_int_equal(parted(&b, PARTED_CUT), 1);
     assert_int_equal(strlen(b.bytes), 1000);
     close_bench(&b);
 }
@@ -486,6 +515,7 @@ drains_by_interrupting_what_takes_too_long(void **state)
                      RC_LATER); /* an attach */
     fixture_run_until(&b.fixture, has_final, &b);
     assert_string_equal(b.error, "interrupted");
+    assert_int_equal(parted(&b, PARTED_INTERRUPTED), 1);
     assert_string_equal(b.bytes, "so far");
     assert_int_equal(b.puppet.cancelled, 1);
     assert_false(b.drained);

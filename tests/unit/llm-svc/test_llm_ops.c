@@ -7,6 +7,11 @@
 #include "svc/svc_msg.h"
 #include "svc/svc_peer.h"
 
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #define STREAM   "0123456789abcdef"
 #define FENCE    77u
 #define QUESTION "one two three four five six seven eight"
@@ -32,6 +37,7 @@ typedef struct {
     svc_buf_t bytes;   /* of a replay */
     uint64_t released; /* of a replay */
     size_t patterns;   /* of models */
+    uint64_t wanted;   /* generations that shall begin */
 } bench_t;
 
 static void
@@ -338,13 +344,9 @@ on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 }
 
 static void
-tells_the_models(void **state)
+ask_models(bench_t *b)
 {
-    (void)state;
-    static bench_t b;
     static const empty_t nothing;
-
-    open_bench(&b);
     svc_peer_request_t request = {
         .op = OP_LLM_MODELS,
         .req_schema = &empty_schema,
@@ -352,10 +354,22 @@ tells_the_models(void **state)
         .rep_schema = &models_rep_schema,
         .timeout_ms = 10000,
         .on_reply = on_models,
-        .arg = &b,
+        .arg = b,
     };
-    assert_int_equal(svc_peer_call(b.gateway, &request, NULL), RC_OK);
-    fixture_run_until(&b.fixture, has_reply, &b);
+
+    b->replies = 0;
+    assert_int_equal(svc_peer_call(b->gateway, &request, NULL), RC_OK);
+    fixture_run_until(&b->fixture, has_reply, b);
+}
+
+static void
+tells_the_models(void **state)
+{
+    (void)state;
+    static bench_t b;
+
+    open_bench(&b);
+    ask_models(&b);
     assert_int_equal(b.patterns, 1);
     close_bench(&b);
 }
@@ -453,6 +467,116 @@ a_new_answer_is_as_long_as_the_new_configuration_allows(void **state)
     close_bench(&b);
 }
 
+/* --- a provider, for which the test speaks ------------------------------------------ */
+
+/* Listens; the configuration that has it as the provider of "slow". */
+static int
+open_provider(svc_config_t **config)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t n = sizeof(at);
+    char yaml[160];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(fd, 128), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    snprintf(yaml, sizeof(yaml),
+             "providers: [{name: p, models: [slow], base_url: "
+             "\"http://127.0.0.1:%u/v1\"}]",
+             (unsigned)ntohs(at.sin_port));
+    *config = parse(yaml);
+    return fd;
+}
+
+static bool
+is_readable(void *arg)
+{
+    struct pollfd wait = {.fd = *(const int *)arg, .events = POLLIN};
+
+    return poll(&wait, 1, 0) == 1;
+}
+
+static void
+an_answer_goes_on_with_its_provider_that_others_do_not_get_any_more(void **state)
+{
+    (void)state;
+    static const char response[] =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        "Connection: close\r\n\r\n"
+        "data: {\"choices\":[{\"delta\":{\"content\":\"late\"}}]}\n\n"
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+        "data: [DONE]\n\n";
+    static bench_t b;
+    char *error = NULL;
+    svc_config_t *with, *without = parse("providers: []");
+    int listener = open_provider(&with);
+
+    open_bench(&b);
+    assert_true(llm_reload(b.llm, with, &error));
+    ask_models(&b);
+    assert_int_equal(b.patterns, 2);
+    generate(&b, b.convo, "slow");
+    fixture_run_until(&b.fixture, is_readable, &listener);
+    int provider = accept(listener, NULL, NULL);
+    fixture_run_until(&b.fixture, is_readable, &provider);
+    assert_true(llm_reload(b.llm, without, &error));
+    svc_config_destroy(&with);
+    svc_config_destroy(&without);
+    ask_models(&b);
+    assert_int_equal(b.patterns, 1);
+    assert_int_equal(send(provider, response, strlen(response), MSG_NOSIGNAL),
+                     strlen(response));
+    shutdown(provider, SHUT_WR);
+    fixture_run_until(&b.fixture, is_final, &b);
+    assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT("late")));
+    assert_string_equal(b.finish, "stop");
+    close(provider);
+    close(listener);
+    close_bench(&b);
+}
+
+static bool
+has_begun_all(void *arg)
+{
+    bench_t *b = arg;
+
+    return fixture_count(&b->fixture, SVC_M_GENERATIONS) == b->wanted;
+}
+
+static void
+answers_keep_so_many_configurations_and_no_more(void **state)
+{
+    (void)state;
+    static bench_t b;
+    prompt_message_t message = {ROLE_USER, SVC_LIT(QUESTION)};
+    char stream[PROTO_STREAM_BYTES + 1], *error = NULL;
+    svc_config_t *config;
+    int listener = open_provider(&config);
+
+    open_bench(&b);
+    b.ack_pieces = false;
+    for (b.wanted = 1; llm_reload(b.llm, config, &error); b.wanted++) {
+        assert_in_range(b.wanted, 1, 64);
+        snprintf(stream, sizeof(stream), "%08u--------", (unsigned)b.wanted);
+        generate_req_t req = {.stream = svc_str_c(stream),
+                              .fence = FENCE,
+                              .term = 1,
+                              .model = SVC_LIT("slow"),
+                              .messages = {&message, 1}};
+        ask(&b, b.convo, OP_LLM_GENERATE, &generate_req_schema, &req);
+        fixture_run_until(&b.fixture, has_begun_all, &b);
+    }
+    assert_int_equal(b.wanted, 65);
+    assert_non_null(strstr(error, "too many older ones"));
+    free(error);
+    ask_models(&b); /* it serves on */
+    svc_config_destroy(&config);
+    close(listener);
+    close_bench(&b);
+}
+
 static void
 says_why_it_cannot_start(void **state)
 {
@@ -485,6 +609,9 @@ main(void)
         cmocka_unit_test(ends_its_loop_when_the_last_answer_is_stored),
         cmocka_unit_test(serves_by_another_configuration_and_ends_what_has_begun),
         cmocka_unit_test(a_new_answer_is_as_long_as_the_new_configuration_allows),
+        cmocka_unit_test(
+            an_answer_goes_on_with_its_provider_that_others_do_not_get_any_more),
+        cmocka_unit_test(answers_keep_so_many_configurations_and_no_more),
         cmocka_unit_test(says_why_it_cannot_start),
     };
 
