@@ -2,38 +2,11 @@
  *
  * What a copy is and when it is refused stands in test_svc_backup.c; here is what only users need: ids that are
  * never given twice. */
-#include "user_store_tests.h"
+#include "users_dir_fixture.h"
 
 #include "auth-svc/user_backup.h"
 
 #include <unistd.h>
-
-static char dir[64];
-
-static int
-make_dir(void **state)
-{
-    (void)state;
-    store_driver = &user_store_sqlite;
-    (void)snprintf(dir, sizeof(dir), "/tmp/test_user_backup.XXXXXX");
-    if (mkdtemp(dir) == NULL ||
-        asprintf(&store_config.sqlite_path, "%s/data/x.db", dir) < 0)
-        return -1;
-    store_config.jwt_secret = (char *)"of the configuration";
-    return 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    (void)state;
-    free(store_config.sqlite_path);
-    store_config.storage_driver = SVC_STORAGE_SQLITE;
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 /* Runs a tool on a file of the folder. */
 static bool
@@ -44,6 +17,7 @@ run(bool (*tool)(svc_ctx_t *, char *const *, size_t, char **), const char *name,
     char path[128];
     char *args[] = {path};
 
+    store_config.jwt_secret = (char *)"of the configuration";
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     return tool(&ctx, args, 1, error);
 }
@@ -115,9 +89,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_id_that_a_token_may_name_is_never_given_again,
-                                        make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(postgresql_has_its_own_tools, make_dir,
-                                        remove_dir),
+                                        make_users, remove_users),
+        cmocka_unit_test_setup_teardown(postgresql_has_its_own_tools, make_users,
+                                        remove_users),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

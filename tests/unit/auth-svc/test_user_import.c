@@ -1,7 +1,7 @@
 /* test_user_import.c - the original's users in our store: who comes, who is there already, who cannot.
  *
  * What is printed is looked at by the story; here it is the map, the store, and what ends a run. */
-#include "user_store_tests.h"
+#include "users_dir_fixture.h"
 
 #include "auth-svc/password.h"
 #include "auth-svc/user_import.h"
@@ -11,31 +11,6 @@
 #include <unistd.h>
 
 #define MANY "250"
-
-static char dir[64];
-
-static int
-make_dir(void **state)
-{
-    (void)state;
-    store_driver = &user_store_sqlite;
-    (void)snprintf(dir, sizeof(dir), "/tmp/test_user_import.XXXXXX");
-    if (mkdtemp(dir) == NULL ||
-        asprintf(&store_config.sqlite_path, "%s/data/x.db", dir) < 0)
-        return -1;
-    return 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    (void)state;
-    free(store_config.sqlite_path);
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 /* Makes the original's database anew. */
 static void
@@ -184,12 +159,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(users_come_once_under_ids_of_ours, make_dir,
-                                        remove_dir),
-        cmocka_unit_test_setup_teardown(those_who_cannot_come_hold_up_nobody, make_dir,
-                                        remove_dir),
-        cmocka_unit_test_setup_teardown(what_ends_a_run_is_one_line, make_dir,
-                                        remove_dir),
+        cmocka_unit_test_setup_teardown(users_come_once_under_ids_of_ours, make_users,
+                                        remove_users),
+        cmocka_unit_test_setup_teardown(those_who_cannot_come_hold_up_nobody, make_users,
+                                        remove_users),
+        cmocka_unit_test_setup_teardown(what_ends_a_run_is_one_line, make_users,
+                                        remove_users),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,38 +1,13 @@
 /* test_user_store_sqlite.c - users on disk: found again, unique, durable, in one process's hands.
  *
  * Each test has a directory of its own; a second connection plays the tamperer. */
-#include "user_store_tests.h"
+#include "users_dir_fixture.h"
 
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char dir[64];
-
-static int
-make_dir(void **state)
-{
-    (void)state;
-    store_driver = &user_store_sqlite;
-    (void)snprintf(dir, sizeof(dir), "/tmp/test_user_store.XXXXXX");
-    if (mkdtemp(dir) == NULL ||
-        asprintf(&store_config.sqlite_path, "%s/data/x.db", dir) < 0)
-        return -1;
-    return 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    (void)state;
-    free(store_config.sqlite_path);
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 static void
 a_second_process_is_sent_to_postgresql(void **state)
@@ -196,21 +171,21 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        USER_STORE_TESTS(make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(a_second_process_is_sent_to_postgresql, make_dir,
-                                        remove_dir),
+        USER_STORE_TESTS(make_users, remove_users),
+        cmocka_unit_test_setup_teardown(a_second_process_is_sent_to_postgresql,
+                                        make_users, remove_users),
         cmocka_unit_test_setup_teardown(a_file_of_the_first_release_is_brought_up_to_date,
-                                        make_dir, remove_dir),
+                                        make_users, remove_users),
         cmocka_unit_test_setup_teardown(a_full_disk_is_unavailable_until_there_is_room,
-                                        make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(a_file_of_a_newer_release_is_refused, make_dir,
-                                        remove_dir),
-        cmocka_unit_test_setup_teardown(what_is_no_database_is_refused, make_dir,
-                                        remove_dir),
-        cmocka_unit_test_setup_teardown(a_directory_that_cannot_be_made_is_told, make_dir,
-                                        remove_dir),
-        cmocka_unit_test_setup_teardown(a_failing_transaction_adds_nobody, make_dir,
-                                        remove_dir),
+                                        make_users, remove_users),
+        cmocka_unit_test_setup_teardown(a_file_of_a_newer_release_is_refused, make_users,
+                                        remove_users),
+        cmocka_unit_test_setup_teardown(what_is_no_database_is_refused, make_users,
+                                        remove_users),
+        cmocka_unit_test_setup_teardown(a_directory_that_cannot_be_made_is_told,
+                                        make_users, remove_users),
+        cmocka_unit_test_setup_teardown(a_failing_transaction_adds_nobody, make_users,
+                                        remove_users),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -352,18 +352,25 @@ changes_wait_for_the_connection_that_is_being_made(void **state)
     outcome_clear(&deleted);
 }
 
+/* A question (a) and a deletion (b) that both wait. */
 static void
-changes_that_have_waited_long_enough_are_refused_and_not_made(void **state)
+ask_and_delete_without_database(test_t *self, uint64_t id)
 {
-    test_t *self = *state;
-    uint64_t id = create(self, "t");
-
     start_llm(self);
     take_database_away(self);
     send_ask(self, USER, id, 1, "hello", &self->a);
     service_send(&self->service, OP_CONVO_DELETE, &conversation_req_schema,
                  &(const conversation_req_t){USER, id}, &empty_schema, &self->b);
     settle(self, id);
+}
+
+static void
+changes_that_have_waited_long_enough_are_refused_and_not_made(void **state)
+{
+    test_t *self = *state;
+    uint64_t id = create(self, "t");
+
+    ask_and_delete_without_database(self, id);
     assert_int_equal(self->service.convo->n_held, 2);
     atomic_store(&self->service.convo->away_ms, svc_mono_ms() - CONVO_AWAY_MS);
     assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
@@ -397,12 +404,7 @@ a_drain_waits_for_changes_that_are_held(void **state)
     test_t *self = *state;
     uint64_t id = create(self, "t");
 
-    start_llm(self);
-    take_database_away(self);
-    send_ask(self, USER, id, 1, "hello", &self->a);
-    service_send(&self->service, OP_CONVO_DELETE, &conversation_req_schema,
-                 &(const conversation_req_t){USER, id}, &empty_schema, &self->b);
-    settle(self, id);
+    ask_and_delete_without_database(self, id);
     convo_drain(self->service.convo); /* would stop the loop, and with it this test */
     assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
     assert_int_equal(self->service.convo->n_held, 1);
