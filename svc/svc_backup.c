@@ -3,8 +3,8 @@
  * VACUUM INTO reads in one read transaction, so the copy is the database as the last commit before it left it, whatever is
  * written meanwhile; with the write-ahead log no writer waits for it (the log only grows until it is through). The
  * service's lock is a file of its own that is not asked for: SQLite's own locks let any process read. The copy has no log of
- * its own and is compact. Its file is made under another name and linked to its own when all of it is on the disk, so
- * there is never half a backup, and link(2) never replaces. */
+ * its own and is compact. Its file is made under another name and given its own when all of it is on the disk, so
+ * there is never half a backup; it replaces nothing. */
 #include "svc_backup.h"
 
 #include "svc_db_lock.h"

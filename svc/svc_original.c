@@ -5,6 +5,8 @@
  * Its file has nothing secret in it, but it is 0600 like all that the tools write. */
 #include "svc_original.h"
 
+#include "svc_main.h"
+
 #include "proto/utf8.h"
 
 #include <errno.h>
@@ -13,12 +15,21 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define BUSY_MS          5000
+#define BUSY_MS 5000
+#define STEPS_PER_LOOK \
+    100000 /* of SQLite's machine: a look for signals costs a system call */
 #define LINE_MAX_BYTES   64 /* of the map's file: two numbers */
 #define FIRST_PAIRS      256
 #define NUMBER_MAX_BYTES 20
 
 /* --- the database ------------------------------------------------------------------------ */
+
+static int
+is_told_to_end(void *arg)
+{
+    (void)arg;
+    return svc_main_is_told_to_end();
+}
 
 sqlite3 *
 svc_original_open(const char *path, char **error)
@@ -28,8 +39,10 @@ svc_original_open(const char *path, char **error)
                                NULL);
 
     if (code == SQLITE_OK && sqlite3_busy_timeout(db, BUSY_MS) == SQLITE_OK &&
-        sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL) == SQLITE_OK)
+        sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL) == SQLITE_OK) {
+        sqlite3_progress_handler(db, STEPS_PER_LOOK, is_told_to_end, NULL);
         return db;
+    }
     SVC_ASSERT(asprintf(error, "%s: cannot open this database: %s", path,
                         db == NULL ? "no memory" : sqlite3_errmsg(db)) >= 0);
     (void)sqlite3_close(db);

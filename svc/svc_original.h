@@ -13,7 +13,7 @@
 #define SVC_ORIGINAL_NAME_BYTES 100 /* of what a line of the report shows of a name */
 #define SVC_ORIGINAL_USERS_MAX  (8u << 20) /* that a map holds */
 
-/* Opens the original's database only to read. NULL with *error (free() it): one line. */
+/* Opens the original's database only to read; what is asked of it ends early when svc_main_is_told_to_end(). NULL with *error (free() it): one line. */
 sqlite3 *svc_original_open(const char *path, char **error);
 
 /* Prepares a query of it. NULL with *error: one line, which says that this is not the original's database. */

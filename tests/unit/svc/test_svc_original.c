@@ -6,6 +6,8 @@
 
 #include "svc/svc_original.h"
 
+#include <signal.h>
+
 static void
 a_database_is_only_read(void **state)
 {
@@ -40,6 +42,42 @@ a_database_is_only_read(void **state)
     assert_true(svc_str_eq(svc_original_text(q, 0), SVC_LIT("ada")));
     assert_int_equal(sqlite3_step(q), SQLITE_ROW);
     assert_int_equal(svc_original_text(q, 0).n, 0);
+    (void)sqlite3_finalize(q);
+    (void)sqlite3_close(db);
+}
+
+/* The original's tables may be views of anything. */
+static void
+a_query_without_an_end_is_ended_by_a_signal(void **state)
+{
+    char path[128];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q;
+    sigset_t set;
+    char *error = NULL;
+    int number;
+
+    (void)state;
+    (void)snprintf(path, sizeof(path), "%s/endless.db", dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db,
+                     "CREATE VIEW users AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL"
+                     " SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    db = svc_original_open(path, &error);
+    assert_non_null(db);
+    q = svc_original_query(db, path, "SELECT * FROM users", &error);
+    assert_non_null(q);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    assert_int_equal(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+    assert_int_equal(raise(SIGTERM), 0);
+    assert_int_equal(sqlite3_step(q), SQLITE_INTERRUPT);
+    assert_int_equal(sigwait(&set, &number), 0);
+    assert_int_equal(sigprocmask(SIG_UNBLOCK, &set, NULL), 0);
     (void)sqlite3_finalize(q);
     (void)sqlite3_close(db);
 }
@@ -149,6 +187,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_database_is_only_read),
+        cmocka_unit_test(a_query_without_an_end_is_ended_by_a_signal),
         cmocka_unit_test(names_are_made_fit_to_be_shown),
         cmocka_unit_test(a_map_is_read_back_as_it_was_written),
         cmocka_unit_test(nothing_else_is_a_map),
