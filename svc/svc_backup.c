@@ -123,11 +123,14 @@ copy_database(const char *from, const char *to, char **error)
 {
     sqlite3 *db = open_database(from, error);
     sqlite3_stmt *q = NULL;
+    char tables[32];
     bool good;
 
     if (db == NULL)
         return false;
-    good = sqlite3_prepare_v2(db, "VACUUM INTO ?1", -1, &q, NULL) == SQLITE_OK &&
+    /* asked first, since VACUUM says of a file that was cut off that the copy cannot be opened */
+    good = ask(db, "SELECT count(*) FROM sqlite_schema", tables, sizeof(tables)) &&
+           sqlite3_prepare_v2(db, "VACUUM INTO ?1", -1, &q, NULL) == SQLITE_OK &&
            sqlite3_bind_text(q, 1, to, -1, SQLITE_STATIC) == SQLITE_OK &&
            sqlite3_step(q) == SQLITE_DONE;
     if (!good)

@@ -398,7 +398,8 @@ restores_nothing_that_is_damaged_or_in_use(void **state)
                    "is in use: stop test-svc first, then restore");
     svc_db_lock_release(&lock);
     assert_int_equal(truncate(file_path, 4096), 0);
-    assert_refused(svc_backup_restore(&backup, file_path, &error), &error, "it.db: ");
+    assert_refused(svc_backup_restore(&backup, file_path, &error), &error,
+                   "it.db: cannot be copied: database disk image is malformed");
     write_file("to/it.db",
                "no database at all, but long enough to look like one to SQLite,"
                " which reads a hundred bytes before it says anything about it");
