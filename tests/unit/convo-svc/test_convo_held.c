@@ -398,16 +398,24 @@ a_question_that_waits_for_llm_svc_does_not_hold_up_a_change(void **state)
     (void)service_wait(&self->service, &self->a, 1); /* asked, or refused by now */
 }
 
+static bool
+is_later(void *arg)
+{
+    return svc_mono_ms() >= *(const uint64_t *)arg;
+}
+
 static void
 a_drain_waits_for_changes_that_are_held(void **state)
 {
     test_t *self = *state;
-    uint64_t id = create(self, "t");
+    uint64_t id = create(self, "t"), soon;
 
     ask_and_delete_without_database(self, id);
     convo_drain(self->service.convo); /* would stop the loop, and with it this test */
     assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_UNAVAILABLE);
     assert_int_equal(self->service.convo->n_held, 1);
+    soon = svc_mono_ms() + 200; /* several looks */
+    fixture_run_until(&self->service.fixture, is_later, &soon);
     svc_loop_cancel(self->service.fixture.ctx.loop, self->service.convo->drain_timer);
     atomic_store(&self->service.convo->away_ms, 0);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_OK);
