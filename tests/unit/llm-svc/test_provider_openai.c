@@ -311,6 +311,23 @@ serve_stall_after_finish(tiny_server_t *self, int fd, int nth)
 }
 
 static void
+says_that_nobody_was_reached(void **state)
+{
+    (void)state;
+    bench_t *b = &bench;
+
+    open_bench(serve_body);
+    b->caught.provider->destroy(&b->caught.provider);
+    b->config.base_url = (char *)(uintptr_t) "http://127.0.0.1:1/v1";
+    caught_init(&b->caught, provider_openai_new(b->relay, &b->config, false));
+    ask("");
+    assert_int_equal(b->caught.error, RC_UPSTREAM);
+    assert_int_equal(b->caught.cause, CAUSE_UNREACHABLE);
+    assert_int_equal(b->server.requests, 0);
+    close_bench();
+}
+
+static void
 ends_a_stall_as_a_timeout_unless_all_has_come(void **state)
 {
     (void)state;
@@ -398,6 +415,7 @@ main(void)
         cmocka_unit_test(passes_on_an_error_inside_a_200),
         cmocka_unit_test(maps_statuses_and_hides_the_key),
         cmocka_unit_test(asks_once_more_without_usage_when_that_is_refused),
+        cmocka_unit_test(says_that_nobody_was_reached),
         cmocka_unit_test(ends_a_stall_as_a_timeout_unless_all_has_come),
         cmocka_unit_test(closes_the_upstream_when_cancelled),
         cmocka_unit_test(tells_the_end_at_done_though_the_connection_stays_open),
