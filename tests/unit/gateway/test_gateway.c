@@ -183,7 +183,8 @@ slow_and_large_requests_hold_nothing(void **state)
     process_t *self = *state;
     client_t slow, large, no_http;
 
-    self->world.fakes.config.server_header_timeout_s = 1;
+    self->world.fakes.config.server_header_timeout_s =
+        3; /* also for the two that are quick */
     start(self);
     client_open(&slow, &self->world, 0);
     client_say(&slow, "GET /healthz HTTP/1.1\r\nHost");
