@@ -248,7 +248,7 @@ a_verify_does_not_wait_for_logins(void **state)
     outcome_t first;
 
     (void)state;
-    open_bench(&bench, "auth.bcrypt_threads: 1\nauth.bcrypt_cost: 9");
+    open_bench(&bench, "auth.bcrypt_threads: 1\nauth.bcrypt_cost: 8");
     assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_OK);
     first = login(&bench, "ann", "correct horse");
     bench.n = 0;
