@@ -144,15 +144,15 @@ story('the gateway gets SIGTERM: requests that had come by then are answered', a
 }, { deadline: 60_000 });
 
 story('a second SIGTERM ends every service at once', async () => {
-    const user = await s.user();
-    const { answer } = await openAnswer(provider, user, 'fake:drain-twice', 'begun');
-    const ends = SERVICES.map((name) => s.kill(name, 'SIGTERM'));
+    const patient = await start({ provider, config: { server: { drain_s: 25 } } });
+    const { answer } = await openAnswer(provider, await patient.user(), 'fake:drain-twice', 'begun');
+    const ends = SERVICES.map((name) => patient.kill(name, 'SIGTERM'));
     await pause(300);
     const began = Date.now();
-    for (const name of SERVICES.filter((n) => s.running(n)))
-        s.processes.get(name).kill('SIGTERM');
+    for (const name of SERVICES.filter((n) => patient.running(n)))
+        patient.processes.get(name).kill('SIGTERM');
     await Promise.all(ends);
-    assert.ok(Date.now() - began < 3000, `it took ${Date.now() - began} ms`);
+    assert.ok(Date.now() - began < 15_000, `it took ${Date.now() - began} ms`);
     answer.res.destroy();
-    await s.startAll();
+    await patient.stopAll();
 }, { deadline: 60_000 });
