@@ -35,6 +35,7 @@ typedef struct {
     struct svc_resolver *resolver; /* of the process; NULL: endpoints must be numeric */
 
     const struct svc_peer_times *peer_times; /* NULL: svc_peer_usual_times */
+    uint32_t redis_timeout_ms; /* of one command; 0: as whoever uses Redis wants it */
 } svc_ctx_t;
 
 #endif

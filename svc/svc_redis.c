@@ -165,7 +165,7 @@ svc_redis_new(svc_ctx_t *ctx, uint32_t timeout_ms, char **error)
     svc_redis_t *self = svc_alloc(sizeof(*self));
 
     self->ctx = ctx;
-    self->timeout_ms = timeout_ms;
+    self->timeout_ms = ctx->redis_timeout_ms != 0 ? ctx->redis_timeout_ms : timeout_ms;
     if (parse_address(self, ctx->config->redis_address))
         return self;
     if (asprintf(error, "redis.address: \"%s\" is not host:port",

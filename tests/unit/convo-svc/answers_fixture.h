@@ -458,8 +458,8 @@ setup_with(void **state, bool with_llm)
     service->config = svc_config_parse(SVC_LIT(""), "test", false, &error);
     assert_non_null(service->config);
     service->fixture.ctx.config = service->config;
-    service->port = service_free_port();
-    service->llm.port = service_free_port();
+    service->port = fixture_free_port();
+    service->llm.port = fixture_free_port();
     service->llm.answer = RC_LATER;
     played_start(&self->writer, &service->fixture.ctx, "writer");
     played_start(&self->reader, &service->fixture.ctx, "reader");

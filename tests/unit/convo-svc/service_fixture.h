@@ -7,11 +7,6 @@
 #include "convo_fixture.h"
 
 #include "convo-svc/convo.h"
-#include "svc/svc_secret.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #define SEEN_MAX 64
 
@@ -63,28 +58,6 @@ typedef struct {
     svc_peers_t *gateway;
     fake_llm_t llm;
 } service_t;
-
-/* Below those that the kernel gives to outgoing connections, of which one may take it before the service does. Each another one. */
-static inline int
-service_free_port(void)
-{
-    static uint64_t next;
-
-    if (next == 0)
-        next = svc_random_u64() / 2;
-    for (;;) {
-        const int port = (int)(3000 + next++ % 6000);
-        struct sockaddr_in address = {.sin_family = AF_INET,
-                                      .sin_port = htons((uint16_t)port),
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        const int fd = socket(AF_INET, SOCK_STREAM, 0);
-        const int rc = bind(fd, (struct sockaddr *)&address, sizeof(address));
-
-        close(fd);
-        if (rc == 0)
-            return port;
-    }
-}
 
 /* --- llm-svc ---------------------------------------------------------------------------------- */
 
@@ -403,8 +376,8 @@ service_open(service_t *self, const char *more, bool with_llm)
     memset(self, 0, sizeof(*self));
     fixture_open(&self->fixture, "convo-svc");
     folder_open(&self->folder);
-    self->port = service_free_port();
-    self->llm.port = service_free_port();
+    self->port = fixture_free_port();
+    self->llm.port = fixture_free_port();
     self->llm.answer = RC_LATER;
     snprintf(yaml, sizeof(yaml),
              "sqlite: {path: \"%s\"}\n"

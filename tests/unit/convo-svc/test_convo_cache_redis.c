@@ -46,8 +46,9 @@ has(test_t *self, uint64_t id, uint64_t version)
     return self->hit;
 }
 
+/* `timeout_ms`: of one command; 0: the real one, which a busy machine may use up by itself. */
 static int
-setup(void **state)
+setup_with(void **state, uint32_t timeout_ms)
 {
     test_t *self = svc_alloc(sizeof(*self));
     char *error = NULL;
@@ -56,10 +57,23 @@ setup(void **state)
     redis_init(&self->redis);
     self->config = redis_config(&self->redis, "");
     self->fixture.ctx.config = self->config;
+    self->fixture.ctx.redis_timeout_ms = timeout_ms;
     self->cache = convo_cache_redis_new(&self->fixture.ctx, on_got, self, &error);
     assert_non_null(self->cache);
     *state = self;
     return 0;
+}
+
+static int
+setup(void **state)
+{
+    return setup_with(state, 10000);
+}
+
+static int
+setup_hasty(void **state)
+{
+    return setup_with(state, 0);
 }
 
 static int
@@ -193,20 +207,20 @@ static void
 redis_that_stands_still_costs_50_ms_once(void **state)
 {
     test_t *self = *state;
-    uint64_t began;
+    uint64_t began, before;
 
     if (!redis_is_installed())
         skip();
     redis_start(&self->redis, &self->fixture);
-    self->cache->api->put(self->cache, 1, 5, SVC_LIT("body"));
-    assert_true(has(self, 1, 5));
+    wait_for_hit(self);
+    before = fixture_count(&self->fixture, SVC_M_CACHE_ERRORS);
     kill(self->redis.pid, SIGSTOP);
     began = svc_mono_ms();
     assert_false(has(self, 1, 5));
     for (int i = 0; i < 50; i++)
         assert_false(has(self, 1, 5));
     /* It is tried again after a second, however long this machine takes for one. */
-    assert_in_range(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS), 1,
+    assert_in_range(fixture_count(&self->fixture, SVC_M_CACHE_ERRORS) - before, 1,
                     1 + (svc_mono_ms() - began) / 1000);
     kill(self->redis.pid, SIGCONT);
     wait_for_hit(self);
@@ -282,7 +296,8 @@ main(void)
         TEST(writes_the_documented_key_with_a_time_to_live),
         TEST(values_of_others_and_an_emptied_redis_are_misses),
         TEST(redis_that_is_away_is_a_quick_miss_until_it_comes_back),
-        TEST(redis_that_stands_still_costs_50_ms_once),
+        cmocka_unit_test_setup_teardown(redis_that_stands_still_costs_50_ms_once,
+                                        setup_hasty, teardown),
         TEST(a_wrong_password_is_a_miss),
         TEST(a_flood_is_bounded_and_every_get_is_answered),
         TEST(an_address_that_is_none_is_refused_at_start),

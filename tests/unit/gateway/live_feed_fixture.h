@@ -77,7 +77,7 @@ world_init(world_t *world)
 {
     fakes_open(&world->fakes);
     world->fakes.config.gateway_request_timeout_s = 10;
-    world->fakes.config.gateway_reattach_s = 1;
+    world->fakes.config.gateway_reattach_s = 10;
 }
 
 /* Connects to convo-svc at `convo` and to llm-svc, and makes the feed with its reader. */

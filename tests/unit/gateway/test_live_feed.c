@@ -238,6 +238,7 @@ an_end_that_nobody_gives_is_given_up(void **state)
 {
     world_t *world = *state;
 
+    world->fakes.config.gateway_reattach_s = 1;
     world->fakes.scripts[FAKE_READ].rc = RC_LATER;
     ask(world, true);
     tell(world, ANSWER_COMPLETE, 30);

@@ -141,6 +141,7 @@ a_journal_that_a_retry_has_replaced_says_so(void **state)
 static void
 lose_sight(world_t *world)
 {
+    world->fakes.config.gateway_reattach_s = 1;
     ask(world, true);
     world->fakes.scripts[FAKE_WATCH].rc = RC_BUSY;
     world->wanted = world->changes + 1;

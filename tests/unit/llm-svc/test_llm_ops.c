@@ -175,9 +175,9 @@ ask(bench_t *b, svc_peer_t *peer, const char *op, const proto_schema_t *schema,
 }
 
 static void
-generate(bench_t *b, svc_peer_t *peer, const char *model)
+generate_from(bench_t *b, svc_peer_t *peer, const char *model, svc_str question)
 {
-    prompt_message_t message = {ROLE_USER, SVC_LIT(QUESTION)};
+    prompt_message_t message = {ROLE_USER, question};
     generate_req_t req = {
         .stream = SVC_LIT(STREAM),
         .fence = FENCE,
@@ -187,6 +187,12 @@ generate(bench_t *b, svc_peer_t *peer, const char *model)
     };
 
     ask(b, peer, OP_LLM_GENERATE, &generate_req_schema, &req);
+}
+
+static void
+generate(bench_t *b, svc_peer_t *peer, const char *model)
+{
+    generate_from(b, peer, model, SVC_LIT(QUESTION));
 }
 
 static bool
@@ -302,10 +308,13 @@ attaches_acks_replays_and_stops(void **state)
     static bench_t b;
     attach_req_t attach = {.stream = SVC_LIT(STREAM), .fence = FENCE, .term = 1};
     llm_stop_req_t stop = {.stream = SVC_LIT(STREAM), .fence = FENCE, .term = 1};
+    char words[2000]; /* a piece each: they take longer than all that is done here */
 
+    for (size_t i = 0; i < sizeof(words); i++)
+        words[i] = i % 2 == 0 ? 'x' : ' ';
     open_bench(&b);
     b.ack_pieces = false;
-    generate(&b, b.convo, "echo");
+    generate_from(&b, b.convo, "echo", (svc_str){words, sizeof(words)});
     fixture_run_until(&b.fixture, has_part, &b);
     replay(&b);
     assert_int_equal(b.rc, RC_OK);
@@ -313,7 +322,7 @@ attaches_acks_replays_and_stops(void **state)
     send_ack(&b, false);
     while (b.released == 0)
         replay(&b);
-    assert_memory_equal(b.bytes.p, QUESTION, b.bytes.n);
+    assert_memory_equal(b.bytes.p, words, b.bytes.n);
     assert_int_equal(svc_peer_post(b.convo, OP_LLM_STOP, (svc_str){NULL, 0},
                                    &llm_stop_req_schema, &stop),
                      RC_OK);

@@ -11,12 +11,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <arpa/inet.h>
 #include <cmocka.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "svc/svc_ctx.h"
+#include "svc/svc_secret.h"
 #include "svc/svc_time.h"
 
 #define FIXTURE_PATIENCE_MS 20000
@@ -50,6 +55,29 @@ fixture_close(fixture_t *self)
     svc_loop_destroy(&self->ctx.loop);
     svc_metrics_destroy(&self->ctx.metrics);
     assert_int_equal(zmq_ctx_term(self->ctx.zmq), 0);
+}
+
+/* A port for something that is started a moment later, or twice. Below those that the kernel gives by itself, of which another
+ * process may get one meanwhile. Each another one. */
+static inline int
+fixture_free_port(void)
+{
+    static uint64_t next;
+
+    if (next == 0)
+        next = svc_random_u64() / 2;
+    for (;;) {
+        const int port = (int)(3000 + next++ % 6000);
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_port = htons((uint16_t)port),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        const int rc = bind(fd, (struct sockaddr *)&address, sizeof(address));
+
+        close(fd);
+        if (rc == 0)
+            return port;
+    }
 }
 
 static inline void

@@ -8,12 +8,9 @@
 
 #include "bus_fixture.h"
 
-#include <arpa/inet.h>
 #include <hiredis/hiredis.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,15 +36,7 @@ redis_say_if_missing(void)
 static inline void
 redis_init(redis_t *self)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &n), 0);
-    close(fd);
-    *self = (redis_t){.port = ntohs(address.sin_port)};
+    *self = (redis_t){.port = fixture_free_port()};
 }
 
 /* Gives the configuration of a service that uses it, with some YAML more; the caller frees it. */
