@@ -87,7 +87,8 @@ play_step(void *arg, const answer_step_t *step)
 {
     play_t *self = arg;
 
-    assert_false(self->has_step); /* one at a time */
+    assert_false(self->has_step);            /* one at a time */
+    assert_int_equal(step->conversation, 9); /* what is locked before its end */
     assert_false(answer_state_is_terminal(self->state));
     if (self->refuse_jobs)
         return RC_BUSY;

@@ -200,6 +200,63 @@ conversations_come_once_with_everything(void **state)
     assert_string_equal(found.title, "five");
 }
 
+/* How many there are of all answers. */
+static int
+count_pieces(void)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q = NULL;
+    int n;
+
+    assert_int_equal(sqlite3_open(folder.db, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM chunk", -1, &q, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    n = sqlite3_column_int(q, 0);
+    (void)sqlite3_finalize(q);
+    (void)sqlite3_close(db);
+    return n;
+}
+
+static svc_rc
+take_answer(void *arg, const answer_row_t *row)
+{
+    *(answer_row_t *)arg = *row; /* the views are not looked at */
+    return RC_OK;
+}
+
+static void
+a_question_without_answer_is_interrupted_and_a_long_answer_comes_in_pieces(void **state)
+{
+    static char body[200100];
+    const convo_store_api_t *api;
+    convo_store_t *store;
+    answer_row_t answer;
+    size_t n;
+
+    (void)state;
+    if (!redis_is_installed())
+        skip();
+    n = (size_t)snprintf(body, sizeof(body),
+                         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+                         "\"q\"},{\"role\":\"assistant\",\"content\":\"");
+    memset(body + n, 'x', 199999);
+    (void)snprintf(body + 199900, sizeof(body) - 199900,
+                   "\"},{\"role\":\"user\",\"content\":\"r\"}]}");
+    put("conversation:5", body);
+    assert_run(NULL);
+    store = folder_store(&folder, false);
+    api = store->api;
+    assert_int_equal(api->answer_at(store, 5, 2, take_answer, &answer), RC_OK);
+    assert_int_equal(answer.state, ANSWER_COMPLETE);
+    assert_int_equal(answer.length, 199900 - n);
+    assert_int_equal(api->answer_at(store, 5, 4, take_answer, &answer), RC_OK);
+    assert_int_equal(answer.state, ANSWER_INTERRUPTED);
+    assert_int_equal(answer.length, 0);
+    convo_store_destroy(&store);
+    assert_int_equal(count_pieces(), 4);
+}
+
 /* Runs it and gives what it has printed, until the next time. */
 static const char *
 report_of_run(void)
@@ -284,6 +341,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(conversations_come_once_with_everything, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            a_question_without_answer_is_interrupted_and_a_long_answer_comes_in_pieces,
+            setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_somebody_elses_stays_so, setup, teardown),
         cmocka_unit_test_setup_teardown(what_ends_a_run_is_one_line, setup, teardown),
     };

@@ -503,6 +503,34 @@ many_steps_at_once_are_what_they_are_one_by_one(void **state)
     check_steps(self);
 }
 
+static void
+of_many_ends_each_finds_its_row_as_it_says_or_nothing(void **state)
+{
+    test_t *self = *state;
+    char room[5][PROTO_STREAM_BYTES];
+    answer_step_t steps[5];
+    svc_rc rcs[5];
+
+    for (unsigned i = 0; i < 5; i++) {
+        store_add_conversation(self->store, i + 1, "t");
+        (void)store_ask(self->store, i + 1, i + 1, "question");
+        steps[i] = step_of(room[i], i + 1, ANSWER_WAITING, 0, "text", ANSWER_COMPLETE);
+    }
+    steps[0].term++;
+    steps[1].fence++;
+    steps[2].state = ANSWER_STREAMING;
+    steps[3].length = 1;
+    store_begin(self->store);
+    assert_int_equal(self->store->api->answer_steps(self->store, steps, 5, 1000, rcs),
+                     RC_OK);
+    store_commit(self->store);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(rcs[i], i < 4 ? RC_STALE : RC_OK);
+        assert_text(self->store, i + 1, i < 4 ? "" : "text");
+        assert_int_equal(get_conversation(self->store, i + 1).answering, i < 4);
+    }
+}
+
 /* --- failures --------------------------------------------------------------------------------- */
 
 static svc_rc
@@ -649,6 +677,7 @@ main(void)
         BOTH(restarts_a_waiting_answer_with_another_fence),
         BOTH(an_answer_that_has_begun_is_never_restarted),
         BOTH(many_steps_at_once_are_what_they_are_one_by_one),
+        BOTH(of_many_ends_each_finds_its_row_as_it_says_or_nothing),
         BOTH(the_unfinished_come_in_the_order_they_were_asked),
         SQLITE(writes_that_the_database_refuses_are_unavailable_and_change_nothing),
         SQLITE(a_text_whose_second_half_does_not_fit_the_disk_is_unavailable),
