@@ -280,6 +280,16 @@ nothing_is_handed_in_that_is_not_wanted(void **state)
     assert_int_equal(asked(world, FAKE_TAIL), 0);
 }
 
+/* A call that is still kept is answered; its time may be over on a busy machine. */
+static void
+answer_kept(world_t *world, size_t service, fake_op op, const void *rep)
+{
+    svc_call_t *call = fakes_kept(&world->fakes, service, op);
+
+    if (call != NULL)
+        svc_call_finish(call, RC_OK, rep);
+}
+
 static void
 a_feed_that_dies_forgets_its_calls(void **state)
 {
@@ -298,8 +308,8 @@ a_feed_that_dies_forgets_its_calls(void **state)
     assert_int_equal(live_feed_leave(world->feed, &world->viewer), 0);
     live_feed_destroy(&world->feed);
     replay_rep_t replayed = {50, {world->fakes.truth + 50, 50}, 100};
-    svc_call_finish(fakes_kept(&world->fakes, FAKE_LLM, FAKE_REPLAY), RC_OK, &replayed);
-    svc_call_finish(fakes_kept(&world->fakes, FAKE_CONVO, FAKE_TAIL), RC_OK, NULL);
+    answer_kept(world, FAKE_LLM, FAKE_REPLAY, &replayed);
+    answer_kept(world, FAKE_CONVO, FAKE_TAIL, NULL);
     fake_tell(&world->fakes);
     fixture_run_for(&world->fakes.bus, 40);
     assert_int_equal(world->changes, changes);
