@@ -16,7 +16,7 @@ export function within(ms, promise, what) {
     return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/** Asks again and again until fn() gives something true; returns that. */
+/** Asks again and again until fn() gives something true; returns that. `what`: a sentence, or a function that gives one at the end. */
 export async function until(ms, fn, what) {
     const end = Date.now() + ms * SLOW;
     let last;
@@ -30,7 +30,7 @@ export async function until(ms, fn, what) {
             last = e;
         }
         if (Date.now() > end)
-            throw new Error(`not within ${ms * SLOW} ms: ${what}${last ? ` (last: ${last.message})` : ''}`);
+            throw new Error(`not within ${ms * SLOW} ms: ${typeof what === 'function' ? what() : what}${last ? ` (last: ${last.message})` : ''}`);
         await pause(25);
     }
 }
