@@ -4,9 +4,11 @@
 import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { BIN_DIR, CLEAN_ENV, prepare, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
@@ -222,15 +224,34 @@ story('a run that is killed in the middle, or cannot go on, is simply run again'
     assert.equal(noTable.code, 1);
     assert.match(noTable.err, /^auth-svc: .*: no such table: users\n$|^auth-svc: .* cannot open this database/m);
 
+    /* A way to the original's Redis that stands still in the second half: so the run cannot be through before it is killed. */
+    const way = net.createServer((client) => {
+        const there = net.connect(original.redis.port, '127.0.0.1');
+        let isStill = false;
+        client.on('data', (bytes) => {
+            isStill ||= bytes.includes('conversation:1250');
+            if (!isStill)
+                there.write(bytes);
+        });
+        there.on('data', (bytes) => client.write(bytes));
+        for (const [one, other] of [[client, there], [there, client]]) {
+            one.on('error', () => {});
+            one.once('close', () => other.destroy());
+        }
+    });
+    way.listen(0, '127.0.0.1');
+    await once(way, 'listening');
+    way.unref();
     const map = path.join(dir, 'map');
     fs.writeFileSync(map, '1 1\n');
-    const child = spawn(path.join(BIN_DIR, 'convo-svc'), ['--config', s.configFile, '--import-original', original.file, original.redis.address, map],
+    const child = spawn(path.join(BIN_DIR, 'convo-svc'), ['--config', s.configFile, '--import-original', original.file, `127.0.0.1:${way.address().port}`, map],
         { env: CLEAN_ENV, stdio: ['ignore', 'pipe', 'inherit'] });
     const gone = new Promise((resolve) => {
         child.once('exit', (code, signal) => resolve(signal));
     });
     child.stdout.once('data', () => child.kill('SIGKILL'));    /* the line of the one in the middle */
     assert.equal(await within(20_000, gone, 'the import is killed'), 'SIGKILL');
+    way.close();
 
     const again = await bringOver(s, original);
     assert.equal(again.code, 0, again.err);
