@@ -16,6 +16,7 @@ import { expectAnswer } from '../support/expect.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
 import { slowly, whilePeopleChat } from '../support/rolling.mjs';
 import { until } from '../support/deadline.mjs';
+import { openAnswer } from '../support/held.mjs';
 import { makeKeys, runMakeKeys } from '../support/keys.mjs';
 import { RawConnection } from '../support/raw.mjs';
 import { greeting } from '../support/zmtp.mjs';
@@ -98,7 +99,9 @@ story('a stranger with keys of its own gets no answer, and is counted and told',
         const got = await call(name, 'svc.stats', {}, ['--keys', own, '--as', as, '--to', name], 500);
         assert.deepEqual([got.code, got.body], [1, null], got.stderr);
         await isCounted(name, 'bus_strangers', before);
-        assert.match(s.logs(name), /refused a connection from 127\.0\.0\.1: its public key \S+ is nobody's/);
+        /* told by the thread that has counted it, a moment later */
+        const told = /refused a connection from 127\.0\.0\.1: its public key \S+ is nobody's/;
+        await until(10_000, () => told.test(s.logs(name)), `${name} says whom it has refused`);
     }
 });
 
@@ -180,17 +183,26 @@ story('who sits on the wire reads neither questions nor tokens; without keys it 
         x.writeConfig();
         t.after(() => x.stopAll());
         await x.startAll();
-        const user = await x.user();
-        const answer = answerFor('is anybody listening?');
-        expectAnswer(await user.ask(await user.create('fake'), 'is anybody listening?'), answer, { messageId: 2 });
-        const word = answer.split(' ').sort((a, b) => b.length - a.length)[0];
+        const question = 'is anybody listening?';
+        const { stream, answer } = await openAnswer(provider, await x.user(), 'fake:tapped', 'begun ', { body: { message: question } });
+        const words = [];
+        const say = async () => {
+            words.push(`heard-on-the-wire-${words.length}`);
+            await answer.piece(`${words.at(-1)} `);
+            await stream.shows(words.at(-1));
+        };
+        const isHeard = () => words.some((word) => taps[1].bytes().includes(word)) && taps[2].bytes().includes(question);
+        for (let i = 0; i < 5; i++)
+            await say();
+        if (!keys)   /* the proof that this would be seen; what came before a subscription comes another way */
+            await until(10_000, async () => isHeard() || await say(), 'question and answer are on the wire');
+        await answer.finish();
+        expectAnswer(await stream.rest(), answer.record.sent, { messageId: 2 });
         for (const one of taps) {
             assert.ok(one.bytes().length > 500);
-            for (const text of ['is anybody listening?', word])
+            for (const text of [question, ...words])
                 assert.ok(!(keys && one.bytes().includes(text)), `"${text}" is on the wire`);
         }
-        if (!keys)   /* the proof that this would be seen */
-            assert.ok(taps[1].bytes().includes(word) && taps[2].bytes().includes('is anybody listening?'));
     }
 });
 
@@ -288,7 +300,7 @@ story('two pairs of keys are replaced under load: no request fails', async (t) =
     const postgres = await startPostgres();
     provider.script('fake:slow', slowly);
     const x = await prepare({
-        provider, postgres, keys: true, replicas: Object.fromEntries(SERVICES.map((name) => [name, 2])),
+        provider, postgres, admin: true, keys: true, replicas: Object.fromEntries(SERVICES.map((name) => [name, 2])),
         config: { server: { lame_duck_s: 1, drain_s: 4 }, log: { level: 'info' } },
     });
     t.after(async () => {
@@ -297,13 +309,22 @@ story('two pairs of keys are replaced under load: no request fails', async (t) =
         await provider.stop();
     });
     await x.startAll();
+    /* Every caller has found whoever came back: who ends the other one before has ended both. */
+    const isWhole = async (name) => {
+        const { text } = await x.admin(name).api('GET', '/metrics', undefined, { timeout: 5000 });
+        const of = (what) => [...text.matchAll(new RegExp(`^${what}\\{.*\\} \\d+$`, 'gm'))].map(([line]) => line.slice(what.length));
+        return of('llmb_peers').length > 0 && of('llmb_peers').join() === of('llmb_peers_up').join();
+    };
+    const callers = x.names.filter((name) => /^(gateway|convo-svc)/.test(name));
     /* One replica of each at a time. */
     const restart = async (services) => {
-        for (const half of [(name) => name.endsWith('-2'), (name) => !name.endsWith('-2')])
+        for (const half of [(name) => name.endsWith('-2'), (name) => !name.endsWith('-2')]) {
             await Promise.all(x.names.filter((name) => services.includes(name.replace(/-2$/, '')) && half(name)).map(async (name) => {
                 await x.drain(name, 15_000);
                 await x.bring(name);
             }));
+            await until(15_000, async () => (await Promise.all(callers.map(isWhole))).every(Boolean), 'all find each other again');
+        }
     };
     const fileOf = (name) => fs.readFileSync(path.join(x.keys, name), 'utf8');
     const before = fileOf('llm-svc.key');
