@@ -13,6 +13,7 @@ import { RawConnection } from '../support/raw.mjs';
 import { pause, SLOW, until } from '../support/deadline.mjs';
 
 const WATCHED_MS = 2000;
+const SETTLED_MS = 500;
 const CPU_SHARE = 0.15;          /* of one core, while nothing happens */
 const TICK_MS = 10;              /* of /proc/PID/stat */
 const GROWTH_MAX_KB = 24 * 1024;
@@ -31,6 +32,21 @@ after(async () => {
 
 const pidOf = (name) => s.processes.get(name).pid;
 const descriptors = (name) => fs.readdirSync(`/proc/${pidOf(name)}/fd`).length;
+
+/** How many descriptors the gateway has when it has closed what others have left: the same number for a while. */
+async function settled() {
+    let n = -1;
+    let since = 0;
+    await until(15_000, () => {
+        const now = descriptors('gateway');
+        if (now !== n) {
+            n = now;
+            since = Date.now();
+        }
+        return Date.now() - since >= SETTLED_MS;
+    }, 'the gateway has closed the connections of before');
+    return n;
+}
 
 function cpuMs(name) {
     const fields = fs.readFileSync(`/proc/${pidOf(name)}/stat`, 'utf8').split(') ')[1].split(' ');
@@ -100,7 +116,7 @@ story('clients that vanish are forgotten at once, although idle connections olde
     const user = await s.user();
     const agents = Array.from({ length: 6 }, () => s.keepAliveAgent({ maxSockets: 1 }));
     await Promise.all(agents.map((agent) => user.list({ agent })));
-    const fds = descriptors('gateway');
+    const fds = await settled();
     const open = await Promise.all(Array.from({ length: 8 }, (_, i) => openAnswer(provider, user, `fake:left-${i}`, 'one ')));
     assert.ok(descriptors('gateway') >= fds + 8);
     for (const { stream } of open)
@@ -119,7 +135,7 @@ story('so are clients that vanish before there is an answer, and in the middle o
     for (let i = 0; i < 6; i++)
         assert.equal((await user.ask(long, 'more')).status, 200);
     await Promise.all(agents.map((agent) => user.list({ agent })));
-    const fds = descriptors('gateway');
+    const fds = await settled();
     const send = (bytes) => {
         const connection = new RawConnection(s.port);
         connection.send(bytes);
