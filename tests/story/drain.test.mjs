@@ -147,7 +147,9 @@ story('a second SIGTERM ends every service at once', async () => {
     const patient = await start({ provider, config: { server: { drain_s: 25 } } });
     const { answer } = await openAnswer(provider, await patient.user(), 'fake:drain-twice', 'begun');
     const ends = SERVICES.map((name) => patient.kill(name, 'SIGTERM'));
-    await pause(300);
+    /* Two signals that wait are one: the second is sent when the first has been taken. */
+    await until(10_000, () => SERVICES.every((name) => !patient.running(name) || patient.logs(name).includes('got SIGTERM')),
+        'every service has heard the first SIGTERM');
     const began = Date.now();
     for (const name of SERVICES.filter((n) => patient.running(n)))
         patient.processes.get(name).kill('SIGTERM');
