@@ -168,8 +168,10 @@ story('llm-svc dies before the first piece: the question is asked again and answ
 story('with llm-svc away a question gets 503 and leaves no trace', async () => {
     const user = await s.user();
     const id = await user.create('fake');
+    const ways = s.ways('convo-svc', 'llm-svc');
     await s.kill('llm-svc');
     await until(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
+    await until(10_000, () => s.ways('convo-svc', 'llm-svc') === ways - 1, 'convo-svc, which decides, knows it, too');
     const got = await user.ask(id, 'anybody?');
     expectError(got, 503, { code: 'unavailable' });
     assert.match(got.headers['retry-after'], /^\d+$/);
