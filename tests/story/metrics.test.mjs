@@ -177,7 +177,8 @@ story('when all is well no alert fires; when llm-svc is away it does, and ends w
     const fired = (labels) => async () => (await prometheus.firing()).some((a) => isAbout(a, labels));
     await until(15_000, fired({ alertname: 'LlmbProcessDown', job: 'llm-svc', severity: 'critical' }), 'one that is dead is told');
     await until(15_000, fired({ alertname: 'LlmbReplicasUnreachable', job: 'gateway', service: 'llm-svc' }), 'the gateway says so, too');
-    assert.ok(!(await prometheus.firing()).some((a) => a.alertname === 'LlmbServiceAbsent'), 'there is a second one');
+    /* A scrape that came too late on a busy machine is told as an absence until the next one. */
+    await until(10_000, async () => !(await prometheus.firing()).some((a) => a.alertname === 'LlmbServiceAbsent'), 'there is a second one');
     await s.kill('llm-svc-2');
     await until(15_000, fired({ alertname: 'LlmbServiceAbsent', job: 'llm-svc' }), 'none is left');
     await until(15_000, fired({ alertname: 'LlmbMissing', job: 'gateway', need: 'llm-svc' }), 'the gateway misses it');
