@@ -164,14 +164,15 @@ story('one that takes nothing is closed, and nobody else waits for it', async ()
     const user = await s.user();
     const id = await user.create('fake:megabyte');
     const ended = () => s.logs('gateway').split('"POST /api/chat/:id"').length;
+    const before = ended();
     const dead = new RawConnection(s.port);
     dead.send(`POST /api/chat/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${user.token}\r\nContent-Length: 15\r\n\r\n{"message":"x"}`);
     await dead.until('200 OK');
     dead.socket.pause();
     for (let i = 0; i < 3; i++)
         expectAnswer(await user.ask(await user.create('fake'), `q${i}`), answerFor(`q${i}`), { messageId: 2 });
-    const before = ended();
-    await until(20_000, () => ended() > before, 'the one that takes nothing is closed');
+    /* A line may come a moment after its answer: all four of them are waited for. */
+    await until(20_000, () => ended() >= before + 4, 'the one that takes nothing is closed');
     dead.socket.resume();
     const text = await dead.untilClosed();
     assert.ok(!text.includes('full_response'), 'it was bounded by nothing');
@@ -186,7 +187,7 @@ story('the address of a client is its own: in the log, and for who guesses passw
         expectError(await guesser.login(victim.name, `guess ${i}`), 401, {});
     expectError(await guesser.login(victim.name, victim.password), 429, { code: 'throttled' });
     assert.equal((await s.login(victim.name, victim.password)).status, 200);
-    assert.match(s.logs('gateway'), /127\.0\.0\.77/);
+    await until(5000, () => s.logs('gateway').includes('127.0.0.77'), 'the log names it');
 });
 
 story('SIGHUP shows a renewed certificate to who comes then; one that is no good changes nothing', async () => {

@@ -159,6 +159,7 @@ story('an answer of which nothing was shown begins anew under the same trace', a
     await told('convo-svc', trace, (l) => /attempt 2 follows/.test(l.message), 'that it begins anew');
     await told('llm-svc', trace, (l) => l.message === 'generation by fake begins: attempt 2', 'the second attempt');
     await told('convo-svc', trace, (l) => /^the answer is stored: complete, 7 bytes/.test(l.message), 'the end');
+    await s.ready();    /* each reactor of the gateway finds the llm-svc again for itself */
 }, { deadline: 60_000 });
 
 story('a convo-svc that takes an answer over learns its trace from the llm-svc', async () => {
@@ -193,8 +194,8 @@ story('a timeline is made of text lines, too', async () => {
         const whole = await until(10_000, async () => {
             fs.writeFileSync(file, plain.names.map((n) => plain.logs(n)).join(''));
             const got = await timeline(trace, { files: [file] });
-            return / gateway +POST \/api\/chat\/:id -> 200 +\(/.test(got.text) && got.text;
-        }, 'the timeline has the request');
+            return / gateway +POST \/api\/chat\/:id -> 200 +\(/.test(got.text) && / convo-svc +the answer is stored/.test(got.text) && got.text;
+        }, 'the timeline has the request and what is stored');
         assert.match(whole, / convo-svc +the answer is stored: complete, 5 bytes\n/);
         assert.match(whole, / llm-svc +generation by echo begins: attempt 1\n/);
     } finally {
