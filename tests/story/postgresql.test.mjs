@@ -81,6 +81,12 @@ story('two questions to one conversation at the same moment: one is answered, th
     expectNumbered(await user.messages(id));
 }, { skip });
 
+/** A history, as soon as that connection, too, has found a database that has just been away: each pauses between two tries. */
+const stored = (user, id) => until(10_000, async () => {
+    const got = await user.history(id);
+    return got.status !== 503 && got;
+}, `the history of ${id} is told`);
+
 /** Clients that create, ask and read; each remembers what it was told. */
 class Load {
     constructor(users) {
@@ -133,9 +139,9 @@ class Load {
         await Promise.all(this.running);
         assert.deepEqual(this.wrong, []);
         for (const { user, id } of this.created)
-            assert.equal((await user.history(id)).status, 200, `conversation ${id} was acknowledged`);
+            assert.equal((await stored(user, id)).status, 200, `conversation ${id} was acknowledged`);
         for (const { user, id, n, question } of this.turns) {
-            const messages = await user.messages(id);
+            const { messages } = (await stored(user, id)).json;
             assert.deepEqual(messages.slice(n - 2, n).map((m) => [m.message_id, m.content]), [[n - 1, question], [n, question]]);
         }
     }

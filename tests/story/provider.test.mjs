@@ -32,8 +32,9 @@ before(async () => {
     s = await start({
         config: { llm: { max_answer_bytes: MAX_ANSWER_BYTES }, gateway: { headers_after_s: 3 } },
         providers: [
+            providerEntry(plain, { name: 'fidgety', models: ['fake:stall-not'], first_byte_s: 3, idle_s: 3 }),
             providerEntry(plain, { name: 'impatient', models: ['fake:stall*'], first_byte_s: 1, idle_s: 1 }),
-            providerEntry(plain, { name: 'thoughtful', models: ['fake:late*'], first_byte_s: 5, idle_s: 5 }),
+            providerEntry(plain, { name: 'thoughtful', models: ['fake:late*'], first_byte_s: 20, idle_s: 20 }),
             providerEntry(plain),
             providerEntry(secure, { name: 'secure', models: ['tls*'], ca_file: known.caFile }),
             providerEntry(secure, { name: 'unknown-ca', models: ['noca*'] }),
@@ -111,7 +112,7 @@ story('reasoning and comments count as life, silence does not', async () => {
     plain.script('fake:stall-not', async (a) => {
         const beat = setInterval(() => a.raw(a.line(a.chunk({ reasoning_content: 'hm ' }))), 300);
         await new Promise((resolve) => {
-            setTimeout(resolve, 2500);
+            setTimeout(resolve, 6500);    /* twice as long as it may be silent: a busy machine may hold back some of the beats */
         });
         clearInterval(beat);
         await a.piece('thought through');

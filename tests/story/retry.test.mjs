@@ -5,6 +5,7 @@ import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer, expectError, expectNumbered } from '../support/expect.mjs';
+import { until } from '../support/deadline.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 
 let provider;
@@ -49,7 +50,7 @@ story('a new answer takes the place of the old one', async () => {
 story('an answer that was stopped or has failed is asked for again', async () => {
     const user = await s.user();
     const { stream, id } = await openAnswer(provider, user, 'fake:stopped', 'no, ');
-    assert.equal((await user.stop(id)).status, 200);
+    await until(15_000, async () => (await user.stop(id)).status === 200, 'it has stopped');
     await stream.rest();
     say('fake:stopped', 'yes');
     expectAnswer(await (await user.retry(id)).rest(), 'yes', { messageId: 2 });
