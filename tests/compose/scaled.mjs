@@ -12,6 +12,7 @@ const FILES = ['docker-compose.yml', 'deploy/compose.scale.yml'];
 const NUMBERS = { gateway: 2, 'llm-svc': 3, 'convo-svc': 2, 'auth-svc': 2 };
 const PEOPLE = 8;
 const GUESSES = 10;
+const PAUSE_MS = 1000;   /* after so many */
 const BACK_MS = 60_000;
 
 const scales = (numbers) => Object.entries(numbers).flatMap(([service, n]) => ['--scale', `${service}=${n}`]);
@@ -109,14 +110,23 @@ async function crash(stack, load, service) {
 /** Guesses a password from one address, the bridge's, logs in from another one, a container's. (An engine that masquerades would give
  *  all addresses of this machine the one of the bridge.) */
 async function guess(stack, client) {
-    const victim = await client.user();
     const [proxy] = await stack.containers('proxy');
     const guesser = new Client(8080);
     guesser.host = await docker('inspect', '-f', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', proxy);
-    for (let i = 0; i < GUESSES; i++)
-        expectError(await guesser.login(victim.name, `guess ${i}`, claim(i)), 401);
-    expectError(await guesser.login(victim.name, victim.password, claim(GUESSES)), 429, { code: 'throttled' });
-    assert.equal(await loginInside(stack, victim), '200');
+    for (let tries = 1; ; tries++) {
+        const victim = await client.user();
+        let begun;
+        for (let i = 0; i < GUESSES; i++) {
+            begun = Date.now();
+            expectError(await guesser.login(victim.name, `guess ${i}`, claim(i)), 401);
+        }
+        const got = await guesser.login(victim.name, victim.password, claim(GUESSES));
+        if (got.status === 200 && Date.now() - begun > PAUSE_MS && tries < 5)
+            continue;   /* the machine has stood still until the pause was over */
+        expectError(got, 429, { code: 'throttled' });
+        assert.equal(await loginInside(stack, victim), '200');
+        return;
+    }
 }
 
 /** Logs in from within the container of a gateway, through the proxy: the status. */
