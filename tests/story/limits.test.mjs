@@ -138,7 +138,7 @@ story('past max_connections newcomers wait or are refused, and all is well after
     await until(20_000, async () => (await s.api('GET', '/healthz', undefined, { timeout: 1000 })).status === 200, 'the gateway answers again');
     for (const connection of many)
         connection.destroy();
-    const user = await s.user();
+    const user = await until(10_000, () => s.user(), 'newcomers are served: every reactor has found out that the many are gone');
     expectAnswer(await user.ask(await user.create('echo'), 'hello'), 'hello', { messageId: 2 });
 });
 
