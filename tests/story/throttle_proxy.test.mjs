@@ -6,7 +6,7 @@ import { after, before } from 'node:test';
 import assert from 'node:assert/strict';
 import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
-import { expectError } from '../support/expect.mjs';
+import { expectError, expectThrottled } from '../support/expect.mjs';
 
 let trusting;
 let plain;
@@ -18,11 +18,7 @@ after(() => Promise.all([trusting?.stopAll(), plain?.stopAll()]));
 
 const from = (chain) => ({ headers: { 'x-forwarded-for': chain } });
 
-async function guessUntilThrottled(s, name, options) {
-    for (let i = 0; i < 10; i++)
-        expectError(await s.login(name, `guess ${i}`, options(i)), 401, {});
-    expectError(await s.login(name, 'guess', options(10)), 429, { code: 'throttled' });
-}
+const guessUntilThrottled = (s, name, options) => expectThrottled(10, (i) => s.login(name, `guess ${i}`, options(i)));
 
 story('a right password from another address is not affected by somebody else guessing', async () => {
     const victim = await trusting.user();

@@ -54,6 +54,21 @@ export function expectError(res, status, { code, lang = 'en', says } = {}) {
         assert.ok(res.json.error.includes(says), `"${res.json.error}" does not say "${says}"`);
 }
 
+/** Guesses until it is too often: `limit` wrong ones get 401, the next one 429. After those there is a pause of a second, then two,
+ *  then four: a machine that stood still for longer has one more 401. Gives the refusal. */
+export async function expectThrottled(limit, guess) {
+    for (let i = 0, since = 0; ; i++) {
+        const begun = Date.now();
+        const got = await guess(i);
+        if (i >= limit && (got.status !== 401 || Date.now() - since < 1000 * 2 ** (i - limit))) {
+            expectError(got, 429, { code: 'throttled' });
+            return got;
+        }
+        expectError(got, 401, { code: 'bad_credentials' });
+        since = begun;
+    }
+}
+
 /** A stream that ends in an error event after exactly this text, without done. */
 export function expectBroken(got, text, code) {
     assert.equal(got.status, 200, JSON.stringify(got.json));
