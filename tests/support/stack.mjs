@@ -201,7 +201,13 @@ export class Stack extends Client {
                 if ((serviceOf(name) === 'gateway' || !isAlone) && !(await this.isServing(name)))
                     return false;
             }
-            return this.answers();
+            if (!(await this.answers()))
+                return false;
+            for (const name of this.replicasOf('gateway')) {   /* before that one it may not have seen yet that somebody had just died */
+                if (!(await this.isServing(name)))
+                    return false;
+            }
+            return true;
         }, `the system is ready (${this.names.map((s) => `${s}: ${this.state(s)}`).join(', ')})`);
         if (this.crashes.length > 0)
             throw new Error(this.crashes.join('; '));
