@@ -14,7 +14,7 @@ let provider;
 let s;
 before(async () => {
     provider = await startProvider();
-    s = await start({ provider, config: { server: { header_timeout_s: 1 } } });
+    s = await start({ provider, config: { server: { header_timeout_s: 2 } } });
 });
 after(async () => {
     await s?.stopAll();

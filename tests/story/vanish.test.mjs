@@ -16,7 +16,7 @@ let provider;
 let s;
 before(async () => {
     provider = await startProvider();
-    s = await start({ provider, config: { gateway: { keepalive_s: 1, headers_after_s: 60 }, server: { header_timeout_s: 1, body_timeout_s: 1 } } });
+    s = await start({ provider, config: { gateway: { keepalive_s: 1, headers_after_s: 60 }, server: { header_timeout_s: 3, body_timeout_s: 1 } } });
 });
 after(async () => {
     await s?.stopAll();
