@@ -283,7 +283,8 @@ a_tail_goes_to_the_owner_and_again_to_the_next_one(void **state)
 
     watch(pair, pair->world.fakes.contexts[FAKE_CONVO].instance, 50);
     await(pair, first_is_watched);
-    run_until(&pair->world, is_heard);
+    run_until(&pair->world,
+              status_is_told); /* by the owner: until then no frame is taken */
     await_text(&pair->world, 50);
     frame(&pair->world, FAKE_FENCE, 50, 30);
     await_text(&pair->world, 80);
