@@ -225,6 +225,7 @@ convo_new(svc_ctx_t *ctx, char **error)
 
     self->ctx = ctx;
     self->arena = proto_arena_new();
+    self->held_ms = CONVO_HELD_MS;
     self->db_path = svc_str_dup(svc_str_c(config->sqlite_path));
     self->lock_fd = -1;
     if (!convo_check_config(config, error) || !lock_database(self, error) ||

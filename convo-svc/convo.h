@@ -53,6 +53,7 @@ typedef struct convo {
     size_t n_asking;      /* questions on their way to the database */
     convo_held_t
         *held; /* owned; what waits for an llm-svc or for the database, oldest first */
+    uint64_t held_ms;    /* CONVO_HELD_MS, but in tests */
     size_t n_held;       /* in it, at most CONVO_HELD_MAX */
     size_t held_bytes;   /* of their bodies, at most CONVO_HELD_MAX_BYTES */
     uint64_t held_timer; /* looks at them; 0: there are none */

@@ -149,7 +149,7 @@ hold(convo_t *self, uint32_t kind, svc_call_t *call, svc_pool_done_fn *done,
 svc_rc
 convo_hold_ask(convo_t *self, uint32_t kind, svc_call_t *call)
 {
-    return hold(self, kind, call, NULL, svc_loop_now_ms(self->ctx->loop) + CONVO_HELD_MS);
+    return hold(self, kind, call, NULL, svc_loop_now_ms(self->ctx->loop) + self->held_ms);
 }
 
 svc_rc

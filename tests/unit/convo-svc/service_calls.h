@@ -7,6 +7,7 @@
 
 #include "service_fixture.h"
 
+#include "convo-svc/answer_private.h"
 #include "svc/svc_server_call.h"
 
 #include <semaphore.h>
@@ -310,6 +311,28 @@ writer_works(void *arg)
     const test_t *self = arg;
 
     return svc_pool_load(self->service.convo->writer) > 0;
+}
+
+/* The answer of stream 1 is lost, and its tail wanted. */
+static inline bool
+takes_tails(void *arg)
+{
+    test_t *self = arg;
+    const answer_t *answer = answers_by_stream(self->service.convo->answers,
+                                               stream_of(self->room, 1));
+
+    return answer != NULL && answer->phase == PHASE_TAIL;
+}
+
+/* Tails of an answer, if it lives, are taken until then (monotonic) and not for as short as usual: this machine may stand still. */
+static inline void
+take_tails_until(test_t *self, unsigned stream, uint64_t ms)
+{
+    answer_t *answer = answers_by_stream(self->service.convo->answers,
+                                         stream_of(self->room, stream));
+
+    if (answer != NULL)
+        answer->tail_ms = ms;
 }
 
 /* Forgets the call that came last, as when its caller has gone. */

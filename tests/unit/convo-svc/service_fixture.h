@@ -343,6 +343,12 @@ service_start_convo(service_t *self)
     char *error = NULL;
 
     self->convo = convo_new(&self->fixture.ctx, &error);
+    for (int i = 0; i < 200 && self->convo == NULL && strstr(error, "cannot listen");
+         i++) {
+        free(error); /* the old socket may still be closing */
+        fixture_run_for(&self->fixture, 10);
+        self->convo = convo_new(&self->fixture.ctx, &error);
+    }
     if (self->convo == NULL)
         print_error("%s\n", error);
     assert_non_null(self->convo);

@@ -1,7 +1,16 @@
 /* test_convo_held.c - questions while no llm-svc is there, changes while the database is away: held, bounded, released, refused in time.
  *
- * Each test begins without an llm-svc. */
+ * Each test begins without an llm-svc, and holds questions for as long as this machine may stand still. */
 #include "service_calls.h"
+
+static int
+setup_patient(void **state)
+{
+    const int rc = setup_without_llm(state);
+
+    ((test_t *)*state)->service.convo->held_ms = 600000;
+    return rc;
+}
 
 /* Starts llm-svc and waits until convo-svc has noticed. */
 static void
@@ -93,6 +102,7 @@ a_question_without_llm_svc_is_refused_and_leaves_no_trace(void **state)
     uint64_t id = create(self, "t");
     const seen_t *seen;
 
+    self->service.convo->held_ms = CONVO_HELD_MS;
     send_ask(self, USER, id, 1, "hello", &self->a);
     seen = service_wait(&self->service, &self->a, 1);
     assert_int_equal(seen->kind, PROTO_ERROR);
@@ -395,7 +405,7 @@ a_question_that_waits_for_llm_svc_does_not_hold_up_a_change(void **state)
     atomic_store(&self->service.convo->away_ms, 0);
     assert_int_equal(service_wait(&self->service, &self->b, 1)->rc, RC_OK);
     start_llm(self);
-    (void)service_wait(&self->service, &self->a, 1); /* asked, or refused by now */
+    assert_int_equal(service_wait(&self->service, &self->a, 1)->rc, RC_OK);
 }
 
 static bool
@@ -424,7 +434,7 @@ a_drain_waits_for_changes_that_are_held(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup_without_llm, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup_patient, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_question_without_llm_svc_is_refused_and_leaves_no_trace),
         TEST(a_question_is_held_until_llm_svc_is_back),

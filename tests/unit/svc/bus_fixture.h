@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -25,6 +26,8 @@
 #include "svc/svc_time.h"
 
 #define FIXTURE_PATIENCE_MS 20000
+#define FIXTURE_BLOCK       50  /* ports */
+#define FIXTURE_BLOCKS      120 /* of them */
 
 typedef struct {
     svc_ctx_t ctx;        /* of the side that the test is about */
@@ -57,17 +60,38 @@ fixture_close(fixture_t *self)
     assert_int_equal(zmq_ctx_term(self->ctx.zmq), 0);
 }
 
-/* A port for something that is started a moment later, or twice. Below those that the kernel gives by itself, of which another
- * process may get one meanwhile. Each another one. */
+/* The first port of a block that no other test's process draws from: each keeps a name that only one can have for as long as it lives.
+ * Below the ports that the kernel gives by itself, and those of the stories. */
+static inline int
+fixture_take_block(void)
+{
+    for (int tries = 0;; tries++) {
+        struct sockaddr_un name = {.sun_family = AF_UNIX};
+        const int block = (int)(svc_random_u64() % FIXTURE_BLOCKS);
+        const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        /* an abstract one: of this network, as ports are, and never left behind */
+        (void)snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1,
+                       "llmb-test-ports-%03d", block);
+        if (bind(fd, (struct sockaddr *)&name, sizeof(name)) == 0 || tries > 10000)
+            return 3000 + block * FIXTURE_BLOCK;
+        close(fd);
+    }
+}
+
+/* A port for something that is started a moment later, or twice. Each another one. */
 static inline int
 fixture_free_port(void)
 {
-    static uint64_t next;
+    static int next, left;
 
-    if (next == 0)
-        next = svc_random_u64() / 2;
     for (;;) {
-        const int port = (int)(3000 + next++ % 6000);
+        if (left == 0) {
+            next = fixture_take_block();
+            left = FIXTURE_BLOCK;
+        }
+        left--;
+        const int port = next++;
         struct sockaddr_in address = {.sin_family = AF_INET,
                                       .sin_port = htons((uint16_t)port),
                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
