@@ -173,14 +173,22 @@ static void
 too_many_wrong_passwords_bring_a_pause_for_that_address(void **state)
 {
     bench_t bench;
-    outcome_t paused;
+    outcome_t paused = {.rc = RC_OK};
+    uint64_t began_ms, rounds = 0;
 
     (void)state;
     open_bench(&bench, "auth.guess_limit: 3");
     assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_OK);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(login(&bench, "ann", "wrong").rc, RC_BAD_CREDENTIALS);
-    paused = login(&bench, "ann", "correct horse");
+    /* A machine that stood still for the second of the pause has another round: the right password has forgiven. */
+    for (; paused.rc == RC_OK; rounds++) {
+        began_ms = svc_mono_ms();
+        for (int i = 0; i < 3; i++) {
+            began_ms = svc_mono_ms();
+            assert_int_equal(login(&bench, "ann", "wrong").rc, RC_BAD_CREDENTIALS);
+        }
+        paused = login(&bench, "ann", "correct horse");
+        assert_true(paused.rc == RC_THROTTLED || svc_mono_ms() - began_ms >= 1000);
+    }
     assert_int_equal(paused.rc, RC_THROTTLED);
     assert_int_equal(paused.retry_after_s, 1);
     assert_int_equal(finish(&bench, begin_login(&bench, SVC_LIT("ann"),
@@ -188,7 +196,7 @@ too_many_wrong_passwords_bring_a_pause_for_that_address(void **state)
                          .rc,
                      RC_OK);
     assert_int_equal(fixture_count(&bench.fixture, SVC_M_LOGINS_THROTTLED), 1);
-    assert_int_equal(fixture_count(&bench.fixture, SVC_M_LOGINS_REFUSED), 3);
+    assert_int_equal(fixture_count(&bench.fixture, SVC_M_LOGINS_REFUSED), 3 * rounds);
     close_bench(&bench);
 }
 
@@ -199,8 +207,9 @@ a_full_queue_refuses_and_nothing_is_counted(void **state)
     size_t busy = 0, right = 0;
 
     (void)state;
-    open_bench(&bench,
-               "auth.bcrypt_threads: 1\nauth.bcrypt_queue: 2\nauth.guess_limit: 2");
+    open_bench(&bench, /* a hash takes much longer than to read all that is asked */
+               "auth.bcrypt_threads: 1\nauth.bcrypt_queue: 2\nauth.guess_limit: 2\n"
+               "auth.bcrypt_cost: 9");
     assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_OK);
     bench.n = 0;
     for (int i = 0; i < 40; i++)
@@ -248,7 +257,7 @@ a_verify_does_not_wait_for_logins(void **state)
     outcome_t first;
 
     (void)state;
-    open_bench(&bench, "auth.bcrypt_threads: 1\nauth.bcrypt_cost: 8");
+    open_bench(&bench, "auth.bcrypt_threads: 1\nauth.bcrypt_cost: 9");
     assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_OK);
     first = login(&bench, "ann", "correct horse");
     bench.n = 0;
@@ -341,6 +350,13 @@ other_services_may_not_call(void **state)
     close_bench(&bench);
 }
 
+static bool
+has_begun_to_hash_twice(void *arg)
+{
+    return fixture_family(&((bench_t *)arg)->fixture, SVC_F_POOL_JOBS, SVC_L_POOL,
+                          "bcrypt", 0) >= 2;
+}
+
 static void
 draining_lets_those_who_wait_have_their_answer(void **state)
 {
@@ -348,9 +364,10 @@ draining_lets_those_who_wait_have_their_answer(void **state)
     outcome_t *waiting;
 
     (void)state;
-    open_bench(&bench, "");
+    open_bench(&bench, "auth.bcrypt_cost: 9");
     assert_int_equal(register_user(&bench, "ann", "correct horse").rc, RC_OK);
     waiting = begin_login(&bench, SVC_LIT("ann"), SVC_LIT("correct horse"), "1.1.1.1");
+    fixture_run_until(&bench.fixture, has_begun_to_hash_twice, &bench);
     auth_drain(bench.auth);
     auth_drain(bench.auth);
     svc_loop_run(bench.fixture.ctx.loop); /* ends by itself */

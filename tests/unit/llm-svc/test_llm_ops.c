@@ -12,7 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define STREAM   "0123456789abcdef"
+#define STREAM "0123456789abcdef"
+#define PROBE \
+    "fedcba9876543210" /* a stream that only tells when the subscriber is heard */
 #define FENCE    77u
 #define QUESTION "one two three four five six seven eight"
 
@@ -23,6 +25,9 @@ typedef struct {
     svc_ctx_t convo_ctx, gateway_ctx;
     svc_peer_t *convo, *gateway; /* who calls */
     void *sub;                   /* SUB, of the gateway */
+    bool is_heard;               /* frames of PROBE have come: those of STREAM would */
+    uint64_t probes;             /* answers to it */
+    bool is_probed;              /* the latest has ended */
     /* the journal, as convo-svc would keep it */
     svc_buf_t journal;
     bool ack_pieces; /* acknowledge each */
@@ -30,8 +35,8 @@ typedef struct {
     bool final;      /* FINAL came */
     char finish[80]; /* of it */
     svc_buf_t shown; /* text of all frames */
-    /* the latest reply of any other call */
-    int replies;
+    /* the latest reply of any call; of replays and models they are counted apart */
+    int replies, answers;
     proto_kind kind;
     svc_rc rc;
     svc_buf_t bytes;   /* of a replay */
@@ -88,13 +93,13 @@ open_bench(bench_t *b)
     b->gateway = connect_as(b, &b->gateway_ctx, "gateway");
     b->sub = svc_msg_socket(b->fixture.ctx.zmq, ZMQ_SUB, 0);
     zmq_setsockopt(b->sub, ZMQ_SUBSCRIBE, STREAM, PROTO_STREAM_BYTES);
+    zmq_setsockopt(b->sub, ZMQ_SUBSCRIBE, PROBE, PROTO_STREAM_BYTES); /* after it */
     assert_int_equal(zmq_connect(b->sub, llm_tokens_endpoint(b->llm)), 0);
     svc_buf_init(&b->journal, 100000);
     svc_buf_init(&b->shown, 100000);
     svc_buf_init(&b->bytes, 100000);
     b->ack_pieces = true;
     fixture_run_until(&b->fixture, are_peers_up, b);
-    fixture_run_for(&b->fixture, 50); /* the subscription has no answer to wait for */
 }
 
 static void
@@ -213,6 +218,12 @@ has_reply(void *arg)
     return ((bench_t *)arg)->replies > 0;
 }
 
+static bool
+has_answer(void *arg)
+{
+    return ((bench_t *)arg)->answers > 0;
+}
+
 /* --- the gateway ------------------------------------------------------------------- */
 
 static void
@@ -225,7 +236,7 @@ on_replay(void *arg, proto_kind kind, svc_rc rc, const void *rep,
 
     b->kind = kind;
     b->rc = rc;
-    b->replies++;
+    b->answers++;
     if (rc != RC_OK)
         return;
     svc_buf_clear(&b->bytes);
@@ -248,9 +259,9 @@ replay(bench_t *b)
         .arg = b,
     };
 
-    b->replies = 0;
+    b->answers = 0;
     assert_int_equal(svc_peer_call(b->gateway, &request, NULL), RC_OK);
-    fixture_run_until(&b->fixture, has_reply, b);
+    fixture_run_until(&b->fixture, has_answer, b);
 }
 
 /* Reads the frames that are there; true when the end frame was among them. */
@@ -266,6 +277,9 @@ has_end_frame(void *arg)
         svc_str bytes = svc_msg_str(&frame);
         proto_token_t token;
 
+        b->is_heard = b->is_heard || memcmp(bytes.p, PROBE, PROTO_STREAM_BYTES) == 0;
+        if (memcmp(bytes.p, STREAM, PROTO_STREAM_BYTES) != 0)
+            continue;
         bytes = (svc_str){bytes.p + PROTO_STREAM_BYTES, bytes.n - PROTO_STREAM_BYTES};
         assert_int_equal(proto_token_decode(bytes, &token), RC_OK);
         assert_int_equal(token.fence, FENCE);
@@ -278,6 +292,59 @@ has_end_frame(void *arg)
     return end;
 }
 
+static void
+on_probe(void *arg, proto_kind kind, svc_rc rc, const void *rep, const error_rep_t *error)
+{
+    bench_t *b = arg;
+    const journal_rep_t *piece = rep;
+    (void)error;
+
+    assert_int_equal(rc, RC_OK);
+    ack_req_t ack = {.stream = SVC_LIT(PROBE),
+                     .fence = b->probes,
+                     .term = 1,
+                     .journaled = piece->from + piece->bytes.n,
+                     .stored = kind == PROTO_FINAL};
+    assert_int_equal(
+        svc_peer_post(b->convo, OP_LLM_ACK, (svc_str){NULL, 0}, &ack_req_schema, &ack),
+        RC_OK);
+    b->is_probed = kind == PROTO_FINAL;
+}
+
+static bool
+is_probed(void *arg)
+{
+    return ((bench_t *)arg)->is_probed;
+}
+
+/* Has short answers published until the subscriber gets something of one: a subscription has no answer to wait for. */
+static void
+await_subscription(bench_t *b)
+{
+    const uint64_t until_ms = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    prompt_message_t message = {ROLE_USER, SVC_LIT("a b")};
+
+    while (!b->is_heard) {
+        generate_req_t req = {.stream = SVC_LIT(PROBE),
+                              .fence = ++b->probes,
+                              .term = 1,
+                              .model = SVC_LIT("echo"),
+                              .messages = {&message, 1}};
+        svc_peer_request_t request = {.op = OP_LLM_GENERATE,
+                                      .req_schema = &generate_req_schema,
+                                      .req = &req,
+                                      .rep_schema = &journal_rep_schema,
+                                      .timeout_ms = 10000,
+                                      .on_reply = on_probe,
+                                      .arg = b};
+        assert_true(svc_mono_ms() < until_ms);
+        b->is_probed = false;
+        assert_int_equal(svc_peer_call(b->convo, &request, NULL), RC_OK);
+        fixture_run_until(&b->fixture, is_probed, b);
+        (void)has_end_frame(b);
+    }
+}
+
 /* --- tests ------------------------------------------------------------------------- */
 
 static void
@@ -287,6 +354,7 @@ generates_journals_and_publishes(void **state)
     static bench_t b;
 
     open_bench(&b);
+    await_subscription(&b);
     generate(&b, b.convo, "echo");
     fixture_run_until(&b.fixture, is_final, &b);
     assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT(QUESTION)));
@@ -348,7 +416,7 @@ on_models(void *arg, proto_kind kind, svc_rc rc, const void *rep,
     assert_int_equal(rc, RC_OK);
     patterns = models->patterns.items;
     b->patterns = models->patterns.n;
-    b->replies++;
+    b->answers++;
     assert_true(svc_str_eq(patterns[b->patterns - 1].pattern, SVC_LIT("echo")));
 }
 
@@ -366,9 +434,9 @@ ask_models(bench_t *b)
         .arg = b,
     };
 
-    b->replies = 0;
+    b->answers = 0;
     assert_int_equal(svc_peer_call(b->gateway, &request, NULL), RC_OK);
-    fixture_run_until(&b->fixture, has_reply, b);
+    fixture_run_until(&b->fixture, has_answer, b);
 }
 
 static void

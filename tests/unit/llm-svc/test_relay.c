@@ -180,16 +180,20 @@ one_that_ends_at_the_end_of_a_turn_may_begin_another(void **state)
 {
     (void)state;
     static bench_t b;
+    bool is_late = true;
 
-    open_bench(&b, serve_two_and_keep);
-    b.again_in_done = true;
-    b.stop_in_done = true;
-    start(&b, "ftp://127.0.0.1/", 600000, 600000); /* refused as soon as it begins */
-    svc_loop_run(
-        b.fixture.ctx.loop); /* without the timer of fixture_run_until, which wakes it */
-    assert_int_equal(b.outcome, RELAY_DONE);
-    assert_false(b.is_late);
-    close_bench(&b);
+    for (int i = 0; i < 5 && is_late; i++) { /* a machine may stand still for as long */
+        open_bench(&b, serve_two_and_keep);
+        b.again_in_done = true;
+        b.stop_in_done = true;
+        start(&b, "ftp://127.0.0.1/", 600000, 600000); /* refused as soon as it begins */
+        svc_loop_run(b.fixture.ctx.loop); /* without the timer of fixture_run_until, which
+                                             wakes it */
+        is_late = b.is_late;
+        assert_true(is_late || b.outcome == RELAY_DONE);
+        close_bench(&b);
+    }
+    assert_false(is_late);
 }
 
 /* --- retries ----------------------------------------------------------------------- */
@@ -369,7 +373,8 @@ tells_a_broken_body_from_a_whole_one(void **state)
 static bool
 serve_silence(tiny_server_t *self, int fd, int nth)
 {
-    if (nth == 2)
+    (void)nth;
+    if (strstr(self->request, "/second ") != NULL)
         tiny_write_stream(fd, "data: a\n\n");
     tiny_wait_for_close(self, fd);
     return false;
@@ -380,15 +385,16 @@ limits_the_wait_for_the_first_byte_and_between_bytes(void **state)
 {
     (void)state;
     static bench_t b;
+    char second[80];
 
     open_bench(&b, serve_silence);
     start(&b, b.server.url, 100, 20000);
     fixture_run_until(&b.fixture, is_done, &b);
     assert_int_equal(b.outcome, RELAY_TIMEOUT);
     assert_int_equal(b.body.n, 0);
-    fixture_run_until(&b.fixture, has_client_left, &b);
-    start(&b, b.server.url, 20000,
-          100); /* the idle time counts, though it ends earlier */
+    /* The server takes it when it has seen the first one leave, which on a slow machine had not come to ask. */
+    snprintf(second, sizeof(second), "%s/second", b.server.url);
+    start(&b, second, 20000, 100); /* the idle time counts, though it ends earlier */
     fixture_run_until(&b.fixture, is_done, &b);
     assert_int_equal(b.outcome, RELAY_TIMEOUT);
     assert_int_equal(b.body.n, 9);

@@ -53,13 +53,20 @@ tiny_write(int fd, const char *text)
     }
 }
 
-/* Writes a 200 event stream whose body ends with the connection. */
+/* Writes a 200 event stream whose body ends with the connection. In one go: a client that limits the time between bytes
+ * has the body with the head. */
 static inline void
 tiny_write_stream(int fd, const char *body)
 {
-    tiny_write(fd, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-                   "Connection: close\r\n\r\n");
-    tiny_write(fd, body);
+    char *all = NULL;
+
+    if (asprintf(&all,
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                 "Connection: close\r\n\r\n%s",
+                 body) < 0)
+        return;
+    tiny_write(fd, all);
+    free(all);
 }
 
 /* Writes a whole response. */
