@@ -24,6 +24,9 @@ const PREFIX = 'llmbtest';     /* of the names of projects; the pid of their run
 /* What an engine says of a network that nobody is in any more, when it has lost count (moby 42119): it keeps it until it is restarted. */
 const MISCOUNT = /has active endpoints/;
 
+/* What apt says when a mirror has a bad moment. */
+const NO_PACKAGES = /Failed to fetch|Unable to fetch|Unable to locate package|Temporary failure resolving|Could not (connect|resolve)/;
+
 /* What an .env or the shell of the user says must not decide what is tested. */
 const env = { ...process.env, LLMB_DRAIN_S: '', LLMB_STOP_GRACE: '', OPENAI_API_KEY: '', OPENAI_API_KEY_FILE: '', ZHIPU_API_KEY: '',
     COMPOSE_HTTP_TIMEOUT: '300' };
@@ -173,7 +176,13 @@ export class Engine {
             for (const id of [...this.isUserTag ? [] : tags, ...madeBy(said).filter((i) => dangling.has(i))])
                 await run('docker', ['rmi', id]);
         });
-        said = await must('scripts/build-images', [], { ms: 15 * MINUTE });
+        const build = () => must('scripts/build-images', [], { ms: 10 * MINUTE });
+        said = await build().catch((e) => {
+            if (!NO_PACKAGES.test(e.message))
+                throw e;
+            console.log(`    our images, once more: ${lastLines(e.message, 3)}`);   /* layers that are done are not done again */
+            return build();
+        });
         return lastLines(said, TARGETS.length);
     }
 
