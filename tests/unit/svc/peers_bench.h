@@ -13,6 +13,8 @@
 #include "svc/svc_peers.h"
 
 #define REPLICAS_MAX 4
+/* In which a replica answers a ping, also on a busy machine: longer than what the loop takes for standing still. */
+#define PATIENT_MS   1200
 
 typedef struct {
     svc_loop_t *loop;              /* borrowed */

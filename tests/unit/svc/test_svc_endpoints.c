@@ -150,13 +150,14 @@ what_stands_in_the_list_twice_goes_with_the_last(void **state)
 {
     bench_t *bench = *state;
     bench->names.other[0] = "10.0.0.1";
+    bench->names.other[1] = "10.0.0.4"; /* shows that the other one is known, too */
     names_set(&bench->names, "10.0.0.1", "10.0.0.2", NULL);
     open_list(bench, "tcp://10.0.0.2:7,tcp://name:7,tcp://other:7");
-    await_told(bench, "+10.0.0.2:7 +10.0.0.1:7");
+    await_told(bench, "+10.0.0.2:7 +10.0.0.1:7 +10.0.0.4:7");
     names_set(&bench->names, "10.0.0.3", NULL, NULL);
-    await_told(bench, "+10.0.0.2:7 +10.0.0.1:7 +10.0.0.3:7");
+    await_told(bench, "+10.0.0.2:7 +10.0.0.1:7 +10.0.0.4:7 +10.0.0.3:7");
     fixture_run_for(&bench->fixture, 100);
-    assert_string_equal(bench->told, "+10.0.0.2:7 +10.0.0.1:7 +10.0.0.3:7");
+    assert_string_equal(bench->told, "+10.0.0.2:7 +10.0.0.1:7 +10.0.0.4:7 +10.0.0.3:7");
 }
 
 #define BENCH_TEST(f) cmocka_unit_test_setup_teardown(f, open_bench, close_bench)

@@ -286,11 +286,12 @@ sigterm_makes_a_lame_duck_first_and_sigint_does_not(void **state)
     static const struct {
         const char *config;
         int signal;
-        const char *drained; /* what the drain is told */
-    } rows[] = {{"server: {drain_s: 600, lame_duck_s: 1}", SIGTERM, ", 59"},
-                {"server: {drain_s: 1, lame_duck_s: 600}", SIGTERM, ", 1 s left"},
-                {"server: {drain_s: 600, lame_duck_s: 0}", SIGTERM, " s left"},
-                {"server: {drain_s: 600, lame_duck_s: 500}", SIGINT, " s left"}};
+        unsigned low,
+            high; /* seconds that the drain is told: a busy machine may lose some */
+    } rows[] = {{"server: {drain_s: 600, lame_duck_s: 1}", SIGTERM, 580, 599},
+                {"server: {drain_s: 6, lame_duck_s: 600}", SIGTERM, 1, 3},
+                {"server: {drain_s: 600, lame_duck_s: 0}", SIGTERM, 600, 600},
+                {"server: {drain_s: 600, lame_duck_s: 500}", SIGINT, 600, 600}};
     child_t child;
 
     (void)state;
@@ -305,7 +306,9 @@ sigterm_makes_a_lame_duck_first_and_sigint_does_not(void **state)
         assert_non_null(announced);
         assert_non_null(drained);
         assert_true(announced < drained);
-        if (strstr(drained, rows[i].drained) == NULL)
+        unsigned left = 0;
+        if (sscanf(drained, "drain was called, %u s left", &left) != 1 ||
+            left < rows[i].low || left > rows[i].high)
             fail_msg("row %zu: %s", i, drained);
     }
 }

@@ -352,6 +352,7 @@ a_forgotten_call_hears_nothing_more(void **state)
     bench.forget = other;
     bench.wanted = 4;
     fixture_run_until(&bench.fixture, has_served, &bench);
+    await_replies(&bench, 2);
     fixture_run_for(&bench.fixture, 30);
     assert_int_equal(bench.replies, 2);
     close_bench(&bench);

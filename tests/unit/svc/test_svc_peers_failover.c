@@ -52,14 +52,13 @@ a_call_to_one_that_freezes_is_answered_by_another(void **state)
     (void)state;
     peers_bench_t bench;
     open_replicas(&bench, 2);
+    for (int i = 0; i < 3; i++) /* the other one has more to do: it goes to the first */
+        assert_int_equal(call_op(&bench, TO_OTHER, 2, NULL), RC_OK);
+    await_calls(&bench, 3);
     bench.replicas[0].is_silent = true;
     bench.replicas[1].answers = true;
-    do { /* until one goes to the silent one */
-        bench.replies = 0;
-        assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
-        fixture_run_for(&bench.fixture, 20);
-    } while (bench.replies > 0);
-    bench.times.down = 700; /* the other one answers in less, also on a busy machine */
+    assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
+    bench.times.down = PATIENT_MS;
     await_replies(&bench, 1);
     assert_int_equal(bench.kind, PROTO_FINAL);
     assert_int_equal(bench.replier, 2);
@@ -72,16 +71,22 @@ a_call_to_one_that_is_silent_already_may_move_sooner(void **state)
 {
     (void)state;
     peers_bench_t bench;
+    const uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    uint64_t now_ms, moved_ms;
     open_replicas(&bench, 2);
     bench.times.down = 60000;
-    bench.replicas[0].is_silent = bench.replicas[1].is_silent = true;
-    fixture_run_for(&bench.fixture, 600); /* pings wait by now */
-    bench.replicas[0].is_silent = bench.replicas[1].is_silent = false;
-    const uint64_t now_ms = svc_unix_ms();
-    assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
-    await_calls(&bench, 1);
-    const uint64_t moved_ms = bench.replicas[busiest(&bench)].moved_ms;
-    assert_true(moved_ms > now_ms && moved_ms < now_ms + 60000 - 100);
+    do { /* again, if this machine has stood still: then nobody counts as silent */
+        bench.replicas[0].is_silent = bench.replicas[1].is_silent = true;
+        fixture_run_for(&bench.fixture, 600); /* pings wait by now */
+        bench.replicas[0].is_silent = bench.replicas[1].is_silent = false;
+        bench.replicas[0].calls = bench.replicas[1].calls = 0;
+        now_ms = svc_unix_ms();
+        assert_int_equal(call_op(&bench, TO_OTHER, 0, NULL), RC_OK);
+        await_calls(&bench, 1);
+        moved_ms = bench.replicas[busiest(&bench)].moved_ms;
+        assert_true(moved_ms > now_ms);
+        assert_true(svc_mono_ms() < until);
+    } while (moved_ms >= now_ms + 40000 - 100); /* two thirds, and less */
     close_bench(&bench);
 }
 

@@ -124,8 +124,8 @@ one_that_is_silent_is_lost_after_the_usual_time_though_its_address_has_gone(void
     names_set(&self->names, "127.0.0.2", NULL, NULL);
     await_events(&self->bench, "U1 U2");
     self->bench.replicas[0].is_silent = true;
-    self->bench.times.down = 700;
-    self->bench.times.lost = 1400;
+    self->bench.times.down = PATIENT_MS;
+    self->bench.times.lost = 2 * PATIENT_MS;
     self->bench.times.handshake = 50;
     await_events(&self->bench, "U1 U2 D1 L1");
     fixture_run_for(&self->bench.fixture, 50);

@@ -136,6 +136,7 @@ one_that_stands_still_is_given_up_and_its_late_replies_are_not_mistaken(void **s
     before = errors(self);
     began_ms = svc_mono_ms();
     kill(self->redis.pid, SIGSTOP);
+    assert_int_equal(waitpid(self->redis.pid, NULL, WUNTRACED), self->redis.pid);
     assert_null(svc_redis_command(self->connection, "SET k late"));
     for (int i = 0; i < 50; i++)
         assert_false(is_used(self));
