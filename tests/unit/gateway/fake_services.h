@@ -60,7 +60,8 @@ typedef struct {
     svc_ctx_t contexts[FAKE_SERVICES];    /* of the fakes */
     svc_server_t *servers[FAKE_SERVICES]; /* NULL: away */
     char endpoints[FAKE_SERVICES][64];    /* theirs */
-    char tokens_at[64];                   /* where token frames come from */
+    int ports[FAKE_SERVICES];     /* sockets, owned: keep theirs while they are away */
+    char tokens_at[64];           /* where token frames come from */
     void *pub;                    /* them; an XPUB, so that subscriptions can be seen */
     unsigned subscriptions;       /* seen so far */
     script_t scripts[FAKE_OPS];   /* by operation */
@@ -485,29 +486,46 @@ static const svc_op_t fake_llm_ops[] = {
 };
 // clang-format on
 
+/* Takes a free port for a fake. Bound twice it may be, but while nobody listens there the kernel gives it to no other process:
+ * a fake that is away must not be taken for one of a test that runs beside this one. */
+static inline void
+fakes_take_port(fakes_t *self, size_t i)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof at;
+    int again = 1;
+
+    self->ports[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(
+        setsockopt(self->ports[i], SOL_SOCKET, SO_REUSEADDR, &again, sizeof again), 0);
+    assert_int_equal(bind(self->ports[i], (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(self->ports[i], (struct sockaddr *)&at, &n), 0);
+    snprintf(self->endpoints[i], sizeof self->endpoints[i], "tcp://127.0.0.1:%u",
+             ntohs(at.sin_port));
+}
+
 /* Starts a fake: the first time on any free port, later on that same one. */
 static inline void
 fakes_start(fakes_t *self, size_t i)
 {
     static const char *const names[] = {"auth-svc", "convo-svc", "llm-svc"};
     static const svc_op_t *const ops[] = {fake_auth_ops, fake_convo_ops, fake_llm_ops};
-    bool is_again = self->endpoints[i][0] != '\0';
     char *error = NULL;
 
+    if (self->endpoints[i][0] == '\0')
+        fakes_take_port(self, i);
     self->contexts[i] = self->bus.ctx;
     self->contexts[i].service = names[i];
     self->contexts[i].instance = svc_random_u64();
     for (int attempt = 0; attempt < 100 && self->servers[i] == NULL; attempt++) {
-        if (svc_server_new(&self->contexts[i],
-                           is_again ? self->endpoints[i] : "tcp://127.0.0.1:*", ops[i],
-                           self, &self->servers[i], &error) == RC_OK)
+        if (svc_server_new(&self->contexts[i], self->endpoints[i], ops[i], self,
+                           &self->servers[i], &error) == RC_OK)
             break;
         free(error);
         zmq_poll(NULL, 0, 20);
     }
     assert_non_null(self->servers[i]);
-    snprintf(self->endpoints[i], sizeof self->endpoints[i], "%s",
-             svc_server_endpoint(self->servers[i]));
 }
 
 /* Opens loop, fakes and PUB, and writes their endpoints into the configuration. */
@@ -541,8 +559,10 @@ fakes_open(fakes_t *self)
 static inline void
 fakes_close(fakes_t *self)
 {
-    for (size_t i = 0; i < FAKE_SERVICES; i++)
+    for (size_t i = 0; i < FAKE_SERVICES; i++) {
         svc_server_destroy(&self->servers[i]);
+        close(self->ports[i]);
+    }
     zmq_close(self->pub);
     svc_buf_fini(&self->tail);
     free(self->truth);
