@@ -76,7 +76,7 @@ open_world(void **state)
 
     fakes_open(&world->fakes);
     world->fakes.config.gateway_request_timeout_s = 10;
-    world->fakes.config.gateway_reattach_s = 1;
+    world->fakes.config.gateway_reattach_s = 20; /* nobody waits for so long */
     world->convo_peer = svc_peers_new(&world->fakes.bus.ctx, "convo-svc",
                                       world->fakes.endpoints[FAKE_CONVO], on_convo, world,
                                       &error);
@@ -106,6 +106,7 @@ close_world(void **state)
     world_t *world = *state;
 
     feed_hub_leave(world->hub, &world->viewer);
+    world->fakes.config.gateway_reattach_s = 1;
     world->fakes.journaled =
         world->fakes.released; /* nothing is left that could be lost */
     fixture_run_until(&world->fakes.bus, has_no_feed, world);

@@ -3,6 +3,7 @@
  * What is special about connections that carry a stream is test_conns_streams's. */
 #include "conns_fixture.h"
 #include "gateway/client_socket.h"
+#include "gateway/conns_private.h"
 
 static void
 a_connection_is_handed_over_with_its_headers_unread(void **state)
@@ -81,6 +82,14 @@ a_watched_client_that_leaves_is_noticed(void **state)
     assert_runs_until(world, is_fully_gone);
 }
 
+static bool
+is_half_closed(void *arg)
+{
+    const world_t *world = arg;
+
+    return conns_adopted(world->conns, world->handed)->half_closed;
+}
+
 static void
 a_client_that_stopped_sending_before_it_was_watched_is_told_of(void **state)
 {
@@ -93,7 +102,8 @@ a_client_that_stopped_sending_before_it_was_watched_is_told_of(void **state)
     assert_runs_until(world, is_handed);
     conn_t *conn = conns_adopted(world->conns, world->handed);
     conn_enter(conn, CONN_BUSY);
-    assert_false(fixture_runs_until(&world->bus, is_gone, world, 50));
+    assert_runs_until(world, is_half_closed);
+    assert_null(world->gone);
     conn_watch(conn, &request);
     assert_ptr_equal(world->gone, &request);
     assert_true(world->half);
@@ -271,6 +281,7 @@ a_request_that_came_before_a_drain_is_left_to_the_server(void **state)
 
     open_reused(world);
     say(world, "GET / HTTP/1.1\r\n\r\n");
+    assert_runs_until(world, has_arrived);
     conns_stop_accepting(world->conns);
     assert_int_equal(take_request(world), 18);
     assert_int_equal(send(world->handed, "answer", 6, MSG_NOSIGNAL), 6);

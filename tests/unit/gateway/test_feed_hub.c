@@ -136,7 +136,6 @@ a_feed_is_watched_again_when_convo_svc_is_back(void **state)
 {
     world_t *world = *state;
 
-    world->fakes.config.gateway_reattach_s = 20;
     ask(world);
     stream(world, 0);
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
@@ -157,6 +156,7 @@ a_feed_ends_when_convo_svc_stays_away(void **state)
 
     ask(world);
     stream(world, 0);
+    world->fakes.config.gateway_reattach_s = 1;
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
     assert_runs_until(world, is_settled);
     assert_int_equal(feed_failed(feed_of(world)), RC_UNAVAILABLE);

@@ -198,9 +198,11 @@ whoever_comes_after_a_failure_gets_a_feed_of_his_own(void **state)
 
     init_reader(&second, world);
     watch(world, &who, 0, &world->viewer);
+    world->fakes.config.gateway_reattach_s = 1;
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
     assert_runs_until(world, is_settled); /* the viewer has not read that yet */
     assert_int_equal(feed_failed(feed_of(world)), RC_UNAVAILABLE);
+    world->fakes.config.gateway_reattach_s = 20;
     watch(world, &who, 0, &second.viewer);
     assert_int_equal(feed_hub_feeds(world->hub), 2);
     assert_int_equal(feed_failed(live_feed_feed(second.viewer.live)), RC_OK);
@@ -312,7 +314,6 @@ a_feed_stays_until_what_was_shown_is_stored(void **state)
 {
     world_t *world = *state;
 
-    world->fakes.config.gateway_reattach_s = 20;
     show_and_leave(world);
     fakes_await(&world->fakes, FAKE_WATCH, 1); /* it keeps looking */
     assert_int_equal(feed_hub_feeds(world->hub), 1);
@@ -326,7 +327,6 @@ what_was_shown_is_handed_in_although_nobody_reads_any_more(void **state)
 {
     world_t *world = *state;
 
-    world->fakes.config.gateway_reattach_s = 20;
     show_and_leave(world);
     world->fakes.status.lost = true;
     fake_tell(&world->fakes);
@@ -339,7 +339,8 @@ what_was_shown_is_handed_in_although_nobody_reads_any_more(void **state)
     fixture_run_until(&world->fakes.bus, has_no_feed, world);
 }
 
-/* A viewer was shown 30 bytes, of which 5 are stored, then no convo-svc is there for gateway.reattach_s, which is 1. */
+/* A viewer was shown 30 bytes, of which 5 are stored, then no convo-svc is there for gateway.reattach_s, which is 1
+ * from here on. */
 static void
 show_and_lose_sight(world_t *world)
 {
@@ -348,6 +349,7 @@ show_and_lose_sight(world_t *world)
     world->fakes.released = 30;
     fake_publish(&world->fakes, FENCE, 0, 30, PROTO_TOKEN_TEXT);
     assert_runs_until(world, has_all_released);
+    world->fakes.config.gateway_reattach_s = 1;
     svc_server_destroy(&world->fakes.servers[FAKE_CONVO]);
     assert_runs_until(world, is_settled);
     assert_int_equal(feed_failed(feed_of(world)), RC_UNAVAILABLE);
@@ -410,7 +412,8 @@ a_feed_without_viewers_does_not_stay_for_ever(void **state)
 {
     world_t *world = *state;
 
-    show_and_leave(world); /* gateway.reattach_s is 1 */
+    show_and_leave(world);
+    world->fakes.config.gateway_reattach_s = 1;
     fixture_run_until(&world->fakes.bus, has_no_feed, world);
 }
 
@@ -420,7 +423,6 @@ whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile(void **sta
     world_t *world = *state;
     live_subject_t who = {.user = 3, .conversation = 9};
 
-    world->fakes.config.gateway_reattach_s = 20;
     show_and_leave(world);
     memcpy(who.stream, world->fakes.stream, sizeof who.stream);
     world->fakes.released = 50;
@@ -433,6 +435,13 @@ whoever_comes_back_in_time_finds_the_feed_and_what_has_come_meanwhile(void **sta
     end_answer(world);
 }
 
+/* Its watch tells it when it is renewed: that of the question is forgotten, which the fake does not know. */
+static bool
+knows_that_all_is_stored(void *arg)
+{
+    return feed_status(feed_of(arg))->length == 50;
+}
+
 static void
 a_key_may_join_a_feed_that_nobody_reads_any_more(void **state)
 {
@@ -440,7 +449,6 @@ a_key_may_join_a_feed_that_nobody_reads_any_more(void **state)
     live_subject_t who = {.user = 3, .conversation = 9};
     live_question_t again = {{"Why?", 4}, {"a key", 5}, false, false};
 
-    world->fakes.config.gateway_reattach_s = 20;
     show_and_leave(world);
     world->fakes.released = 50;
     fake_publish(&world->fakes, FENCE, 30, 20, PROTO_TOKEN_TEXT); /* for nobody */
@@ -450,7 +458,7 @@ a_key_may_join_a_feed_that_nobody_reads_any_more(void **state)
     fixture_run_until(&world->fakes.bus, has_one_feed, world);
     assert_runs_until(world, has_all_released);
     world->fakes.journaled = 50; /* whoever nobody reads could go now */
-    fake_tell(&world->fakes);
+    assert_runs_until(world, knows_that_all_is_stored);
     fixture_run_for(&world->fakes.bus, 600); /* ticks */
     assert_int_equal(feed_hub_feeds(world->hub), 1);
     end_answer(world);

@@ -233,6 +233,7 @@ frames_that_the_end_has_overtaken_still_count(void **state)
     frame(world, FAKE_FENCE, 10, 20);
     assert_true(feed_is_settled(feed_of(world)));
     await_text(world, 30);
+    fakes_await(&world->fakes, FAKE_READ, in_time ? 0 : 1);
     fixture_run_for(&world->fakes.bus, 40); /* nothing is fetched when patience ends */
     assert_int_equal(asked(world, FAKE_READ), in_time ? 0 : 1);
 }

@@ -167,13 +167,19 @@ second_is_unwatched(void *arg)
     return ((pair_t *)arg)->second.unwatches > 0;
 }
 
+static unsigned
+watches(const pair_t *pair)
+{
+    return pair->second.watches + asked(&pair->world, FAKE_WATCH);
+}
+
 static bool
 was_asked_thrice(void *arg)
 {
     pair_t *pair = arg;
 
     live_feed_tick(pair->world.feed);
-    return pair->second.watches + asked(&pair->world, FAKE_WATCH) >= 3;
+    return watches(pair) >= 3;
 }
 
 static void
@@ -252,28 +258,33 @@ static void
 an_owner_that_nobody_finds_is_not_looked_for_for_ever(void **state)
 {
     pair_t *pair = *state;
+    const uint64_t began_ms = svc_mono_ms();
 
-    pair->world.fakes.config.gateway_reattach_s = 1;
     pair->world.fakes.is_foreign = true;
     pair->second.owner = pair->world.fakes.status.owner = 4711; /* out of our reach */
     watch(pair, 4711, 50);
+    await(pair, was_asked_thrice);
+    pair->world.fakes.config.gateway_reattach_s = 1;
     run_until(&pair->world, has_failed);
     assert_int_equal(feed_failed(feed_of(&pair->world)), RC_UNAVAILABLE);
-    unsigned n = pair->second.watches + asked(&pair->world, FAKE_WATCH);
-    assert_in_range(n, 2, 8); /* every 250 ms, not in a circle */
+    /* every 250 ms, not in a circle */
+    assert_in_range(watches(pair), 3, 3 + (svc_mono_ms() - began_ms) / 200);
 }
 
 static void
 an_owner_that_refuses_is_not_asked_in_a_circle(void **state)
 {
     pair_t *pair = *state;
+    const uint64_t began_ms = svc_mono_ms();
 
-    pair->world.fakes.config.gateway_reattach_s = 1;
     pair->second.refuses = true;
     watch(pair, pair->second.ctx.instance, 50);
+    await(pair, was_asked_thrice);
+    pair->world.fakes.config.gateway_reattach_s = 1;
     run_until(&pair->world, has_failed);
     assert_int_equal(feed_failed(feed_of(&pair->world)), RC_UNAVAILABLE);
-    assert_in_range(pair->second.watches, 2, 12); /* twice in 250 ms at most */
+    /* twice in 250 ms at most */
+    assert_in_range(pair->second.watches, 3, 4 + (svc_mono_ms() - began_ms) / 100);
 }
 
 static void
