@@ -104,6 +104,14 @@ fixture_free_port(void)
     }
 }
 
+/* An address of such a port, for a server that comes again where it was: nobody else is there in between. */
+static inline const char *
+fixture_free_endpoint(char out[64])
+{
+    (void)snprintf(out, 64, "tcp://127.0.0.1:%d", fixture_free_port());
+    return out;
+}
+
 static inline void
 fixture_check(void *arg, short events)
 {

@@ -81,10 +81,13 @@ static const svc_op_t ops[] = {
 };
 // clang-format on
 
+/* `endpoint`: where one was before; NULL: a new one. */
 static inline void
 start_server(bench_t *bench, uint64_t instance, const char *endpoint)
 {
-    char *error = NULL;
+    char fresh[64], *error = NULL;
+    if (endpoint == NULL)
+        endpoint = fixture_free_endpoint(fresh);
     bench->server_ctx = bench->fixture.ctx;
     bench->server_ctx.service = "auth-svc";
     bench->server_ctx.instance = instance;
@@ -345,7 +348,7 @@ static inline void
 open_pair(bench_t *bench)
 {
     open_bench(bench);
-    start_server(bench, 1, "tcp://127.0.0.1:*");
+    start_server(bench, 1, NULL);
     open_peer(bench);
     await_events(bench, "U");
 }

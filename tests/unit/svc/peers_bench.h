@@ -139,13 +139,14 @@ start_replica(peers_bench_t *bench, size_t i, uint64_t instance)
     replica_t *self = &bench->replicas[i];
     size_t n = sizeof(self->endpoint);
     const uint64_t until = svc_mono_ms() + FIXTURE_PATIENCE_MS;
+    if (self->endpoint[0] == '\0')
+        (void)fixture_free_endpoint(self->endpoint);
     self->loop = bench->fixture.ctx.loop;
     self->instance = instance;
     zmq_msg_init(&self->route);
     self->router = svc_msg_socket(bench->fixture.ctx.zmq, ZMQ_ROUTER, 0);
     /* Right after a close the port may still be in the hands of ZeroMQ's own thread. */
-    while (zmq_bind(self->router, self->endpoint[0] != '\0' ? self->endpoint
-                                                            : "tcp://127.0.0.1:*") != 0) {
+    while (zmq_bind(self->router, self->endpoint) != 0) {
         assert_true(svc_mono_ms() < until);
         fixture_run_for(&bench->fixture, 5);
     }

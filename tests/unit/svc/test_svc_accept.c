@@ -56,10 +56,13 @@ teardown(void **state)
 static int
 call(void)
 {
+    struct pollfd ready = {.fd = listener, .events = POLLIN};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     assert_true(fd >= 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    /* The kernel may tell the caller of it a moment sooner than the listener. */
+    assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
     return fd;
 }
 

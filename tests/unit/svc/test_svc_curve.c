@@ -20,14 +20,14 @@ static int
 open_lock(void **state)
 {
     lock_t *l = svc_alloc(sizeof(*l));
-    char *error = NULL;
+    char endpoint[64], *error = NULL;
 
     keys_open(&l->keys);
     fixture_open(&l->bench.fixture, "nobody");
     l->server = side_open(&l->bench.fixture.ctx, &l->keys, "auth-svc");
-    assert_int_equal(
-        svc_server_new(&l->server, "tcp://127.0.0.1:*", ops, l, &l->bench.server, &error),
-        RC_OK);
+    assert_int_equal(svc_server_new(&l->server, fixture_free_endpoint(endpoint), ops, l,
+                                    &l->bench.server, &error),
+                     RC_OK);
     *state = l;
     return 0;
 }

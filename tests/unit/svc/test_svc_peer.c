@@ -37,7 +37,7 @@ a_peer_that_never_was_there_is_neither_down_nor_lost(void **state)
     (void)state;
     bench_t bench;
     open_bench(&bench);
-    start_server(&bench, 1, "tcp://127.0.0.1:*");
+    start_server(&bench, 1, NULL);
     svc_server_destroy(&bench.server);
     open_peer(&bench);
     assert_int_equal(call(&bench, "ann", 5000, 0, NULL), RC_UNAVAILABLE);
@@ -79,7 +79,7 @@ one_that_has_never_answered_is_told_once(void **state)
     bench.times.down = 100;
     bench.fixture.ctx.log = svc_log_new(fileno(file), "gateway", SVC_LOG_TEXT,
                                         SVC_LOG_WARN);
-    start_server(&bench, 1, "tcp://127.0.0.1:*");
+    start_server(&bench, 1, NULL);
     svc_server_destroy(&bench.server);
     open_peer(&bench);
     fixture_run_until(&bench.fixture, absence_is_told, file);
@@ -262,7 +262,7 @@ run_child_server(int fd)
 {
     bench_t bench;
     open_bench(&bench);
-    start_server(&bench, 1, "tcp://127.0.0.1:*");
+    start_server(&bench, 1, NULL);
     if (write(fd, bench.endpoint, sizeof(bench.endpoint)) < 0)
         _exit(1);
     svc_loop_run(bench.fixture.ctx.loop);
