@@ -8,7 +8,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { randomBytes } from 'node:crypto';
 import { eventParser } from './event_parser.mjs';
-import { SLOW, within } from './deadline.mjs';
+import { PATIENCE, within } from './deadline.mjs';
 import { trust } from './tls.mjs';
 
 const PASSWORD = 'correct horse battery';
@@ -299,13 +299,13 @@ export class ChatStream {
 
     /** Waits until test() is true or the stream has ended. */
     async when(ms, test, what) {
-        const end = Date.now() + ms * SLOW;
+        const end = Date.now() + ms * PATIENCE;
         while (!this.fault && !this.ended && !test()) {
             const left = Math.max(1, end - Date.now());
             const woken = new Promise((resolve) => {
                 this.wakers.push(resolve);
             });
-            await within(left / SLOW, woken, `${what}; so far ${JSON.stringify(this.events.slice(-3)).slice(0, 300)}`);
+            await within(left / PATIENCE, woken, `${what}; so far ${JSON.stringify(this.events.slice(-3)).slice(0, 300)}`);
         }
         if (this.fault)
             throw this.fault;

@@ -5,7 +5,7 @@
  * or is left out. `text` is all that was shown, `through` the gateways that have shown any of it.
  */
 import assert from 'node:assert/strict';
-import { SLOW, pause } from './deadline.mjs';
+import { PATIENCE, pause } from './deadline.mjs';
 
 const PATIENCE_MS = 25_000;
 const AGAIN_MS = 100;
@@ -30,7 +30,7 @@ export class Reader {
 
     /** Reads until the answer has ended. */
     async follow() {
-        const end = Date.now() + PATIENCE_MS * SLOW;
+        const end = Date.now() + PATIENCE_MS * PATIENCE;
         while (this.result === null) {
             const [name, client] = this.gateways[this.turn++ % this.gateways.length];
             try {
@@ -97,7 +97,7 @@ export class Reader {
 
     /** Waits until something is shown, or it is over. */
     async shows(ms = 15_000) {
-        const end = Date.now() + ms * SLOW;
+        const end = Date.now() + ms * PATIENCE;
         while (this.text === '' && this.result === null) {
             assert.ok(Date.now() < end, `nothing is shown; refused ${JSON.stringify(this.refused.slice(-5))}`);
             await pause(10);
