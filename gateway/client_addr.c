@@ -169,14 +169,31 @@ is_v4(const client_addr_t *self)
     return memcmp(self->bytes, v4_prefix, sizeof v4_prefix) == 0;
 }
 
+/* Writes a byte in decimal and what follows it; gives where to go on. */
+static char *
+put_byte(char *p, unsigned byte, char next)
+{
+    if (byte >= 100)
+        *p++ = (char)('0' + byte / 100);
+    if (byte >= 10)
+        *p++ = (char)('0' + byte / 10 % 10);
+    *p++ = (char)('0' + byte % 10);
+    *p++ = next;
+    return p;
+}
+
+/* IPv4 by hand: each line of the log has one, and inet_ntop asks printf. */
 void
 client_addr_text(const client_addr_t *self, char out[CLIENT_ADDR_TEXT_BYTES])
 {
-    int family = is_v4(self) ? AF_INET : AF_INET6;
-    const uint8_t *bytes = is_v4(self) ? self->bytes + 12 : self->bytes;
+    char *p = out;
 
-    if (inet_ntop(family, bytes, out, CLIENT_ADDR_TEXT_BYTES) == NULL)
+    if (is_v4(self)) {
+        for (size_t i = 12; i < sizeof self->bytes; i++)
+            p = put_byte(p, self->bytes[i], i < sizeof self->bytes - 1 ? '.' : '\0');
+    } else if (inet_ntop(AF_INET6, self->bytes, out, CLIENT_ADDR_TEXT_BYTES) == NULL) {
         out[0] = '\0';
+    }
 }
 
 bool

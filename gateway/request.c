@@ -628,14 +628,18 @@ static void
 log_request(const request_t *self)
 {
     char op[OP_TEXT_BYTES];
-    char status[12];
     char client[CLIENT_ADDR_TEXT_BYTES];
+    const int code = self->status != 0 ? self->status : 499;
+    const char status[] = {(char)('0' + code / 100), (char)('0' + code / 10 % 10),
+                           (char)('0' + code % 10), '\0'};
 
     if (!svc_log_writes(self->reactor->ctx.log, SVC_LOG_INFO))
         return; /* before a line is put together for nobody */
-    snprintf(op, sizeof op, "%s %s", self->method,
-             self->route != NULL ? self->route->path : "(no route)");
-    snprintf(status, sizeof status, "%d", self->status != 0 ? self->status : 499);
+    /* printf was half of what a line costs */
+    char *end = stpcpy(stpcpy(op, self->method), " ");
+    end[0] = '\0';
+    strncat(end, self->route != NULL ? self->route->path : "(no route)",
+            sizeof op - (size_t)(end - op) - 1);
     request_client(self, client);
     svc_log_request(
         self->reactor->ctx.log,

@@ -1,4 +1,4 @@
-/* svc_log.c - structured logs: builds a line on the stack, and writes it at once or with those of its turn.
+/* svc_log.c - structured logs: builds a line on the stack, and writes it at once or with others.
  *
  * A line is at most 4 KiB (PIPE_BUF), the largest write that the kernel never mixes with those
  * of other processes on the same pipe; so are the lines of requests that are written together. What does not fit is cut inside the values, so a JSON line
@@ -24,10 +24,10 @@
 #define TAIL_BYTES      256 /* kept free of values, for what must close the line */
 
 struct svc_log {
-    const char *service; /* borrowed; stands in each line */
-    int fd;              /* borrowed */
-    int format;          /* svc_log_format */
-    atomic_int level;    /* svc_log_level: events below it are swallowed */
+    svc_str service;  /* borrowed; stands in each line */
+    int fd;           /* borrowed */
+    int format;       /* svc_log_format */
+    atomic_int level; /* svc_log_level: events below it are swallowed */
 };
 
 typedef struct {
@@ -38,14 +38,15 @@ typedef struct {
 static _Thread_local svc_log_gather_t
     *gathered; /* NULL: this thread's lines are written one by one */
 
-static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static const svc_str level_names[] = {SVC_LIT("debug"), SVC_LIT("info"), SVC_LIT("warn"),
+                                      SVC_LIT("error")};
 
 svc_log_t *
 svc_log_new(int fd, const char *service, int format, svc_log_level level)
 {
     svc_log_t *self = svc_alloc(sizeof(*self));
 
-    self->service = service;
+    self->service = svc_str_c(service);
     self->fd = fd;
     self->format = format;
     atomic_init(&self->level, (int)level);
@@ -78,19 +79,16 @@ svc_log_writes(const svc_log_t *self, svc_log_level level)
 
 /* Appends as it is, or not at all. */
 static void
-add(line_t *line, const char *text, size_t n)
+add(line_t *line, svc_str text)
 {
-    if (n > sizeof(line->bytes) - line->n)
+    if (text.n > sizeof(line->bytes) - line->n)
         return;
-    memcpy(line->bytes + line->n, text, n);
-    line->n += n;
+    memcpy(line->bytes + line->n, text.p, text.n);
+    line->n += text.n;
 }
 
-static void
-add_c(line_t *line, const char *text)
-{
-    add(line, text, strlen(text));
-}
+/* Appends one of two literals. */
+#define ADD_EITHER(line, cond, yes, no) add((line), (cond) ? SVC_LIT(yes) : SVC_LIT(no))
 
 /* How one byte that is not the beginning of a harmless character is written; gives its length. */
 static size_t
@@ -140,10 +138,10 @@ add_special(line_t *line, svc_str text, size_t i, bool json)
 
         while (whole < left && ((unsigned char)text.p[i + whole] & 0xc0) == 0x80)
             whole++;
-        add(line, text.p + i, whole);
+        add(line, (svc_str){text.p + i, whole});
         return whole;
     }
-    add(line, out, spell(c, json, out));
+    add(line, (svc_str){out, spell(c, json, out)});
     return 1;
 }
 
@@ -160,38 +158,50 @@ add_value(line_t *line, svc_str text, bool json, bool quoted)
             i += add_special(line, text, i, json);
             continue;
         }
-        add(line, text.p + i, n < max - line->n ? n : max - line->n);
+        add(line, (svc_str){text.p + i, n < max - line->n ? n : max - line->n});
         i += n;
     }
 }
 
+/* Appends what stands before a value: ` key=` or `,"key":`. */
+static void
+add_key(const svc_log_t *self, line_t *line, svc_str key)
+{
+    bool json = self->format == SVC_LOG_JSON;
+
+    ADD_EITHER(line, json, ",\"", " ");
+    add(line, key);
+    ADD_EITHER(line, json, "\":", "=");
+}
+
 /* Appends ` key=value` or `,"key":"value"`. */
 static void
-add_pair(const svc_log_t *self, line_t *line, const char *key, svc_str value)
+add_pair(const svc_log_t *self, line_t *line, svc_str key, svc_str value)
 {
     bool json = self->format == SVC_LOG_JSON;
     bool quoted = json;
 
     for (size_t i = 0; i < value.n && !quoted; i++)
         quoted = strchr(" =\"\\", value.p[i]) != NULL;
-    add_c(line, json ? ",\"" : " ");
-    add_c(line, key);
-    add_c(line, json ? "\":" : "=");
-    add_c(line, quoted ? "\"" : "");
+    add_key(self, line, key);
+    ADD_EITHER(line, quoted, "\"", "");
     add_value(line, value, json, quoted);
-    add_c(line, quoted ? "\"" : "");
+    ADD_EITHER(line, quoted, "\"", "");
 }
 
-/* Appends an id of 16 bytes as hex; anything else is none. */
+/* Appends an id of 16 bytes as hex, of which no digit needs a look; anything else is none. */
 static void
-add_id(const svc_log_t *self, line_t *line, const char *key, svc_str id)
+add_id(const svc_log_t *self, line_t *line, svc_str key, svc_str id)
 {
     char text[2 * PROTO_TRACE_BYTES + 1];
 
     if (id.n != PROTO_TRACE_BYTES)
         return;
     svc_hex(id.p, id.n, text);
-    add_pair(self, line, key, svc_str_c(text));
+    add_key(self, line, key);
+    ADD_EITHER(line, self->format == SVC_LOG_JSON, "\"", "");
+    add(line, (svc_str){text, sizeof(text) - 1});
+    ADD_EITHER(line, self->format == SVC_LOG_JSON, "\"", "");
 }
 
 /* Appends a number. */
@@ -204,28 +214,29 @@ add_number(line_t *line, uint64_t number)
     do
         digits[--at] = (char)('0' + number % 10);
     while ((number /= 10) > 0);
-    add(line, digits + at, sizeof(digits) - at);
+    add(line, (svc_str){digits + at, sizeof(digits) - at});
 }
 
 /* Begins a line: when, how bad, who, what. */
 static void
 begin(const svc_log_t *self, line_t *line, svc_log_level level, svc_str what)
 {
-    static const char *const padded[] = {"debug ", "info  ", "warn  ", "error "};
+    static const svc_str padded[] = {SVC_LIT("debug "), SVC_LIT("info  "),
+                                     SVC_LIT("warn  "), SVC_LIT("error ")};
     bool json = self->format == SVC_LOG_JSON;
     char when[SVC_TIME_TEXT_BYTES];
 
     line->n = 0;
-    add_c(line, json ? "{\"time\":\"" : "");
+    ADD_EITHER(line, json, "{\"time\":\"", "");
     svc_time_text(svc_unix_ms(), when);
-    add(line, when, sizeof(when));
-    add_c(line, json ? "\",\"level\":\"" : " ");
-    add_c(line, json ? level_names[level] : padded[level]);
-    add_c(line, json ? "\",\"service\":\"" : "");
-    add_c(line, self->service);
-    add_c(line, json ? "\",\"message\":\"" : " ");
+    add(line, (svc_str){when, sizeof(when)});
+    ADD_EITHER(line, json, "\",\"level\":\"", " ");
+    add(line, json ? level_names[level] : padded[level]);
+    ADD_EITHER(line, json, "\",\"service\":\"", "");
+    add(line, self->service);
+    ADD_EITHER(line, json, "\",\"message\":\"", " ");
     add_value(line, what, json, json);
-    add_c(line, json ? "\"" : "");
+    ADD_EITHER(line, json, "\"", "");
 }
 
 /* A log that cannot be written has nowhere to say so. */
@@ -243,7 +254,7 @@ write_lines(int fd, const char *bytes, size_t n)
 static void
 finish(const svc_log_t *self, line_t *line)
 {
-    add_c(line, self->format == SVC_LOG_JSON ? "}\n" : "\n");
+    ADD_EITHER(line, self->format == SVC_LOG_JSON, "}\n", "\n");
     svc_log_gather_write();
     write_lines(self->fd, line->bytes, line->n);
 }
@@ -258,7 +269,7 @@ finish_later(const svc_log_t *self, line_t *line)
         finish(self, line);
         return;
     }
-    add_c(line, self->format == SVC_LOG_JSON ? "}\n" : "\n");
+    ADD_EITHER(line, self->format == SVC_LOG_JSON, "}\n", "\n");
     if (room->fd != self->fd || line->n > sizeof(room->bytes) - room->n)
         svc_log_gather_write();
     room->fd = self->fd;
@@ -279,8 +290,8 @@ static void SVC_PRINTF(4, 0)
         return;
     begin(self, &line, level, svc_str_c(text));
     if (about != NULL) {
-        add_id(self, &line, "trace", about->trace);
-        add_id(self, &line, "stream", about->stream);
+        add_id(self, &line, SVC_LIT("trace"), about->trace);
+        add_id(self, &line, SVC_LIT("stream"), about->stream);
     }
     finish(self, &line);
 }
@@ -319,15 +330,15 @@ svc_log_request(svc_log_t *self, const svc_log_request_t *request)
     if (!svc_log_writes(self, level))
         return;
     begin(self, &line, level, SVC_LIT("request"));
-    add_id(self, &line, "trace", request->trace);
-    add_pair(self, &line, "op", svc_str_c(request->op));
-    add_pair(self, &line, "status", svc_str_c(request->status));
-    add_c(&line, self->format == SVC_LOG_JSON ? ",\"us\":" : " us=");
+    add_id(self, &line, SVC_LIT("trace"), request->trace);
+    add_pair(self, &line, SVC_LIT("op"), svc_str_c(request->op));
+    add_pair(self, &line, SVC_LIT("status"), svc_str_c(request->status));
+    add_key(self, &line, SVC_LIT("us"));
     add_number(&line, request->us);
     if (request->peer != NULL)
-        add_pair(self, &line, "peer", svc_str_c(request->peer));
+        add_pair(self, &line, SVC_LIT("peer"), svc_str_c(request->peer));
     if (request->request_id.n > 0)
-        add_pair(self, &line, "request_id", request->request_id);
+        add_pair(self, &line, SVC_LIT("request_id"), request->request_id);
     finish_later(self, &line);
 }
 

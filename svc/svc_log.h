@@ -1,7 +1,7 @@
 /* svc_log.h - structured logs on stderr: one line an event, text or JSON.
  *
  * Each write(2) has whole lines and at most PIPE_BUF bytes, so lines of many threads and processes do not mix. A
- * thread that runs a loop gathers the lines of requests until its turn ends; every other line is written at once, with
+ * thread that runs a loop gathers the lines of requests for up to 5 ms; every other line is written at once, after
  * those before it. Values are escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
  * requests are logged by whoever answers them. What concerns one request carries its trace id, the same in every
  * service; what concerns one answer its stream, too, which outlives the request. Thread: any. */
@@ -61,7 +61,7 @@ typedef struct {
 /* Writes the line of one request, at level info; of one that is routine at level debug. */
 void svc_log_request(svc_log_t *self, const svc_log_request_t *request);
 
-/* Lines of requests that wait to be written together: under load one system call serves a turn's. */
+/* Lines of requests that wait to be written together: under load one system call serves many. */
 typedef struct svc_log_gather svc_log_gather_t;
 struct svc_log_gather {
     svc_log_gather_t *outer; /* of this thread before, borrowed */

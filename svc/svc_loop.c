@@ -34,6 +34,7 @@
 #define LOOP_BLOCK_MAX_MS   1000  /* so that a stall shows even in an idle loop */
 #define LOOP_DRY_ROUNDS_MAX 100
 #define LOOP_DRY_WAIT_MS    20
+#define LOOP_LINES_MS       5 /* lines of the log may be this old when the loop has to do */
 
 typedef uint64_t slots_t; /* a set of watches of a group: bit i stands for slot i */
 
@@ -91,7 +92,8 @@ struct svc_loop {
     stall_fn_t *stall_fns;    /* owned; in order */
     size_t n_stall_fns;       /* of them, free ones too */
     uint64_t now_ms;          /* monotonic, of this turn */
-    svc_log_gather_t lines;   /* of the log, until the turn ends */
+    svc_log_gather_t lines;   /* of the log, until they are written */
+    uint64_t lines_ms;        /* since when they wait; 0: there were none */
 };
 
 svc_loop_t *
@@ -420,6 +422,24 @@ svc_loop_now_ms(const svc_loop_t *self)
     return self->now_ms;
 }
 
+/* Writes the lines of requests that have waited long enough; gives how long the loop may block for their sake. Under load
+ * a turn has one line or two, and a write for each of them would cost as much as the line. */
+static int
+write_lines(svc_loop_t *self)
+{
+    if (self->lines.n == 0) {
+        self->lines_ms = 0;
+        return LOOP_BLOCK_MAX_MS;
+    }
+    if (self->lines_ms == 0)
+        self->lines_ms = self->now_ms;
+    if (self->now_ms - self->lines_ms < LOOP_LINES_MS)
+        return (int)(self->lines_ms + LOOP_LINES_MS - self->now_ms);
+    svc_log_gather_write();
+    self->lines_ms = 0;
+    return LOOP_BLOCK_MAX_MS;
+}
+
 /* Runs the turn functions; gives how long the loop may block. */
 static int
 finish_turn(svc_loop_t *self)
@@ -437,8 +457,8 @@ finish_turn(svc_loop_t *self)
         if (left < (uint64_t)block_ms)
             block_ms = (int)left;
     }
-    svc_log_gather_write();
-    return block_ms;
+    const int lines_ms = write_lines(self); /* the last: the others may have added some */
+    return lines_ms < block_ms ? lines_ms : block_ms;
 }
 
 /* Asks those of a set of sockets whether messages wait; after that they need not be

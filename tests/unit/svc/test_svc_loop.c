@@ -311,6 +311,59 @@ a_repeating_timer_runs_once_after_standing_still(void **state)
     fixture_close(&fixture);
 }
 
+/* A log that goes to a pipe, whose other end the same loop watches. */
+typedef struct {
+    svc_log_t *log;
+    int fds[2];
+    size_t lines; /* that have come out */
+} logged_t;
+
+static void
+log_two_requests(void *arg, short events)
+{
+    logged_t *logged = arg;
+    (void)events;
+    svc_log_request(logged->log, &(svc_log_request_t){.op = "one", .status = "ok"});
+    svc_log_request(logged->log, &(svc_log_request_t){.op = "two", .status = "ok"});
+}
+
+static void
+read_lines(void *arg, short events)
+{
+    logged_t *logged = arg;
+    char text[PIPE_BUF];
+    (void)events;
+    ssize_t n = read(logged->fds[0], text, sizeof(text));
+    for (ssize_t i = 0; i < n; i++)
+        logged->lines += text[i] == '\n';
+}
+
+static bool
+has_both_lines(void *arg)
+{
+    return ((logged_t *)arg)->lines == 2;
+}
+
+/* Nothing else happens in this loop: it wakes for the lines' sake. */
+static void
+lines_of_requests_are_written_while_the_loop_has_nothing_else_to_do(void **state)
+{
+    (void)state;
+    fixture_t fixture;
+    logged_t logged = {0};
+    fixture_open(&fixture, "test");
+    assert_int_equal(pipe(logged.fds), 0);
+    logged.log = svc_log_new(logged.fds[1], "test", SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_loop_add_fd(fixture.ctx.loop, logged.fds[0], ZMQ_POLLIN, read_lines, &logged);
+    svc_loop_after(fixture.ctx.loop, 0, log_two_requests, &logged);
+    fixture_run_until(&fixture, has_both_lines, &logged);
+    svc_loop_remove_fd(fixture.ctx.loop, logged.fds[0]);
+    svc_log_destroy(&logged.log);
+    close(logged.fds[0]);
+    close(logged.fds[1]);
+    fixture_close(&fixture);
+}
+
 int
 main(void)
 {
@@ -319,6 +372,8 @@ main(void)
         cmocka_unit_test(
             a_timer_cancelled_by_another_that_is_due_at_the_same_time_does_not_run),
         cmocka_unit_test(a_repeating_timer_runs_until_it_cancels_itself),
+        cmocka_unit_test(
+            lines_of_requests_are_written_while_the_loop_has_nothing_else_to_do),
         cmocka_unit_test(
             a_timer_that_sets_itself_for_at_once_does_not_starve_descriptors),
         cmocka_unit_test(
