@@ -482,7 +482,7 @@ ends_its_loop_when_the_last_answer_is_stored(void **state)
     open_bench(&b);
     generate(&b, b.convo, "echo");
     fixture_run_until(&b.fixture, has_part, &b);
-    llm_drain(b.llm, 5000);
+    llm_drain(b.llm, 30000);
     svc_loop_run(b.fixture.ctx.loop); /* returns since the drain has ended */
     assert_true(b.final);
     assert_true(svc_str_eq(svc_buf_str(&b.journal), SVC_LIT(QUESTION)));
