@@ -207,6 +207,27 @@ two_clients_get_two_answers(void **state)
 
 /* --- the client reads slowly -------------------------------------------------------------- */
 
+static bool
+all_has_come(void *arg)
+{
+    const world_t *world = arg;
+
+    return fixture_count(&world->fakes.bus, SVC_M_TOKENS_RECEIVED) >=
+           FAKE_TRUTH_BYTES / 50000;
+}
+
+/* A client that reads nothing, and a feed that has all text: what comes next for the client is a page, before the end. */
+static void
+open_behind(client_t *client, world_t *world)
+{
+    client_open(client, world, 4096);
+    client_ask(client, "POST", CHAT, "Connection: close\r\n", QUESTION);
+    fakes_await(&world->fakes, FAKE_ASK, 1);
+    tell(world, ANSWER_STREAMING, 0);
+    show(world, FAKE_TRUTH_BYTES);
+    fixture_run_until(&world->fakes.bus, all_has_come, world);
+}
+
 static void
 a_page_that_does_not_come_cuts(void **state)
 {
@@ -215,12 +236,8 @@ a_page_that_does_not_come_cuts(void **state)
 
     world->fakes.config.gateway_reattach_s = 1;
     world_start(world);
-    open_chat(&client, world, "Connection: close\r\n");
-    show(world, FAKE_TRUTH_BYTES);
-    tell(world, ANSWER_STREAMING, FAKE_TRUTH_BYTES);
-    client_await(&client, "\"event\":\"message\"");
-    world->fakes.scripts[FAKE_READ].rc =
-        RC_LATER; /* full_response needs the first page */
+    open_behind(&client, world);
+    world->fakes.scripts[FAKE_READ].rc = RC_LATER;
     end_well(world);
     answer_t answer = rest_of(&client);
     assert_int_equal(answer.status, 200);
@@ -236,10 +253,7 @@ a_page_of_an_answer_that_is_gone_ends_with_an_event(void **state)
 
     world->fakes.config.gateway_reattach_s = 3600; /* nobody waits for so long */
     world_start(world);
-    open_chat(&client, world, "Connection: close\r\n");
-    show(world, FAKE_TRUTH_BYTES);
-    tell(world, ANSWER_STREAMING, FAKE_TRUTH_BYTES);
-    client_await(&client, "\"event\":\"message\"");
+    open_behind(&client, world);
     world->fakes.scripts[FAKE_READ].rc = RC_NOT_FOUND;
     world->fakes.scripts[FAKE_WATCH].rc = RC_NOT_FOUND; /* which is asked why */
     end_well(world);
