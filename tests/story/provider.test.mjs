@@ -30,7 +30,7 @@ before(async () => {
     secure = await startProvider({ tls: known });
     const [closed] = await freePorts(1);
     s = await start({
-        config: { llm: { max_answer_bytes: MAX_ANSWER_BYTES }, gateway: { headers_after_s: 3 } },
+        config: { llm: { max_answer_bytes: MAX_ANSWER_BYTES }, gateway: { headers_after_s: 6 } },   /* the errors before it come after 1 s */
         providers: [
             providerEntry(plain, { name: 'fidgety', models: ['fake:stall-not'], first_byte_s: 3, idle_s: 3 }),
             providerEntry(plain, { name: 'impatient', models: ['fake:stall*'], first_byte_s: 1, idle_s: 1 }),
