@@ -7,7 +7,6 @@
 
 #include "service_fixture.h"
 
-#include "convo-svc/answer_private.h"
 #include "svc/svc_server_call.h"
 
 #include <semaphore.h>

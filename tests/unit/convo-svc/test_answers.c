@@ -230,6 +230,7 @@ a_deletion_tells_everybody_and_lets_llm_svc_forget(void **state)
     watch(self, 1, &self->a);
     send_watch_end(self, 1, &self->b);
     watch(self, 1, &self->c); /* it came after that one */
+    service_give_time(answer);
     answers_delete(self->answers, answer);
     assert_null(by_stream(self, 1));
     assert_null(answers_by_conversation(self->answers, 1));

@@ -46,7 +46,8 @@ who_waits_for_the_end_hears_nothing_else(void **state)
 
     (void)begin_answer(self, 1);
     send_watch_end(self, 1, &self->b);
-    watch(self, 1, &self->a);
+    watch(self, 1, &self->a); /* it came after that one */
+    service_give_time(by_stream(self, 1));
     service_llm_piece(&self->service, 0, "Hello");
     (void)service_wait(&self->service, &self->a, 2);
     assert_int_equal(self->b.n, 0);

@@ -406,6 +406,8 @@ a_stop_ends_the_answer_and_may_be_repeated(void **state)
     service_send(&self->service, OP_CONVO_STOP, &conversation_req_schema, &req,
                  &status_rep_schema, &self->b);
     fixture_run_until(&self->service.fixture, was_stopped, self);
+    service_give_time(
+        answers_by_stream(self->service.convo->answers, stream_of(self->room, 1)));
     service_llm_final(&self->service, 5, "", "stopped");
     seen = service_wait(&self->service, &self->b, 1);
     assert_int_equal(seen->kind, PROTO_FINAL);
@@ -472,6 +474,8 @@ two_stops_are_both_told_the_end(void **state)
     service_send(&self->service, OP_CONVO_STOP, &conversation_req_schema, &req,
                  &status_rep_schema, &self->c);
     fixture_run_until(&self->service.fixture, was_stopped, self);
+    service_give_time(
+        answers_by_stream(self->service.convo->answers, stream_of(self->room, 1)));
     service_llm_final(&self->service, 5, "", "stopped");
     assert_int_equal(service_wait(&self->service, &self->b, 1)->status.state,
                      ANSWER_STOPPED);
