@@ -293,7 +293,10 @@ static void SVC_PRINTF(4, 0)
         add_id(self, &line, SVC_LIT("trace"), about->trace);
         add_id(self, &line, SVC_LIT("stream"), about->stream);
     }
-    finish(self, &line);
+    if (about != NULL && level < SVC_LOG_WARN)
+        finish_later(self, &line);
+    else
+        finish(self, &line);
 }
 
 void

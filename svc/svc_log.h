@@ -1,8 +1,8 @@
 /* svc_log.h - structured logs on stderr: one line an event, text or JSON.
  *
  * Each write(2) has whole lines and at most PIPE_BUF bytes, so lines of many threads and processes do not mix. A
- * thread that runs a loop gathers the lines of requests for up to 5 ms; every other line is written at once, after
- * those before it. Values are escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
+ * thread that runs a loop gathers the lines of requests and of what usually happens to answers for up to 5 ms; every
+ * other line, warnings and errors among them, is written at once, after those before it. Values are escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
  * requests are logged by whoever answers them. What concerns one request carries its trace id, the same in every
  * service; what concerns one answer its stream, too, which outlives the request. Thread: any. */
 #ifndef SVC_SVC_LOG_H
@@ -43,7 +43,7 @@ typedef struct {
     svc_str stream; /* PROTO_STREAM_BYTES: the answer */
 } svc_log_about_t;
 
-/* The same as svc_log_event, with what it is about. */
+/* The same as svc_log_event, with what it is about; below level warn it may be gathered. */
 void svc_log_about(svc_log_t *self, svc_log_level level, const svc_log_about_t *about,
                    const char *fmt, ...) SVC_PRINTF(4, 5);
 
@@ -61,7 +61,7 @@ typedef struct {
 /* Writes the line of one request, at level info; of one that is routine at level debug. */
 void svc_log_request(svc_log_t *self, const svc_log_request_t *request);
 
-/* Lines of requests that wait to be written together: under load one system call serves many. */
+/* Lines that wait to be written together: under load one system call serves many. */
 typedef struct svc_log_gather svc_log_gather_t;
 struct svc_log_gather {
     svc_log_gather_t *outer; /* of this thread before, borrowed */
@@ -70,7 +70,7 @@ struct svc_log_gather {
     char bytes[PIPE_BUF];    /* whole lines */
 };
 
-/* From now on this thread's lines of requests are gathered in `room` (borrowed until svc_log_gather_end). */
+/* From now on this thread's lines that may wait are gathered in `room` (borrowed until svc_log_gather_end). */
 void svc_log_gather_begin(svc_log_gather_t *room);
 
 /* Writes what this thread has gathered. Harmless when it gathers nothing. */

@@ -422,7 +422,7 @@ svc_loop_now_ms(const svc_loop_t *self)
     return self->now_ms;
 }
 
-/* Writes the lines of requests that have waited long enough; gives how long the loop may block for their sake. Under load
+/* Writes the lines of the log that have waited long enough; gives how long the loop may block for their sake. Under load
  * a turn has one line or two, and a write for each of them would cost as much as the line. */
 static int
 write_lines(svc_loop_t *self)
