@@ -11,7 +11,7 @@ import { providerEntry, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { pause, until } from '../support/deadline.mjs';
 import { merge } from '../support/yaml.mjs';
 import { freePorts } from '../support/ports.mjs';
 import { RawConnection } from '../support/raw.mjs';
@@ -213,11 +213,10 @@ story('the log level changes', async () => {
     s.config = merge(old, { log: { level: 'error' } });
     s.writeConfig();
     s.processes.get('gateway').kill('SIGHUP');
-    const agent = s.keepAliveAgent({ maxSockets: 1 });   /* a line comes after its answer, but before the next one of that connection */
-    await until(5000, async () => {
+    await until(10_000, async () => {
         const before = s.logs('gateway').length;
-        await user.list({ agent });
-        await user.list({ agent });
+        await user.list();
+        await pause(100);   /* a line may come 5 ms after its answer */
         return s.logs('gateway').length === before;
     }, 'the gateway says nothing more');
     s.config = old;

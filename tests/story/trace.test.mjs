@@ -126,7 +126,8 @@ story('an llm-svc that dies in mid-answer is told in the trace, from the first w
     await answer.piece('half an ');
     const stream = await opening;
     await stream.shows('half an ');
-    await s.kill('llm-svc');
+    await told('llm-svc', trace, (l) => l.message === 'generation by fake begins: attempt 1', 'the first attempt');
+    await s.kill('llm-svc');    /* what it had not yet written is lost with it */
     s.start('llm-svc');
     await stream.rest();
     await told('convo-svc', trace, (l) => l.level === 'warn' && /llm-svc that wrote the answer is lost/.test(l.message), 'the loss');
