@@ -199,8 +199,9 @@ story('a timeline is made of text lines, too', async () => {
         const whole = await until(10_000, async () => {
             fs.writeFileSync(file, plain.names.map((n) => plain.logs(n)).join(''));
             const got = await timeline(trace, { files: [file] });
-            return / gateway +POST \/api\/chat\/:id -> 200 +\(/.test(got.text) && / convo-svc +the answer is stored/.test(got.text) && got.text;
-        }, 'the timeline has the request and what is stored');
+            const parts = [/ gateway +POST \/api\/chat\/:id -> 200 +\(/, / convo-svc +the answer is stored/, / llm-svc +generation by echo begins/];
+            return parts.every((part) => part.test(got.text)) && got.text;
+        }, 'the timeline has the request, its generation and what is stored');
         assert.match(whole, / convo-svc +the answer is stored: complete, 5 bytes\n/);
         assert.match(whole, / llm-svc +generation by echo begins: attempt 1\n/);
     } finally {
