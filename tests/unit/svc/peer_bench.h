@@ -17,7 +17,7 @@ typedef enum {
     FAKE_GOOD,        /* answers hello and ping, calls with an empty map */
     FAKE_SILENT,      /* answers nothing */
     FAKE_HELLO_ONLY,  /* answers hello only */
-    FAKE_GARBAGE,     /* answers calls with random frames */
+    FAKE_GARBAGE,     /* answers calls with random frames, and then with an empty map */
     FAKE_HELLO_ERROR, /* answers hello with an error */
     FAKE_SCRIPT, /* answers hello and ping, and calls as the test says by fake_answer */
 } fake_mode;
@@ -166,6 +166,8 @@ fake_serve(bench_t *bench, zmq_msg_t *route, const proto_envelope_t *request)
             fake_reply(bench, route, request->id, PROTO_FINAL, &ping_rep_schema, &ping);
     } else if (bench->mode == FAKE_GARBAGE) {
         fake_garbage(bench, route, request->id);
+        /* No part of a reply: should nothing of all that have been one, this ends the call. */
+        fake_reply(bench, route, request->id, PROTO_FINAL, &empty_schema, &nothing);
     } else if (bench->mode == FAKE_GOOD) {
         fake_reply(bench, route, request->id, PROTO_FINAL, &empty_schema, &nothing);
     } else if (bench->mode == FAKE_SCRIPT) {

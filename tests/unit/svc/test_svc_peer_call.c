@@ -415,7 +415,7 @@ garbage_fails_the_call_and_never_the_caller(void **state)
     open_peer(&bench);
     await_events(&bench, "U");
     for (int i = 1; i <= 100; i++) {
-        assert_int_equal(call(&bench, "ann", 5000, 5000, NULL), RC_OK);
+        assert_int_equal(call(&bench, "ann", 60000, 60000, NULL), RC_OK);
         await_replies(&bench, i);
         assert_int_equal(bench.kind, PROTO_ERROR);
         assert_int_equal(bench.rc, RC_INTERNAL);
