@@ -8,6 +8,8 @@
 
 #include <time.h>
 
+#define PATIENCE_MS 20000
+
 typedef struct {
     pg_fixture_t db;
     pg_proxy_t proxy;
@@ -56,12 +58,25 @@ typedef struct {
     svc_rc rc;
 } adder_t;
 
+/* Adds users, again while the server or the machine stands still. Who waits for another in a circle gets RC_BUSY. */
+static svc_rc
+add_users(void *connection, new_user_t *users, size_t n)
+{
+    const uint64_t until_ms = svc_mono_ms() + PATIENCE_MS;
+    svc_rc rc;
+
+    while ((rc = store_driver->add(connection, users, n)) == RC_UNAVAILABLE &&
+           svc_mono_ms() < until_ms)
+        (void)poll(NULL, 0, 20);
+    return rc;
+}
+
 static void *
 run_adder(void *arg)
 {
     adder_t *self = arg;
 
-    self->rc = store_driver->add(self->connection, &self->user, 1);
+    self->rc = add_users(self->connection, &self->user, 1);
     return NULL;
 }
 
@@ -163,7 +178,7 @@ batches_of_two_replicas_in_opposite_orders_do_not_wait_for_one_another(void **st
 
             for (size_t i = 0; i < 100; i++)
                 users[i] = user(names[k == 0 ? i : 99 - i]);
-            assert_int_equal(store_driver->add(connection, users, 100), RC_OK);
+            assert_int_equal(add_users(connection, users, 100), RC_OK);
             store_driver->disconnect(connection);
         }
         for (size_t i = 0; i < SVC_COUNT(adders); i++) {

@@ -157,7 +157,7 @@ thousands_of_answers_are_not_taken_one_statement_a_look(void **state)
 
     for (unsigned i = 1; i <= N; i++)
         add_row(self, i);
-    start_lease(self, 78, &(const convo_lease_times_t){4000, 20, 10});
+    start_lease(self, 78, &(const convo_lease_times_t){10000, 20, 10});
     /* One look brings all of them, in half of that time. */
     run_until(self->test, some_live);
     assert_int_equal(answers_count(self->test->answers), N);
