@@ -29,9 +29,9 @@
 
 const svc_peer_times_t svc_peer_usual_times = {
     .tick = 250,
-    .ping = 1000,
+    .ping = 250, /* ping, down and a tick together are less than 3 s */
     .steer = 1500,
-    .down = 3000,
+    .down = 2400,
     .lost = 12000,
     .hello = 3000,
     .handshake =
