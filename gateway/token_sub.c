@@ -211,6 +211,7 @@ open_socket(token_sub_t *self, char **error)
     int unbounded = 0;
     int hwm = RECEIVE_HWM;
     int reconnect_max_ms = 1000;
+    int taken_ms = 2000; /* as of svc_peer: the kernel alone would try ever more seldom */
     int heartbeat_ms = 2000;
     int silence_ms = 6000;
     /* When we are frozen and the way to us is full, llm-svc cannot even ask whether we live: so it is told to drop
@@ -227,6 +228,7 @@ open_socket(token_sub_t *self, char **error)
     zmq_setsockopt(self->socket, ZMQ_RCVHWM, &hwm, sizeof hwm);
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_max_ms,
                    sizeof reconnect_max_ms);
+    zmq_setsockopt(self->socket, ZMQ_CONNECT_TIMEOUT, &taken_ms, sizeof taken_ms);
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &heartbeat_ms, sizeof heartbeat_ms);
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence_ms, sizeof silence_ms);
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TTL, &our_silence_ms,

@@ -34,6 +34,7 @@ const svc_peer_times_t svc_peer_usual_times = {
     .down = 2400,
     .lost = 12000,
     .hello = 3000,
+    .taken = 2000, /* the kernel alone would try after 1, 3, 7, 15 s */
     .handshake =
         3000, /* ZeroMQ's 30 s would hide a frozen peer behind the kernel's backlog */
     .reopen = 100,
@@ -330,9 +331,11 @@ on_connection_event(svc_peer_t *self, unsigned event)
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        self->untaken_ms = svc_loop_now_ms(self->ctx->loop);
         if (self->state == PEER_CONNECTING)
             on_handshake_failed(self, event);
         break;
+    case ZMQ_EVENT_CONNECTED: self->untaken_ms = 0; break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         if (self->state != PEER_CONNECTING)
             break;
@@ -347,6 +350,7 @@ on_connection_event(svc_peer_t *self, unsigned event)
             go_down(self, "disconnected", svc_peer_times(self)->reopen);
         break;
     case ZMQ_EVENT_CLOSED: /* of an attempt: a connection that stood ends as DISCONNECTED */
+        self->untaken_ms = svc_loop_now_ms(self->ctx->loop);
         if (self->state == PEER_CONNECTING)
             tell_lost(self, "its address refuses");
         break;
@@ -410,6 +414,10 @@ on_tick(void *arg, short events)
             go_down(self, "hello was not answered", svc_peer_times(self)->reopen);
         else if (!self->hello_sent)
             send_hello(self);
+    } else if (self->state == PEER_CONNECTING && self->untaken_ms != 0 &&
+               now - self->untaken_ms >= svc_peer_times(self)->taken) {
+        /* Not by ZMQ_CONNECT_TIMEOUT, which would look like an address that refuses. */
+        go_down(self, "its address takes no connection", svc_peer_times(self)->reopen);
     }
     if (self->state != PEER_UP && silent_ms >= svc_peer_times(self)->lost)
         tell_lost(self, "no sign of life");
@@ -426,6 +434,7 @@ on_stall(void *arg, short events)
     const uint64_t now = svc_loop_now_ms(self->ctx->loop);
     self->last_life_ms = now;
     self->hello_ms = now;
+    self->untaken_ms = self->untaken_ms == 0 ? 0 : now;
     self->is_asked = false;
     if (self->state == PEER_UP)
         svc_peer_ping(self);
@@ -452,8 +461,9 @@ make_socket(svc_peer_t *self)
     /* Not the address: an earlier peer may have had it, and ZeroMQ frees names a little later. */
     snprintf(name, sizeof(name), "inproc://monitor-%016" PRIx64, svc_random_u64());
     svc_curve_call(self->ctx->curve, self->socket, self->service, self->key);
-    const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                       ZMQ_EVENT_CLOSED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+    const int events = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                       ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                        ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
     self->monitor = svc_msg_socket(self->ctx->zmq, ZMQ_PAIR, 0);
@@ -469,6 +479,7 @@ open_socket(svc_peer_t *self)
         return;
     }
     self->state = PEER_CONNECTING;
+    self->untaken_ms = svc_loop_now_ms(self->ctx->loop);
     self->hello_sent = false;
     svc_loop_add_socket(self->ctx->loop, self->monitor, on_monitor, self);
     svc_loop_add_socket(self->ctx->loop, self->socket, on_readable, self);

@@ -27,6 +27,7 @@ typedef struct svc_peer_times {
     uint64_t down;      /* no answer to a ping: no new work goes there */
     uint64_t lost;      /* silence: what it held is given up */
     uint64_t hello;     /* for the answer to hello */
+    uint64_t taken;     /* until an address takes a connection, else it is tried anew */
     uint64_t handshake; /* of ZeroMQ, with an address that takes connections */
     uint64_t reopen;    /* after a connection that never came up: no spinning */
     uint64_t wrong;     /* after a wrong answer to hello: it will not change soon */

@@ -68,6 +68,7 @@ struct svc_peer {
     uint64_t last_life_ms; /* monotonic: when anything came from it */
     uint64_t asked_ms;     /* monotonic: of the oldest ping since then, while is_asked */
     uint64_t hello_ms;     /* monotonic: when the handshake succeeded */
+    uint64_t untaken_ms;   /* monotonic: since when it takes no connection; 0: it did */
     svc_peer_calls_t *calls;     /* borrowed from the set, or own_calls */
     svc_peer_calls_t *own_calls; /* owned; NULL: one of a set */
     peer_call_t *first_call;     /* list of those that this peer is to answer */

@@ -4,7 +4,12 @@
  * looked at in test_svc_peer_call.c. */
 #include "peer_bench.h"
 
+#include "svc/svc_peer_call.h"
+
+#include <arpa/inet.h>
 #include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -347,6 +352,62 @@ standing_still_ourselves_is_no_sign_of_anything(void **state)
     close_bench(&bench);
 }
 
+/* --- an address that takes no connection ---------------------------------------------------------- */
+
+#define FILLERS 4
+
+/* Listens, and leaves all that comes in the kernel's queue, which is full then: further SYNs are dropped there. */
+static int
+open_full_listener(bench_t *bench, int fillers[FILLERS])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(address);
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, n), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &n), 0);
+    for (int i = 0; i < FILLERS; i++) {
+        fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)connect(fillers[i], (struct sockaddr *)&address, n);
+    }
+    snprintf(bench->endpoint, sizeof(bench->endpoint), "tcp://127.0.0.1:%d",
+             ntohs(address.sin_port));
+    return fd;
+}
+
+static bool
+has_given_up_a_socket(void *arg)
+{
+    return ((const bench_t *)arg)->peer->socket == NULL;
+}
+
+/* The kernel would send its next SYN after 1, 3, 7, 15 s: a link that heals would be found too late. */
+static void
+an_address_that_takes_no_connection_is_tried_anew(void **state)
+{
+    (void)state;
+    bench_t bench;
+    int fillers[FILLERS];
+    open_bench(&bench);
+    bench.times.taken = 50;
+    bench.times.reopen = 20;
+    const int listener = open_full_listener(&bench, fillers);
+    open_peer(&bench);
+    for (int i = 0; i < 2; i++) {
+        fixture_run_until(&bench.fixture, has_given_up_a_socket, &bench);
+        fixture_run_for(&bench.fixture, 2 * bench.times.reopen);
+    }
+    for (int i = 0; i < FILLERS; i++)
+        close(fillers[i]);
+    close(listener);
+    char endpoint[sizeof(bench.endpoint)];
+    snprintf(endpoint, sizeof(endpoint), "%s", bench.endpoint);
+    start_server(&bench, 1, endpoint);
+    await_events(&bench, "U");
+    close_bench(&bench);
+}
+
 int
 main(void)
 {
@@ -365,6 +426,7 @@ main(void)
         cmocka_unit_test(pings_tell_of_draining),
         cmocka_unit_test(a_frozen_process_is_down_and_not_lost_and_a_killed_one_is_lost),
         cmocka_unit_test(standing_still_ourselves_is_no_sign_of_anything),
+        cmocka_unit_test(an_address_that_takes_no_connection_is_tried_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
