@@ -29,9 +29,9 @@
 
 const svc_peer_times_t svc_peer_usual_times = {
     .tick = 250,
-    .ping = 250, /* ping, down and a tick together are less than 3 s */
+    .ping = 500, /* ping, down and a tick together are less than 3 s */
     .steer = 1500,
-    .down = 2400,
+    .down = 2200,
     .lost = 12000,
     .hello = 3000,
     .taken = 2000, /* the kernel alone would try after 1, 3, 7, 15 s */

@@ -1,8 +1,8 @@
 /* svc_peer.h - the calling side of the bus: one replica of a service, behind a DEALER.
  *
  * Services call through svc_peers, which has one of these for each address. It
- * says hello first, pings four times a second, reconnects by itself. Up: hello was answered
- * on this connection. Down: disconnected, or 2.4 s without an answer to a ping, so within
+ * says hello first, pings twice a second, reconnects by itself. Up: hello was answered
+ * on this connection. Down: disconnected, or 2.2 s without an answer to a ping, so within
  * 3 s of a freeze; calls in flight fail with RC_UNAVAILABLE at once and new ones are
  * refused. Lost: the address refuses connections, or answers as another instance, or
  * 12 s of silence: only then is anything judged that lived inside the peer. After a

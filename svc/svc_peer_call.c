@@ -214,7 +214,7 @@ ask_life(svc_peer_t *self)
 }
 
 /* How long it takes at least until silence counts as down: the ping that waits may have been sent long before this call. A third
- * of it, 0.8 s of 2.4, is left out: the clock of whoever is asked may be so much behind ours. */
+ * of it, 0.7 s of 2.2, is left out: the clock of whoever is asked may be so much behind ours. */
 static uint64_t
 down_in_ms(const svc_peer_t *self)
 {
