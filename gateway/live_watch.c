@@ -162,6 +162,17 @@ doubt_status(const live_feed_t *self, status_rep_t *status)
     status->lost = status->lost || !mine->heard || mine->lost;
 }
 
+/* From here on the asker's stream outlives whoever has told it. */
+static void
+log_first(const live_feed_t *self)
+{
+    const svc_log_about_t about = {.trace = live_feed_trace(self),
+                                   .stream = feed_stream(self->feed)};
+
+    svc_log_about(self->bus->ctx->log, SVC_LOG_DEBUG, &about,
+                  "convo-svc tells of the answer: it is followed");
+}
+
 /* Takes what convo-svc says. `is_held`: and it will say more; else a status that is not
  * the last one was told by one that does not own the answer. */
 static void
@@ -172,6 +183,8 @@ take_status(live_feed_t *self, bool is_held, const status_rep_t *told, uint64_t 
 
     self->heard_ms = live_feed_now_ms(self);
     svc_fault_at(self->bus->ctx->fault, FAULT_GATEWAY_FIRST_STATUS);
+    if (!feed_status(self->feed)->heard)
+        log_first(self);
     if (is_held)
         self->detached_ms = 0;
     else if (!answer_state_is_terminal(status.state)) {

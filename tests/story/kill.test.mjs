@@ -8,7 +8,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectBroken, expectError, expectNumbered } from '../support/expect.mjs';
 import { until, within } from '../support/deadline.mjs';
-import { asked, openAnswer } from '../support/held.mjs';
+import { asked, heldQuestion, openAnswer } from '../support/held.mjs';
 
 let provider;
 let s;
@@ -97,10 +97,7 @@ story('convo-svc dies and the provider ends meanwhile: complete all the same', a
 
 story('convo-svc dies before the first piece: the answer comes, once', async () => {
     const user = await s.user();
-    const hold = provider.hold('fake:kill-convo-early');
-    const id = await user.create('fake:kill-convo-early');
-    const opening = user.chat(id, 'question');
-    const first = await asked(hold, opening);
+    const { opening, answer: first, id, hold } = await heldQuestion(s, provider, user, 'fake:kill-convo-early');
     await s.kill('convo-svc');
     s.start('convo-svc');
     hold.next().then(async (again) => {    /* it may be asked once more; the first is as good */

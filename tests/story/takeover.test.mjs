@@ -13,7 +13,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
 import { expectAnswer } from '../support/expect.mjs';
 import { until, within } from '../support/deadline.mjs';
-import { asked, openAnswer } from '../support/held.mjs';
+import { asked, heldQuestion, openAnswer } from '../support/held.mjs';
 
 const run = promisify(execFile);
 const CONVOS = ['convo-svc', 'convo-svc-2'];
@@ -91,10 +91,7 @@ story('the owner of an answer is killed: another one goes on, nobody misses a by
 
 story('killed before the first token: the answer comes all the same', async () => {
     const user = await s.user();
-    const hold = provider.hold('fake:early');
-    const id = await user.create('fake:early');
-    const opening = user.chat(id, 'question');
-    const answer = await asked(hold, opening);
+    const { opening, answer, id } = await heldQuestion(s, provider, user, 'fake:early');
     const owner = await ownerOf(id);
     await s.kill(owner);
     await until(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
