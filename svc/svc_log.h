@@ -1,6 +1,6 @@
 /* svc_log.h - structured logs on stderr: one line an event, text or JSON.
  *
- * Each write(2) has whole lines and at most PIPE_BUF bytes, so lines of many threads and processes do not mix. A
+ * Each write(2) has whole lines, and to what is no regular file at most PIPE_BUF bytes, so lines of many threads and processes do not mix. A
  * thread that runs a loop gathers the lines of requests and of what usually happens to answers for up to 5 ms; every
  * other line, warnings and errors among them, is written at once, after those before it. Values are escaped; callers never pass secrets or tokens. An error is logged once, where it is handled;
  * requests are logged by whoever answers them. What concerns one request carries its trace id, the same in every
@@ -61,13 +61,15 @@ typedef struct {
 /* Writes the line of one request, at level info; of one that is routine at level debug. */
 void svc_log_request(svc_log_t *self, const svc_log_request_t *request);
 
+#define SVC_LOG_GATHER_BYTES 32768 /* what a loop has to say in 5 ms at full speed */
+
 /* Lines that wait to be written together: under load one system call serves many. */
 typedef struct svc_log_gather svc_log_gather_t;
 struct svc_log_gather {
     svc_log_gather_t *outer; /* of this thread before, borrowed */
     int fd;                  /* where they go, when there are some */
-    size_t n;                /* bytes of them */
-    char bytes[PIPE_BUF];    /* whole lines */
+    size_t n; /* bytes of them; PIPE_BUF at most if that is no regular file */
+    char bytes[SVC_LOG_GATHER_BYTES]; /* whole lines */
 };
 
 /* From now on this thread's lines that may wait are gathered in `room` (borrowed until svc_log_gather_end). */

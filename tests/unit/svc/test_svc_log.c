@@ -3,6 +3,7 @@
  * JSON lines are parsed by json-c, whatever was logged. */
 #include "svc/svc_config.h"
 #include "svc/svc_log.h"
+#include "svc/svc_time.h"
 
 #include "proto/proto.h"
 #include "proto/utf8.h"
@@ -13,8 +14,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -341,6 +344,155 @@ no_write_of_gathered_lines_is_longer_than_a_pipe_keeps_whole(void **state)
     (void)read_line(&piped);
 }
 
+/* Bytes of the file behind a log. */
+static size_t
+bytes_of(FILE *file)
+{
+    struct stat what;
+
+    assert_int_equal(fstat(fileno(file), &what), 0);
+    return (size_t)what.st_size;
+}
+
+static void
+a_regular_file_gets_more_lines_in_one_write(void **state)
+{
+    FILE *file = tmpfile();
+    svc_log_request_t request = some_request();
+    svc_log_gather_t *room = svc_alloc(sizeof(*room));
+    svc_log_t *log = svc_log_new(fileno(file), "test-svc", SVC_LOG_TEXT, SVC_LOG_INFO);
+    size_t a_line, n;
+
+    (void)state;
+    svc_log_request(log, &request);
+    a_line = bytes_of(file);
+    svc_log_gather_begin(room);
+    for (n = 0; (n + 1) * a_line <= SVC_LOG_GATHER_BYTES; n++)
+        svc_log_request(log, &request);
+    assert_int_equal(bytes_of(file), a_line);
+    svc_log_request(log, &request); /* there is no room for this one */
+    assert_int_equal(bytes_of(file), (1 + n) * a_line);
+    svc_log_warn(log, "after them");
+    svc_log_gather_end(room);
+    rewind(file);
+    for (size_t i = 0; i < n + 2; i++) {
+        assert_non_null(fgets(line, sizeof(line), file));
+        assert_int_equal(strlen(line), a_line);
+    }
+    assert_non_null(fgets(line, sizeof(line), file));
+    assert_string_equal(line + 24, " warn  test-svc after them\n");
+    assert_null(fgets(line, sizeof(line), file));
+    svc_log_destroy(&log);
+    fclose(file);
+    free(room);
+}
+
+/* Quick enough for many of these to be of the same millisecond. */
+static void
+each_line_has_its_own_level_and_service(void **state)
+{
+    (void)state;
+    for (uint64_t end = svc_unix_ms() + 20; svc_unix_ms() < end;) {
+        piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+        svc_log_t *other = svc_log_new(piped.fds[1], "other", SVC_LOG_JSON, SVC_LOG_INFO);
+        const char *text;
+
+        svc_log_info(piped.log, "a");
+        svc_log_info(piped.log, "b");
+        svc_log_warn(piped.log, "c");
+        svc_log_warn(other, "d");
+        svc_log_destroy(&other);
+        other = svc_log_new(piped.fds[1], "third", SVC_LOG_TEXT, SVC_LOG_INFO);
+        svc_log_warn(other, "e");
+        svc_log_destroy(&other);
+        text = read_line(&piped);
+        assert_memory_equal(text + 24, " info  test-svc a\n", 18);
+        assert_memory_equal(text + 42 + 24, " info  test-svc b\n", 18);
+        assert_memory_equal(text + 84 + 24, " warn  test-svc c\n", 18);
+        assert_non_null(strstr(text, "Z\",\"level\":\"warn\",\"service\":\"other\","
+                                     "\"message\":\"d\"}\n"));
+        assert_non_null(strstr(text, "Z warn  third e\n"));
+    }
+}
+
+static void
+time_goes_on_from_line_to_line(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    char earliest[SVC_TIME_TEXT_BYTES], latest[SVC_TIME_TEXT_BYTES];
+
+    (void)state;
+    for (uint64_t end = svc_unix_ms() + 20; svc_unix_ms() < end;) {
+        svc_time_text(svc_unix_ms(), earliest);
+        svc_log_info(piped.log, "a");
+        svc_time_text(svc_unix_ms(), latest);
+        assert_int_equal(read(piped.fds[0], line, sizeof(line)), 42);
+        assert_true(memcmp(line, earliest, sizeof(earliest)) >= 0);
+        assert_true(memcmp(line, latest, sizeof(latest)) <= 0);
+    }
+    assert_string_equal(read_line(&piped), "");
+}
+
+static void
+a_value_is_quoted_and_escaped_when_it_must_be(void **state)
+{
+    const struct {
+        const char *peer, *text, *json;
+    } cases[] = {
+        {"plain/é", " peer=plain/é\n", "plain/é"},
+        {"a b", " peer=\"a b\"\n", "a b"},
+        {"a=b", " peer=\"a=b\"\n", "a=b"},
+        {"a\"b", " peer=\"a\\\"b\"\n", "a\"b"},
+        {"a\\b", " peer=\"a\\\\b\"\n", "a\\b"},
+        {"a\nb\x7f", " peer=a\\nb\\x7f\n", "a\nb\x7f"},
+        {"a \n\xff", " peer=\"a \\n?\"\n", "a \n?"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < SVC_COUNT(cases); i++) {
+        svc_log_request_t request = some_request();
+        piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+        struct json_object *json;
+
+        request.peer = cases[i].peer;
+        svc_log_request(piped.log, &request);
+        assert_string_equal(strstr(read_line(&piped), " peer="), cases[i].text);
+        piped = open_log(SVC_LOG_JSON, SVC_LOG_INFO);
+        svc_log_request(piped.log, &request);
+        json = json_tokener_parse(read_line(&piped));
+        assert_non_null(json);
+        assert_string_equal(json_object_get_string(json_object_object_get(json, "peer")),
+                            cases[i].json);
+        json_object_put(json);
+    }
+}
+
+/* Values without anything special take a short way, which must end where the line does. */
+static void
+a_long_plain_value_is_cut_and_the_line_stays_valid(void **state)
+{
+    char *text = svc_alloc(6001);
+
+    (void)state;
+    for (size_t n = 3500; n <= 6000; n += n == 3500 ? 100 : 7) {
+        svc_log_request_t request = some_request();
+        piped_t piped = open_log(SVC_LOG_JSON, SVC_LOG_INFO);
+        struct json_object *json;
+
+        memset(text, 'x', n);
+        text[n] = '\0';
+        request.peer = text;
+        request.request_id = SVC_LIT("mine-1");
+        svc_log_request(piped.log, &request);
+        json = json_tokener_parse(read_line(&piped));
+        assert_non_null(json);
+        assert_in_range(strlen(line), 3500, 4096);
+        assert_non_null(json_object_object_get(json, "request_id"));
+        json_object_put(json);
+    }
+    free(text);
+}
+
 int
 main(void)
 {
@@ -360,6 +512,11 @@ main(void)
         cmocka_unit_test(requests_of_a_turn_are_written_together_and_in_order),
         cmocka_unit_test(what_is_no_request_takes_the_lines_before_it_along_at_once),
         cmocka_unit_test(no_write_of_gathered_lines_is_longer_than_a_pipe_keeps_whole),
+        cmocka_unit_test(a_regular_file_gets_more_lines_in_one_write),
+        cmocka_unit_test(each_line_has_its_own_level_and_service),
+        cmocka_unit_test(time_goes_on_from_line_to_line),
+        cmocka_unit_test(a_value_is_quoted_and_escaped_when_it_must_be),
+        cmocka_unit_test(a_long_plain_value_is_cut_and_the_line_stays_valid),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
