@@ -30,11 +30,11 @@
 #define HEAD_MAX_BYTES  128 /* a longer one, of a long name, is made for each line */
 
 struct svc_log {
-    svc_str service;  /* borrowed; stands in each line */
-    int fd;           /* borrowed */
-    int format;       /* svc_log_format */
-    uint64_t serial;  /* of this log, never used again */
-    size_t room;      /* bytes of lines that may go out in one write */
+    svc_str service; /* borrowed; stands in each line */
+    int fd;          /* borrowed */
+    int format;      /* svc_log_format */
+    uint64_t serial; /* of this log, never used again */
+    size_t room; /* bytes of lines that may go out in one write; 0: each goes at once */
     atomic_int level; /* svc_log_level: events below it are swallowed */
 };
 
@@ -103,6 +103,12 @@ void
 svc_log_set_level(svc_log_t *self, svc_log_level level)
 {
     atomic_store_explicit(&self->level, (int)level, memory_order_relaxed);
+}
+
+void
+svc_log_set_plain(svc_log_t *self)
+{
+    self->room = 0;
 }
 
 bool
@@ -323,7 +329,7 @@ finish_later(const svc_log_t *self, line_t *line)
 {
     svc_log_gather_t *room = gathered;
 
-    if (room == NULL) {
+    if (room == NULL || self->room == 0) {
         finish(self, line);
         return;
     }

@@ -25,6 +25,9 @@ void svc_log_destroy(svc_log_t **self_p);
 /* Events below `level` are swallowed from now on. */
 void svc_log_set_level(svc_log_t *self, svc_log_level level);
 
+/* From now on each line is written at once. Before threads use the log. */
+void svc_log_set_plain(svc_log_t *self);
+
 /* Are events of this level written? For what costs something to put together. A NULL log: no. */
 bool svc_log_writes(const svc_log_t *self, svc_log_level level);
 

@@ -511,6 +511,8 @@ describe(process_t *self)
     ctx->config = self->config;
     ctx->log = svc_log_new(STDERR_FILENO, self->service->name, self->config->log_format,
                            (svc_log_level)self->config->log_level);
+    if (self->config->test_plain_paths)
+        svc_log_set_plain(ctx->log);
 }
 
 static bool

@@ -319,6 +319,22 @@ what_is_no_request_takes_the_lines_before_it_along_at_once(void **state)
 }
 
 static void
+a_plain_log_waits_for_no_company(void **state)
+{
+    piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
+    svc_log_request_t request = some_request();
+    svc_log_gather_t room;
+
+    (void)state;
+    svc_log_set_plain(piped.log);
+    svc_log_gather_begin(&room);
+    svc_log_request(piped.log, &request);
+    assert_true(bytes_in(&piped) > 0);
+    svc_log_gather_end(&room);
+    assert_non_null(strstr(read_line(&piped), " request "));
+}
+
+static void
 no_write_of_gathered_lines_is_longer_than_a_pipe_keeps_whole(void **state)
 {
     piped_t piped = open_log(SVC_LOG_TEXT, SVC_LOG_INFO);
@@ -511,6 +527,7 @@ main(void)
         cmocka_unit_test(the_level_may_change),
         cmocka_unit_test(requests_of_a_turn_are_written_together_and_in_order),
         cmocka_unit_test(what_is_no_request_takes_the_lines_before_it_along_at_once),
+        cmocka_unit_test(a_plain_log_waits_for_no_company),
         cmocka_unit_test(no_write_of_gathered_lines_is_longer_than_a_pipe_keeps_whole),
         cmocka_unit_test(a_regular_file_gets_more_lines_in_one_write),
         cmocka_unit_test(each_line_has_its_own_level_and_service),
