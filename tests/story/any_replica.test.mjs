@@ -7,7 +7,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectText } from '../support/expect.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promised, promisedWithin } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
 
 const skip = havePostgres ? false : 'no PostgreSQL here';
@@ -41,15 +41,15 @@ story('a stop reaches the owner, wherever it is asked for', async () => {
     for (let i = 0; i < ROUNDS; i++) {
         const { stream, answer, id } = await openAnswer(provider, user, 'fake:any-stop', 'half ');
         const watching = await user.watch(id, { at: gateways[i % 2] });
-        const res = await until(10_000, async () => {
+        const res = await promised(10_000, async () => {
             const got = await user.stop(id, { at: gateways[i % 2] });
             return got.status !== 202 && got;   /* wanted, but not over within two seconds: a busy machine */
         }, 'the answer is stopped');
         assert.equal(res.status, 200, res.text);
         assert.equal(res.json.state, 'stopped');
+        await promisedWithin(5000, answer.closed, 'the provider sees that it is not wanted any more');
         for (const viewer of [stream, watching])
             expectAnswer(await viewer.rest(), 'half ', { messageId: 2, finish: 'stopped' });
-        await within(5000, answer.closed, 'the provider sees that it is not wanted any more');
         assert.deepEqual((await user.active({ at: gateways[i % 2] })).json, []);
     }
 }, { skip });
@@ -101,8 +101,8 @@ story('an answer that was asked to stop alone stops when both gateways have lost
         await answer.piece('on ');
         await watching.shows('on ');
         watching.leave();
-        await within(20_000, answer.closed, 'the provider sees that it is not wanted any more');
-        await until(5000, async () => (await user.messages(id)).at(-1).state === 'stopped', 'the answer has stopped');
+        await promisedWithin(20_000, answer.closed, 'the provider sees that it is not wanted any more');
+        await promised(5000, async () => (await user.messages(id)).at(-1).state === 'stopped', 'the answer has stopped');
     }
 }, { skip, deadline: 90_000 });
 
@@ -111,12 +111,12 @@ story('a stop is kept when the owner dies with it', async () => {
     for (const victim of ['convo-svc', 'convo-svc-2']) {
         const { stream, id } = await openAnswer(provider, user, 'fake:any-dies', 'half ');
         await s.kill(victim);
-        const res = await until(5000, async () => {
+        const res = await promised(5000, async () => {
             const got = await user.stop(id);
             return got.status !== 503 && got;   /* once more, as Retry-After says */
         }, 'the stop is taken');
         assert.ok(res.status === 200 || res.status === 202, res.text);
-        const got = await stream.rest(20_000);
+        const got = await promisedWithin(20_000, stream.rest(20_000), 'the end of the answer, which another one has taken over');
         assert.equal(got.done?.finish_reason, 'stopped', JSON.stringify(got.events.slice(-2)));
         const again = await user.stop(id);
         assert.deepEqual([again.status, again.json.state], [200, 'stopped']);

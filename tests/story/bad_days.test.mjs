@@ -11,7 +11,7 @@ import { demand, story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
-import { pause, until } from '../support/deadline.mjs';
+import { pause, promisedWithin, until } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
 import { RawConnection } from '../support/raw.mjs';
 
@@ -126,7 +126,7 @@ story('a thousand connections that never say anything whole, to clients\' port a
         expectAnswer(await user.ask(id, question), answerFor(question));
     }
     assert.equal((await s.login(user.name, user.password)).status, 200);
-    await Promise.all(mute.filter((_, i) => i % 2 === 0).map((connection) => connection.untilClosed(30_000)));
+    await promisedWithin(30_000, Promise.all(mute.filter((_, i) => i % 2 === 0).map((connection) => connection.untilClosed(30_000))), 'all are closed');
     for (const connection of mute)
         connection.destroy();
     await until(20_000, () => SERVICES.every((name) => descriptorsOf(s, name) < before.get(name) + 20), 'their descriptors are closed');

@@ -6,7 +6,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor, cut } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError, expectNumbered } from '../support/expect.mjs';
-import { within } from '../support/deadline.mjs';
+import { promisedWithin, within } from '../support/deadline.mjs';
 
 const MAX_ID = 2 ** 53 - 1;
 
@@ -168,7 +168,7 @@ story('deleting stops a running answer: its viewer gets an error with code delet
     assert.equal(got.kinds.at(-1), 'error');
     assert.equal(got.error.code, 'deleted');
     assert.equal(got.done, undefined);
-    await within(10_000, answer.closed, 'the provider sees the connection close');
+    await promisedWithin(10_000, answer.closed, 'the provider sees the connection close');
     expectError(await user.history(id), 404, { code: 'not_found' });
 });
 
@@ -182,7 +182,7 @@ story('deleting while the model still thinks: the asker gets an error with code 
     const got = await opening;
     assert.ok(got.status >= 400, String(got.status));
     expectError(got, got.status, { code: 'deleted' });
-    await within(10_000, answer.closed, 'the provider sees the connection close');
+    await promisedWithin(10_000, answer.closed, 'the provider sees the connection close');
 });
 
 story('ids that are no integers are 400, ids that nobody has are 404', async () => {

@@ -9,7 +9,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer } from '../support/expect.mjs';
-import { pause, until, within } from '../support/deadline.mjs';
+import { pause, promised, promisedWithin } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
 
 const FREEZE_MS = 2000;
@@ -40,9 +40,9 @@ for (const name of SERVICES) {
         await answer.piece('after');
         await answer.finish();
         expectAnswer(await stream.rest(), answer.record.sent, { messageId: 2 });
-        for (const got of await within(30_000, Promise.all(meanwhile), 'calls made meanwhile end'))
+        for (const got of await promisedWithin(30_000, Promise.all(meanwhile), 'calls made meanwhile end'))
             assert.ok([200, 503, 504].includes(got.status), `${got.status} ${JSON.stringify(got.json)}`);
-        await until(5000, async () => {
+        await promised(5000, async () => {
             const fresh = await user.ask(await user.create('fake'), 'and now?');
             expectAnswer(fresh, answerFor('and now?'), { messageId: 2 });
             return true;
@@ -58,6 +58,6 @@ story('a service frozen while nobody answers is judged by nobody', async () => {
         s.freeze(name);
         await pause(FREEZE_MS);
         s.thaw(name);
-        await until(5000, async () => (await user.ask(await user.create('fake'), name)).done, `answers after ${name}`);
+        await promised(5000, async () => (await user.ask(await user.create('fake'), name)).done, `answers after ${name}`);
     }
 }, { deadline: 60_000 });

@@ -10,7 +10,7 @@ import { BIN_DIR, CLEAN_ENV, prepare, SERVICES, serviceOf, start } from '../supp
 import { story } from '../support/story.mjs';
 import { haveRedis, startRedis } from '../support/redis.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promisedWithin, until, within } from '../support/deadline.mjs';
 
 let s;
 before(async () => {
@@ -235,7 +235,7 @@ story('SIGTERM ends a start that waits for PostgreSQL at once', async () => {
                 child.stderr.on('data', (d) => { text += d; });
                 await (met || until(20_000, () => text.includes('waiting for PostgreSQL'), `${name} waits`));
                 child.kill('SIGTERM');
-                assert.equal(await within(8000, ended, `${name} ends, which waits for ever`), 0, text);
+                assert.equal(await promisedWithin(8000, ended, `${name} ends, which waits for ever`), 0, text);
                 assert.match(text, /stopped before it had started: /);
             }
             other.removeDir();

@@ -7,7 +7,7 @@ import { prepare } from '../support/stack.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { longText } from '../support/fake_behaviours.mjs';
 import { Network, hostsMissing } from '../support/hosts.mjs';
-import { pause, until, within } from '../support/deadline.mjs';
+import { pause, promised, promisedWithin, until, within } from '../support/deadline.mjs';
 import { asked } from '../support/held.mjs';
 import { expectAnswer, expectText } from '../support/expect.mjs';
 import { demand, story } from '../support/story.mjs';
@@ -69,7 +69,7 @@ story('a link that drops all packets: others answer, and what was shown of an an
     const user = await s.user();
     const { stream, id, host } = await begin(world, user, 'fake:hold', 'shown before the link died');
     host.cut();
-    await until(8000, async () => {
+    await promised(8000, async () => {
         const { got } = await askWithRetry(user, 'echo', 'is there anybody?');
         return got.full === 'is there anybody?';
     }, 'the other llm-svc answers');
@@ -78,7 +78,7 @@ story('a link that drops all packets: others answer, and what was shown of an an
         expectAnswer(got, `again ${i}`);
         assert.equal(tries, 1, 'nothing is sent where nobody answers');
     }
-    const got = await stream.rest(40_000);
+    const got = await promisedWithin(40_000, stream.rest(40_000), 'the end of the stream');
     assert.equal(got.error?.code, 'interrupted', JSON.stringify(got.kinds));
     expectText(got.text, 'shown before the link died', 'pieces');
     const [, answer] = await user.messages(id);
@@ -162,16 +162,16 @@ story('a host name that changes its addresses is followed without a restart', as
     for (let i = 0; i < 5; i++)
         assert.equal(await answering(), b.address);
     a.setNames({ [name]: [b.address, c.address] });
-    await until(15_000, async () => (await answering()) === c.address, 'the new address is used');
+    await promised(15_000, async () => (await answering()) === c.address, 'the new address is used');
     a.setNames({ [name]: [c.address] });
     await s.kill('llm-svc');
     for (let i = 0; i < 5; i++) {
-        await until(5000, async () => (await user.ask(await user.create('echo'), 'x')).status === 200, 'only refused at the moment of the kill');
+        await promised(5000, async () => (await user.ask(await user.create('echo'), 'x')).status === 200, 'only refused at the moment of the kill');
         assert.equal(await answering(), c.address);
     }
     /* the name is looked up every 2 s: until then one that comes back is the service's */
     const gone = `llm-svc is at tcp://${b.address}:${s.places.get('llm-svc').bus} no more`;
-    await until(15_000, () => s.logs('convo-svc').includes(gone), gone);
+    await promised(15_000, () => s.logs('convo-svc').includes(gone), gone);
     await s.bring('llm-svc');
     for (let i = 0; i < 5; i++)
         assert.equal(await answering(), c.address, 'an address that is no longer of the name is not used');

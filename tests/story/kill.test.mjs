@@ -7,7 +7,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectBroken, expectError, expectNumbered } from '../support/expect.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promised, until, within } from '../support/deadline.mjs';
 import { asked, heldQuestion, openAnswer } from '../support/held.mjs';
 
 let provider;
@@ -25,7 +25,7 @@ after(async () => {
 async function revive(name, user) {
     if (!s.running(name))
         s.start(name);
-    await until(5000, async () => {
+    await promised(5000, async () => {
         await user.login();
         const got = await user.ask(await user.create('fake'), 'are you back?', { deadline: 5000 });
         return got.done !== undefined && (await s.api('GET', '/readyz')).status === 200;
@@ -45,14 +45,14 @@ story('auth-svc dies: the answer goes on, new calls get 503 until it is back', a
     await s.kill('auth-svc');
     await answer.piece('two ');
     await stream.shows('two ');
-    const res = await until(15_000, async () => {
+    const res = await promised(15_000, async () => {
         const r = await s.login(user.name, user.password);
         return r.status === 503 && r;
     }, 'login answers 503');
     expectError(res, 503, {});
     assert.match(res.headers['retry-after'], /^\d+$/);
     expectError(await s.login(user.name, user.password, { lang: 'zh' }), 503, { lang: 'zh' });
-    await until(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
+    await promised(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
     assert.equal((await s.api('GET', '/healthz')).status, 200);
     await revive('auth-svc', user);
     await answer.piece('three');
@@ -67,7 +67,7 @@ story('convo-svc dies: the asker\'s connection survives, the answer is complete'
     const { stream, answer, id } = await openAnswer(provider, user, 'fake:kill-convo', 'one ');
     await s.kill('convo-svc');
     await answer.piece('two ');
-    const res = await until(15_000, async () => {
+    const res = await promised(15_000, async () => {
         const r = await user.list();
         return r.status === 503 && r;
     }, 'list answers 503');
@@ -167,8 +167,8 @@ story('with llm-svc away a question gets 503 and leaves no trace', async () => {
     const id = await user.create('fake');
     const ways = s.ways('convo-svc', 'llm-svc');
     await s.kill('llm-svc');
-    await until(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
-    await until(10_000, () => s.ways('convo-svc', 'llm-svc') === ways - 1, 'convo-svc, which decides, knows it, too');
+    await promised(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
+    await promised(10_000, () => s.ways('convo-svc', 'llm-svc') === ways - 1, 'convo-svc, which decides, knows it, too');
     const got = await user.ask(id, 'anybody?');
     expectError(got, 503, { code: 'unavailable' });
     assert.match(got.headers['retry-after'], /^\d+$/);

@@ -8,7 +8,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { longText } from '../support/fake_behaviours.mjs';
 import { expectAnswer } from '../support/expect.mjs';
 import { RawConnection, parseResponse } from '../support/raw.mjs';
-import { pause, SLOW, until, within } from '../support/deadline.mjs';
+import { pause, promised, promisedWithin, SLOW, until, within } from '../support/deadline.mjs';
 import { freePorts } from '../support/ports.mjs';
 
 const TIMEOUT_S = 1;
@@ -28,13 +28,16 @@ after(async () => {
     await provider?.stop();
 });
 
+/** Waits until the server closes; gives everything it sent. */
+const closedInTime = (connection) => promisedWithin(PATIENCE_MS, connection.untilClosed(PATIENCE_MS), 'the server closes the connection');
+
 /** Sends bytes one by one until the server has had enough; gives what it said and how long it took. */
 async function drip(connection, bytes) {
     for (let i = 0; !connection.closed && Date.now() - connection.openedAt < PATIENCE_MS * SLOW; i++) {
         connection.send(bytes[i % bytes.length]);
         await pause(100);
     }
-    const text = await connection.untilClosed(1000);
+    const text = await promisedWithin(1000, connection.untilClosed(1000), 'the server closes the connection');
     connection.destroy();
     return { text, ms: Date.now() - connection.openedAt };
 }
@@ -50,7 +53,7 @@ story('headers that come byte by byte are cut off after header_timeout_s', async
 
 story('a connection that never says anything is cut off, too', async () => {
     const connection = new RawConnection(s.port);
-    await connection.untilClosed(PATIENCE_MS);
+    await closedInTime(connection);
     connection.destroy();
 });
 
@@ -67,7 +70,7 @@ story('a keep-alive connection is closed after idle_timeout_s', async () => {
     const began = Date.now();    /* before the server's clock for it begins, however late the answer is seen */
     connection.send('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
     await connection.until('200 OK');
-    await connection.untilClosed(PATIENCE_MS);
+    await closedInTime(connection);
     assert.ok(Date.now() - began >= TIMEOUT_S * 1000 - 300, 'closed at once');
     connection.destroy();
 });
@@ -108,13 +111,13 @@ story('a client that takes no byte of its answer for viewer_idle_s is closed, on
         slow.socket.once('data', () => slow.socket.pause());
         slow.socket.resume();
     }, 100);
-    await until(PATIENCE_MS, () => s.logs('gateway').includes('request_id=stuck-client'), 'the client that reads nothing is given up');
+    await promised(PATIENCE_MS, () => s.logs('gateway').includes('request_id=stuck-client'), 'the client that reads nothing is given up');
     clearInterval(dripping);
     slow.socket.resume();
     stuck.socket.resume();
     const whole = '\r\n0\r\n\r\n';
     assert.ok((await slow.untilClosed(30_000)).endsWith(whole), 'the slow client did not get all of its answer');
-    assert.ok(!(await stuck.untilClosed(PATIENCE_MS)).endsWith(whole), 'a client that read nothing got a whole answer');
+    assert.ok(!(await closedInTime(stuck)).endsWith(whole), 'a client that read nothing got a whole answer');
     slow.destroy();
     stuck.destroy();
 });
@@ -127,7 +130,7 @@ story('a hundred slow connections hold nobody up', async () => {
     });
     const user = await s.user();
     expectAnswer(await user.ask(await user.create('echo'), 'quick question'), 'quick question', { messageId: 2 });
-    await Promise.all(slow.map((c) => c.untilClosed(PATIENCE_MS)));
+    await Promise.all(slow.map(closedInTime));
     for (const connection of slow)
         connection.destroy();
 });

@@ -14,7 +14,7 @@ import { answerFor, groups } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectBroken, expectError } from '../support/expect.mjs';
 import { makeCertificate } from '../support/tls.mjs';
 import { freePorts } from '../support/ports.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promisedWithin, until, within } from '../support/deadline.mjs';
 
 const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 
@@ -126,7 +126,7 @@ story('after headers_after_s the 200 goes out, and a later error is an event', a
     const hold = plain.hold('fake:late-error');
     const opening = user.chat(await user.create('fake:late-error'), 'question');
     const answer = await within(10_000, hold.next(), 'the provider is asked');
-    const stream = await within(15_000, opening, 'the headers come before the first piece');
+    const stream = await promisedWithin(15_000, opening, 'the headers come before the first piece');
     assert.equal(stream.status, 200);
     assert.equal(stream.events.length, 0);
     answer.fail(429, { error: { message: 'too many at once' } }, { 'retry-after': '3' });
@@ -140,7 +140,7 @@ story('after headers_after_s a late answer is shown as ever', async () => {
     const hold = plain.hold('fake:late-answer');
     const opening = user.chat(await user.create('fake:late-answer'), 'question');
     const answer = await within(10_000, hold.next(), 'the provider is asked');
-    const stream = await within(15_000, opening, 'the headers come before the first piece');
+    const stream = await promisedWithin(15_000, opening, 'the headers come before the first piece');
     await answer.piece('at last');
     await answer.finish();
     expectAnswer(await stream.rest(), 'at last', { messageId: 2 });

@@ -6,7 +6,7 @@ import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { promisedWithin, until } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
 
 let provider;
@@ -25,7 +25,7 @@ story('the asker gets an error event after reattach_s, the answer goes on', asyn
     const { stream, answer, id } = await openAnswer(provider, user, 'fake:away', 'one ');
     await s.kill('convo-svc');
     await answer.piece('two ');
-    const got = await stream.rest(20_000);
+    const got = await promisedWithin(20_000, stream.rest(20_000), 'the end of the stream, after reattach_s');
     assert.equal(got.kinds.at(-1), 'error', JSON.stringify(got.kinds));
     assert.match(got.error.code, /^[a-z_]+$/);
     assert.ok('one two '.startsWith(got.text), got.text);

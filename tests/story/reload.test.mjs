@@ -11,7 +11,7 @@ import { providerEntry, start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
-import { pause, until } from '../support/deadline.mjs';
+import { pause, promised, until } from '../support/deadline.mjs';
 import { merge } from '../support/yaml.mjs';
 import { freePorts } from '../support/ports.mjs';
 import { RawConnection } from '../support/raw.mjs';
@@ -60,7 +60,7 @@ const WORDS = /the configuration (was read again|stays as it was): ([^\n]*)/g;
 const saidOf = (name) => [...s.logs(name).matchAll(WORDS)].map((m) => m[0]);
 
 /** A conversation with a model that llm-svc serves: each reactor of the gateway learns that for itself, within some seconds. */
-const create = (user, model) => until(10_000, () => user.create(model), `${model} is known`);
+const create = (user, model) => promised(10_000, () => user.create(model), `${model} is known`);
 
 /** Writes a configuration and has every service read it; gives what each says. */
 async function reload(config, names = s.names) {
@@ -98,7 +98,7 @@ story('providers come and go: a new model is served, what runs ends as it began,
         });
         expectAnswer(await user.ask(id, 'who are you?'), 'from the newcomer', { messageId: 2 });
         assert.equal(second.last('new-model').headers.authorization, 'Bearer sk-of-the-newcomer');
-        await until(10_000, async () => (await user.call('POST', '/api/conversations/create', { title: 't', model: 'fake' })).status === 400, 'the old models are gone');
+        await promised(10_000, async () => (await user.call('POST', '/api/conversations/create', { title: 't', model: 'fake' })).status === 400, 'the old models are gone');
         await running.answer.piece('and ended');
         await running.answer.finish();
         expectAnswer(await running.stream.rest(), 'begun and ended', { messageId: 2 });

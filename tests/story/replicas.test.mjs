@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { prepare } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
-import { until } from '../support/deadline.mjs';
+import { promised, until } from '../support/deadline.mjs';
 
 const ASKING = 8;
 const STANDSTILL_MS = 800;
@@ -77,7 +77,7 @@ story('a replica that is killed under requests costs none of them', async () => 
     await asking(user, async (count) => {
         await s.kill('auth-svc-2');
         const before = count();
-        await until(20_000, () => count() > before + 200, 'the other one goes on');
+        await promised(20_000, () => count() > before + 200, 'the other one goes on');
     });
     const told = s.logs('gateway').length;
     s.start('auth-svc-2');
@@ -88,9 +88,9 @@ story('a replica that is frozen under requests costs none of them', async () => 
     const user = await s.user();
     await asking(user, async (count) => {
         s.freeze('auth-svc');
-        await until(20_000, () => s.logs('gateway').includes('no sign of life'), 'it is down');
+        await promised(20_000, () => s.logs('gateway').includes('no sign of life'), 'it is down');
         const before = count();
-        await until(20_000, () => count() > before + 200, 'the other one goes on');
+        await promised(20_000, () => count() > before + 200, 'the other one goes on');
         s.thaw('auth-svc');
     });
 }, { skip });

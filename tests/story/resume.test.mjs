@@ -6,7 +6,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError, expectText } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { promised } from '../support/deadline.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 
 const NDJSON = 'application/x-ndjson';
@@ -229,7 +229,7 @@ story('a gateway that is killed costs nothing but a reconnect', async () => {
     const watching = await user.watch(id, { at: other });
     await watching.shows('before ');
     await s.kill('gateway-2');
-    await until(5000, () => watching.ended, 'the viewer sees that its gateway is gone');
+    await promised(5000, () => watching.ended, 'the viewer sees that its gateway is gone');
     await answer.piece('after');
     const next = await user.watch(id, { lastEventId: lastId(watching) });
     await answer.finish();

@@ -9,7 +9,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
-import { SLOW, until } from '../support/deadline.mjs';
+import { promised, promisedWithin, SLOW, until } from '../support/deadline.mjs';
 
 const REQUEST_TIMEOUT_S = 2;
 
@@ -48,11 +48,11 @@ describe('stalls', { concurrency: true }, () => {
         const { stream, answer } = await openAnswer(provider, user, 'fake:stall-auth', 'one ');
         s.freeze('auth-svc');
         await refused(s.login(user.name, user.password));
-        await refused(until(10_000, async () => {
+        await refused(promised(10_000, async () => {
             const res = await user.list();
             return res.status !== 200 && res;    /* the token's verdict was cached */
         }, 'list is refused'));
-        await until(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
+        await promised(10_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
         await answer.piece('two');
         await answer.finish();
         expectAnswer(await stream.rest(), 'one two', { messageId: 2 });
@@ -67,7 +67,7 @@ describe('stalls', { concurrency: true }, () => {
         await refused(user.history(id));
         await answer.piece('two');
         await answer.finish();
-        const got = await stream.rest(60_000);
+        const got = await promisedWithin(60_000, stream.rest(60_000), 'the end of the stream');
         assert.equal(got.kinds.at(-1), 'error', JSON.stringify(got.kinds));
         s.thaw('convo-svc');
         await s.ready();
@@ -81,7 +81,7 @@ describe('stalls', { concurrency: true }, () => {
             await answer.piece(`${i} `);
         await stream.shows(' 19 ');
         s.freeze('llm-svc');
-        const got = await stream.rest(60_000);
+        const got = await promisedWithin(60_000, stream.rest(60_000), 'the end of the stream');
         assert.equal(got.error?.code, 'interrupted', JSON.stringify(got.kinds.slice(-3)));
         assert.equal(got.text, answer.record.sent);
         const m = await ended(user, id);
@@ -100,7 +100,7 @@ describe('stalls', { concurrency: true }, () => {
         const first = await asked(hold, opening);
         s.freeze('llm-svc');
         await first.piece('never shown');
-        await until(30_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
+        await promised(30_000, async () => (await s.api('GET', '/readyz')).status === 503, 'readyz says no');
         await s.kill('llm-svc');
         s.start('llm-svc');
         const second = await asked(hold, opening);

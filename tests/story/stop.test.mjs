@@ -5,7 +5,7 @@ import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promised, promisedWithin, until } from '../support/deadline.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 
 let provider;
@@ -20,10 +20,13 @@ after(async () => {
 });
 
 /** Stops an answer; asks again while it is only told that it will end (202): a busy machine may take its time. */
-const stop = (user, id, options) => until(15_000, async () => {
+const stop = (user, id, options) => promised(15_000, async () => {
     const res = await user.stop(id, options);
     return res.status !== 202 && res;
 }, 'the answer has stopped');
+
+/** Right after a stop: upstream it is closed within a second, and what a machine may stand still. */
+const seesTheEnd = (answer) => promisedWithin(5000, answer.closed, 'the provider sees that it is not wanted any more');
 
 const lastOf = async (user, id) => (await user.messages(id)).at(-1);
 
@@ -35,9 +38,9 @@ story('a stop from another device ends the answer for everybody, with what there
     const res = await stop(user, id, { at: s.at('gateway-2') });
     assert.equal(res.status, 200, res.text);
     assert.deepEqual(res.json, { state: 'stopped', message_id: 2, finish_reason: 'stopped', stream_id: stream.headers['stream-id'] });
+    await seesTheEnd(answer);
     for (const viewer of [stream, watching])
         expectAnswer(await viewer.rest(), 'half of ', { messageId: 2, finish: 'stopped' });
-    await within(5000, answer.closed, 'the provider sees that it is not wanted any more');
     const m = await lastOf(user, id);
     assert.deepEqual([m.content, m.state], ['half of ', 'stopped']);
     assert.deepEqual((await user.stop(id)).json, res.json);
@@ -53,8 +56,8 @@ story('a stop before the first token', async () => {
     const res = await stop(user, id);
     assert.equal(res.status, 200, res.text);
     assert.equal(res.json.state, 'stopped');
+    await seesTheEnd(answer);
     expectAnswer(await (await opening).rest(), '', { messageId: 2, finish: 'stopped' });
-    await within(5000, answer.closed, 'the provider sees that it is not wanted any more');
     provider.script('fake:stop-early', async (a) => {
         await a.piece('next');
         await a.finish();
@@ -86,9 +89,9 @@ story('"on_disconnect": "stop" ends an answer that nobody reads any more', async
     await answer.piece('by one ');
     await watching.shows('by one ');
     watching.leave();
-    await until(15_000, async () => (await lastOf(user, id)).state === 'stopped', 'the answer has stopped');
+    await promised(15_000, async () => (await lastOf(user, id)).state === 'stopped', 'the answer has stopped');
+    await seesTheEnd(answer);
     assert.equal((await lastOf(user, id)).content, 'seen by one ');
-    await within(5000, answer.closed, 'the provider sees that it is not wanted any more');
 }, { deadline: 45_000 });
 
 story('without it, or with "continue", an answer goes on alone; anything else is 400', async () => {

@@ -5,7 +5,7 @@ import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectError, expectText } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { promised, promisedWithin } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
 
 let provider;
@@ -27,7 +27,7 @@ story('the stream ends with an error, and goes on with a new token', async () =>
     const { json: { ticket } } = await user.ticket(id);
     const byTicket = await s.watch(undefined, id, { ticket });
     await byTicket.shows('seen ');
-    const ends = [await stream.rest(), await byTicket.rest()];
+    const ends = await promisedWithin(30_000, Promise.all([stream.rest(), byTicket.rest()]), 'both streams end with the token');
     for (const got of ends) {
         assert.deepEqual(got.kinds, ['message', 'error']);
         assert.equal(got.error.code, 'unauthorized');
@@ -47,9 +47,9 @@ story('while auth-svc is away the stream goes on', async () => {
     const { stream, answer } = await openAnswer(provider, user, 'fake:away', 'one ');
     const verified = () => often.logs('auth-svc').split('op=auth.verify status=ok').length;
     const before_ = verified();
-    await until(10_000, () => verified() > before_, 'the token is asked about again');
+    await promised(10_000, () => verified() > before_, 'the token is asked about again');
     await often.kill('auth-svc');
-    await until(10_000, async () => (await often.api('GET', '/api/conversations/list', undefined, { token: user.token })).status === 503,
+    await promised(10_000, async () => (await often.api('GET', '/api/conversations/list', undefined, { token: user.token })).status === 503,
         'nobody can tell whose token it is');
     await answer.piece('two');
     await stream.shows('two');

@@ -6,7 +6,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectBroken, expectError, expectNumbered } from '../support/expect.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promisedWithin, until, within } from '../support/deadline.mjs';
 import { asked } from '../support/held.mjs';
 import { RawConnection, parseResponse } from '../support/raw.mjs';
 
@@ -148,7 +148,7 @@ story('a comment line goes out when nothing else does', async () => {
         await answer.piece('first');
         const stream = await opening;
         await stream.shows('first');
-        await stream.when(10_000, () => stream.comments.length >= 2, `two keep-alive lines (${framing})`);
+        await promisedWithin(10_000, stream.when(10_000, () => stream.comments.length >= 2, 'comments'), `two keep-alive lines (${framing})`);
         await answer.piece(' last');
         await answer.finish();
         expectAnswer(await stream.rest(), 'first last', { messageId: 2 });

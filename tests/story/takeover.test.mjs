@@ -12,7 +12,7 @@ import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { havePostgres, startPostgres } from '../support/postgres.mjs';
 import { expectAnswer } from '../support/expect.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promised, promisedWithin } from '../support/deadline.mjs';
 import { asked, heldQuestion, openAnswer } from '../support/held.mjs';
 
 const run = promisify(execFile);
@@ -80,7 +80,7 @@ story('the owner of an answer is killed: another one goes on, nobody misses a by
     const owner = await ownerOf(id);
     await s.kill(owner);
     await answer.piece('two ');
-    await until(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
+    await promised(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
     await answer.piece('three');
     await answer.finish();
     for (const viewer of [stream, watching])
@@ -94,7 +94,7 @@ story('killed before the first token: the answer comes all the same', async () =
     const { opening, answer, id } = await heldQuestion(s, provider, user, 'fake:early');
     const owner = await ownerOf(id);
     await s.kill(owner);
-    await until(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
+    await promised(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
     await answer.piece('late');
     await answer.finish();
     expectAnswer(await (await opening).rest(), 'late', { messageId: 2 });
@@ -107,15 +107,15 @@ story('the owner stands still for longer than its lease, and comes back', async 
     const owner = await ownerOf(id);
     s.freeze(owner);
     const [[instance]] = await postgres.query(`SELECT owner FROM answer WHERE conversation = ${id}`);
-    await until(10_000, async () => {
+    await promised(10_000, async () => {
         const [[now]] = await postgres.query(`SELECT owner FROM answer WHERE conversation = ${id}`);
         return now !== instance;
     }, 'another one has it');
     await answer.piece('two ');
-    await stream.shows('two ', 15_000);
+    await promisedWithin(15_000, stream.shows('two ', 15_000), 'it is shown by the new one');
     s.thaw(owner);
     await answer.piece('three');
-    await stream.shows('three', 15_000);
+    await promisedWithin(15_000, stream.shows('three', 15_000), 'it is shown by the new one');
     await answer.finish();
     expectAnswer(await stream.rest(), 'one two three', { messageId: 2 });
     const got = await user.watch(id, { at: s.at('gateway-2') });
@@ -128,7 +128,7 @@ story('the owner is drained in mid-answer: it hands the answer over and ends wel
     const { stream, answer, id } = await openAnswer(provider, user, 'fake:drain', 'one ');
     const owner = await ownerOf(id);
     const drained = s.drain(owner);
-    await until(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
+    await promised(10_000, async () => await ownerOf(id) === otherThan(owner), 'the other one has it');
     await answer.piece('two ');
     await drained;
     await answer.piece('three');
@@ -167,7 +167,7 @@ story('what another replica is asked reaches the owner: a stop, a deletion befor
         await run(path.join(BIN_DIR, 'tests/support/bus_call'), [
             `tcp://127.0.0.1:${s.places.get(otherThan(owner)).bus}`, verb === 'stop' ? 'convo.stop' : 'convo.delete',
             JSON.stringify({ user: Number(number), conversation: id })], { env: CLEAN_ENV });
-        await within(10_000, answer.closed, `the provider hears of the ${verb}`);
+        await promisedWithin(10_000, answer.closed, `the provider hears of the ${verb}`);
         const got = await (await opening).rest();
         if (verb === 'stop')
             expectAnswer(got, '', { messageId: 2, finish: 'stopped' });
@@ -190,12 +190,12 @@ story('many answers at once change hands when their owners are killed in turn', 
     });
     const ids = await Promise.all(Array.from({ length: 12 }, () => user.create('fake:many')));
     const streams = await Promise.all(ids.map((id, i) => user.through(s.at(i % 2 ? 'gateway' : 'gateway-2')).chat(id, 'go')));
-    const show = (text) => Promise.all(streams.map((stream) => stream.shows(text, 20_000)));
+    const show = (text) => promisedWithin(20_000, Promise.all(streams.map((stream) => stream.shows(text, 20_000))), `all show ${text}`);
     await show('first ');
     await s.kill('convo-svc');
     gates[0].resolve();
     await show('second ');
-    await until(10_000, async () => await count('convo-svc-2', 'takeovers') > before, 'some are taken over');
+    await promised(10_000, async () => await count('convo-svc-2', 'takeovers') > before, 'some are taken over');
     await s.bring('convo-svc');
     await s.kill('convo-svc-2');
     gates[1].resolve();

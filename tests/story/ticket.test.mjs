@@ -5,7 +5,7 @@ import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { startProvider } from '../support/fake_provider.mjs';
 import { expectAnswer, expectError, expectText } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { promised, until } from '../support/deadline.mjs';
 import { openAnswer } from '../support/held.mjs';
 
 let provider;
@@ -70,7 +70,7 @@ story('an old ticket reconnects a stream, and opens none', async () => {
     }, 'a fresh ticket opens the stream');
     await opened.shows('one ');
     opened.leave();
-    await until(10_000, async () => {
+    await promised(10_000, async () => {
         const res = await brief.watch(undefined, id, { ticket });
         res.leave();
         return res.status === 401;

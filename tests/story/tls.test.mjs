@@ -18,7 +18,7 @@ import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectError } from '../support/expect.mjs';
 import { openAnswer } from '../support/held.mjs';
 import { RawConnection, rawRequest } from '../support/raw.mjs';
-import { until, within } from '../support/deadline.mjs';
+import { promised, promisedWithin, until, within } from '../support/deadline.mjs';
 import { makeCertificate, secured, signCertificate } from '../support/tls.mjs';
 
 /* Good in 2020 only. */
@@ -118,7 +118,7 @@ story('who does not speak TLS is told so, or closed in time; old versions and ne
         const half = new RawConnection(s.port);
         half.send(Buffer.from('160301020001', 'hex'));
         const silent = new RawConnection(s.port);
-        await Promise.all([half.untilClosed(), silent.untilClosed()]);
+        await promisedWithin(10_000, Promise.all([half.untilClosed(), silent.untilClosed()]), 'both are closed');
     } finally {
         secured.set(s.port, certificate.ca);
     }
@@ -169,7 +169,7 @@ story('one that takes nothing is closed, and nobody else waits for it', async ()
     dead.socket.pause();
     for (let i = 0; i < 3; i++)
         expectAnswer(await user.ask(await user.create('fake'), `q${i}`), answerFor(`q${i}`), { messageId: 2 });
-    await until(20_000, () => s.logs('gateway').includes('takes-none'), 'the one that takes nothing is closed');
+    await promised(20_000, () => s.logs('gateway').includes('takes-none'), 'the one that takes nothing is closed');
     dead.socket.resume();
     const text = await dead.untilClosed();
     assert.ok(!text.includes('full_response'), 'it was bounded by nothing');

@@ -7,7 +7,7 @@ import { createHmac } from 'node:crypto';
 import { start } from '../support/stack.mjs';
 import { story } from '../support/story.mjs';
 import { expectError, expectThrottled } from '../support/expect.mjs';
-import { until } from '../support/deadline.mjs';
+import { promised } from '../support/deadline.mjs';
 
 const SECRET = 'a secret of the stories, 32 bytes long';
 const PASSWORD = 'correct horse battery';
@@ -165,7 +165,7 @@ story('a token ends at its exp, although the verdict was cached', async () => {
     const exp = Math.floor(Date.now() / 1000) + 5;    /* on a busy machine the first use may take a while */
     const short = sign({ alg: 'HS256', typ: 'JWT' }, { ...payloadOf(user.token), exp });
     assert.equal((await s.api('GET', '/api/conversations/list', undefined, { token: short })).status, 200);
-    await until(15_000, async () => (await s.api('GET', '/api/conversations/list', undefined, { token: short })).status === 401, 'the token has expired');
+    await promised(15_000, async () => (await s.api('GET', '/api/conversations/list', undefined, { token: short })).status === 401, 'the token has expired');
     assert.ok(Date.now() / 1000 >= exp);
 });
 
@@ -182,11 +182,11 @@ story('after the wait a right password is taken, a wrong one doubles the wait', 
     const victim = await s.user();
     const first = await expectThrottled(10, (i) => s.login(victim.name, `guess ${i}`));
     /* one more wrong guess is let through after a second; the next wait is longer */
-    await until(15_000, async () => (await s.login(victim.name, 'wrong again')).status === 401, 'a guess is let through');
+    await promised(15_000, async () => (await s.login(victim.name, 'wrong again')).status === 401, 'a guess is let through');
     const second = await s.login(victim.name, 'wrong again', { lang: 'zh' });
     expectError(second, 429, { code: 'throttled', lang: 'zh' });
     assert.ok(Number(second.headers['retry-after']) >= Number(first.headers['retry-after']));
-    await until(20_000, async () => (await s.login(victim.name, PASSWORD)).status === 200, 'the right password is taken after the wait');
+    await promised(20_000, async () => (await s.login(victim.name, PASSWORD)).status === 200, 'the right password is taken after the wait');
 });
 
 story('an unknown user name is throttled in the same way', async () => {

@@ -7,7 +7,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectNumbered } from '../support/expect.mjs';
 import fs from 'node:fs';
-import { until, within } from '../support/deadline.mjs';
+import { promised, until, within } from '../support/deadline.mjs';
 import { asked } from '../support/held.mjs';
 import { slowly } from '../support/rolling.mjs';
 import { RawConnection } from '../support/raw.mjs';
@@ -93,7 +93,7 @@ story('a client that leaves before the first piece is noticed at once, not when 
             assert.ok(holdsSocketOf(port), 'the socket is not found');
             connection.destroy();
         }
-        await until(5_000, () => !holdsSocketOf(port), `the client that left ${when} is let go`);
+        await promised(5_000, () => !holdsSocketOf(port), `the client that left ${when} is let go`);
         await answer.piece('nobody hears this');
         await answer.finish();
         await complete(user, id);

@@ -11,7 +11,7 @@ import { startProvider } from '../support/fake_provider.mjs';
 import { answerFor } from '../support/fake_behaviours.mjs';
 import { expectAnswer, expectText } from '../support/expect.mjs';
 import { trust } from '../support/tls.mjs';
-import { SLOW, until } from '../support/deadline.mjs';
+import { promised, SLOW, until } from '../support/deadline.mjs';
 import { asked, openAnswer } from '../support/held.mjs';
 
 const IDLE_S = 3;
@@ -205,7 +205,7 @@ story('one that reads slowly delays nobody and gets every byte; one that takes n
     const events = eventsOf(slow);
     expectText(events.filter((e) => e.event === 'message').map((e) => e.data).join(''), text, 'pieces');
     expectText(events.at(-1).data, text, 'full_response');
-    await until(40_000, () => s.logs('gateway').includes('takes-none'), 'the one that takes none is given up, too');
+    await promised(40_000, () => s.logs('gateway').includes('takes-none'), 'the one that takes none is given up, too');
     dead.read(1 << 20, 50);     /* too late: only what stood in the sockets is left */
     await until(40_000, () => dead.closed, 'the one that took nothing is closed');
     assert.ok(!dead.text.includes('full_response'));

@@ -24,7 +24,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { freePorts } from './ports.mjs';
 import { merge, toYaml } from './yaml.mjs';
-import { SLOW, until, within } from './deadline.mjs';
+import { promisedWithin, SLOW, until, within } from './deadline.mjs';
 import { Client } from './client.mjs';
 import { makeKeys, sharedKeys } from './keys.mjs';
 import { makeCertificate, secured } from './tls.mjs';
@@ -269,7 +269,7 @@ export class Stack extends Client {
         const child = this.processes.get(name);
         this.expected.add(child);
         child.kill(signal);
-        return within(20_000, child.gone, `${name} ends after ${signal}`);
+        return promisedWithin(20_000, child.gone, `${name} ends after ${signal}`);
     }
 
     /** Ends a service as an operator would: SIGTERM, and insists on exit code 0. */
@@ -277,7 +277,7 @@ export class Stack extends Client {
         const child = this.processes.get(name);
         this.expected.add(child);
         child.kill('SIGTERM');
-        const { code, signal } = await within(ms, child.gone, `${name} ends after SIGTERM`);
+        const { code, signal } = await promisedWithin(ms, child.gone, `${name} ends after SIGTERM`);
         if (code !== 0)
             throw new Error(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}: ${this.lastSaid(name)}`);
     }
@@ -305,7 +305,7 @@ export class Stack extends Client {
             this.expected.add(child);
             child.kill('SIGCONT');
             child.kill('SIGTERM');
-            ends.push(within(20_000, child.gone, `${name} ends after SIGTERM`).then(
+            ends.push(promisedWithin(20_000, child.gone, `${name} ends after SIGTERM`).then(
                 ({ code, signal }) => {
                     if (code !== 0)
                         faults.push(`${name} answered SIGTERM with ${signal ?? `exit ${code}`}: ${this.lastSaid(name)}`);
