@@ -334,6 +334,20 @@ take_tails_until(test_t *self, unsigned stream, uint64_t ms)
         answer->tail_ms = ms;
 }
 
+/* llm-svc is lost: tails are taken for a second, as convo-svc has it; here for longer. */
+static inline void
+lose_llm_and_take_tails(test_t *self)
+{
+    const uint64_t lost_ms = svc_loop_now_ms(self->service.fixture.ctx.loop);
+    const answer_t *answer;
+
+    service_stop_llm(&self->service);
+    fixture_run_until(&self->service.fixture, takes_tails, self);
+    answer = answers_by_stream(self->service.convo->answers, stream_of(self->room, 1));
+    assert_in_range(answer->tail_ms, lost_ms + 1000, svc_mono_ms() + 1000);
+    take_tails_until(self, 1, svc_mono_ms() + 60000);
+}
+
 /* Forgets the call that came last, as when its caller has gone. */
 static inline void
 drop_latest_call(test_t *self)

@@ -53,9 +53,7 @@ a_streaming_answer_ends_with_the_tail_when_llm_svc_is_lost(void **state)
     const seen_t *seen;
 
     ask_and_stream(self, id);
-    service_stop_llm(&self->service);
-    fixture_run_until(&self->service.fixture, takes_tails, self);
-    take_tails_until(self, 1, svc_mono_ms() + 60000);
+    lose_llm_and_take_tails(self);
     seen = service_wait(&self->service, &self->a, 3);
     assert_int_equal(seen->kind, PROTO_PARTIAL);
     assert_true(seen->status.lost);
