@@ -277,9 +277,9 @@ a_server_that_is_not_there_is_waited_for_aloud(void **state)
     char said[4000];
 
     (void)state;
-    /* Longer, if this machine has taken all that time for the first try. */
-    for (uint32_t wait_ms = 700; wait_ms < 20000; wait_ms *= 3) {
-        connect_and_listen("postgresql://user:geheim@127.0.0.1:1/db", wait_ms, said,
+    /* Again, if this machine has taken all that time for the first try. */
+    for (int i = 0; i < 20; i++) {
+        connect_and_listen("postgresql://user:geheim@127.0.0.1:1/db", 700, said,
                            sizeof(said));
         if (count(said, "waiting") > 0)
             break;
