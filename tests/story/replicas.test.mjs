@@ -60,11 +60,15 @@ async function asking(user, during, { mayBeLate = false } = {}) {
     };
     const askers = Array.from({ length: ASKING }, ask);
     const count = () => [...statuses.values()].reduce((a, n) => a + n, 0);
-    await until(10_000, () => count() > 50, 'requests are answered');
-    await during(count, watch);
-    going = false;
+    try {
+        await until(10_000, () => count() > 50, 'requests are answered');
+        await during(count, watch);
+    } finally {
+        going = false;
+        await Promise.allSettled(askers);
+        watch.stop();
+    }
     await Promise.all(askers);
-    watch.stop();
     const late = [503, 504].reduce((n, status) => n + (statuses.get(status) ?? 0), 0);
     if (mayBeLate && watch.longest > STANDSTILL_MS && late <= 2 * ASKING) {
         statuses.delete(503);
